@@ -1,0 +1,80 @@
+"""Entropy models -> integer tables -> coder -> container.
+
+Names are loaded on first use, so importing this package costs next to nothing and never imports torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .banks import frozen_bank, scales
+    from .batch import decode_batch, encode_batch, run_batch
+    from .coder import Coder, Decoder, Encoder, RateMeter
+    from .engine import current_engine, warm
+    from .errors import CodecError, FormatError, InputError, LimitError, UnsupportedError
+    from .models import Factorized, Gaussian, Laplace, Mixture, Model, TableModel, Uniform, float_bits, scale_index
+    from .tables import TableBank
+
+_HOMES = {
+    "banks": ("frozen_bank", "scales"),
+    "batch": ("decode_batch", "encode_batch", "run_batch"),
+    "coder": ("Coder", "Decoder", "Encoder", "RateMeter"),
+    "engine": ("current_engine", "warm"),
+    "errors": ("CodecError", "FormatError", "InputError", "LimitError", "UnsupportedError"),
+    "models": (
+        "Factorized",
+        "Gaussian",
+        "Laplace",
+        "Mixture",
+        "Model",
+        "TableModel",
+        "Uniform",
+        "float_bits",
+        "scale_index",
+    ),
+    "tables": ("TableBank",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "CodecError",
+    "Coder",
+    "Decoder",
+    "Encoder",
+    "Factorized",
+    "FormatError",
+    "Gaussian",
+    "InputError",
+    "Laplace",
+    "LimitError",
+    "Mixture",
+    "Model",
+    "RateMeter",
+    "TableBank",
+    "TableModel",
+    "Uniform",
+    "UnsupportedError",
+    "current_engine",
+    "decode_batch",
+    "encode_batch",
+    "float_bits",
+    "frozen_bank",
+    "run_batch",
+    "scale_index",
+    "scales",
+    "warm",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,187 @@
+"""The coder's inner loops in plain numpy and Python: the definition of the stream, and the body where numba is missing.
+
+Same functions, arguments and results as `_fast.py`, which explains them; every byte is the same, only slower.
+The recurrence is that of constriction's `AnsCoder` (64-bit state, 32-bit words, 24-bit probabilities):
+
+    push:  if state >> 40 >= f: write the low word, state >>= 32      state = (state // f) << 24 | (start + state % f)
+    pop:   q = state & 0xFFFFFF; find start <= q < start + f          state = (state >> 24) * f + (q - start)
+           if state < 2**32 and a word is left: state = state << 32 | word
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+BAD_INDEX = -1
+RAW_END = -2
+ESCAPE_END = -3
+ESCAPE_BAD = -4
+
+_LOW = 0xFFFFFFFF
+_QUANTILE = 0xFFFFFF
+
+
+def _entries(symbols, index, offset, info):
+    """(residuals, rows, entries, escape mask), or None if an index is outside the bank."""
+    t = index.astype(np.int64)
+    if t.size and (t.min() < 0 or t.max() >= info.shape[0]):
+        return None
+    row = info[t].astype(np.int64)
+    r = (symbols.astype(np.int64) - offset).astype(np.int32).astype(np.int64)  # modulo 2**32, as any int32 must fit
+    e = (r >> row[:, 1]) - row[:, 0]
+    escape = (e < 0) | (e >= row[:, 2])
+    return r, row, np.where(escape, row[:, 2], e), escape
+
+
+def ranges_table(symbols, index, offset, info, pack, out):
+    found = _entries(symbols, index, offset, info)
+    if found is None:
+        return BAD_INDEX
+    _, row, e, escape = found
+    out[:] = pack[row[:, 3] + e]
+    return int(escape.sum())
+
+
+def escapes_table(symbols, index, offset, info, out):
+    r, _, _, escape = _entries(symbols, index, offset, info)
+    r = r[escape]
+    out[: r.size] = ((r << 1) ^ (r >> 63)) & _LOW
+
+
+def raw_table(symbols, index, offset, info, buf, pos):
+    r, row, _, escape = _entries(symbols, index, offset, info)
+    acc, have, byte = 0, pos & 7, pos >> 3
+    if have:
+        acc = int(buf[byte])
+    keep = ~escape & (row[:, 1] > 0)
+    for value, k in zip(r[keep].tolist(), row[keep, 1].tolist()):
+        acc |= (value & ((1 << k) - 1)) << have
+        have += k
+    data = np.frombuffer(acc.to_bytes((have + 7) // 8, "little"), np.uint8)
+    buf[byte : byte + data.size] = data
+    return (byte << 3) + have
+
+
+def estimate_bits(pairs, segments, every):
+    total = 0
+    for first, n, precision, wide in segments.tolist():
+        f = pairs[first + 1 : first + 2 * n : 2][::every] if wide else pairs[first : first + n : every] & 0xFFFF
+        f = f.astype(np.int64)
+        log = np.frexp(f.astype(np.float64))[1].astype(np.int64) - 1
+        part = int((((precision - log + 1) << 8) - (f << 8 >> log)).sum())
+        if f.size:
+            total += part * n // f.size
+    return total
+
+
+def encode(pairs, segments, log_k, out, used):
+    streams = 1 << log_k
+    flat = []
+    for first, n, precision, wide in segments.tolist():
+        if wide:
+            both = pairs[first : first + 2 * n].reshape(-1, 2)
+            flat.append((both[:, 0], both[:, 1]))
+        else:
+            part = pairs[first : first + n]
+            flat.append(((part >> 16) << (24 - precision), (part & 0xFFFF) << (24 - precision)))
+    start = np.concatenate([s for s, _ in flat]) if flat else np.zeros(0, np.uint32)
+    freq = np.concatenate([f for _, f in flat]) if flat else np.zeros(0, np.uint32)
+    for j in range(streams):
+        state, words = 0, []
+        for a, f in zip(start[j::streams][::-1].tolist(), freq[j::streams][::-1].tolist()):
+            if state >> 40 >= f:
+                words.append(state & _LOW)
+                state >>= 32
+            q, r = divmod(state, f)
+            state = (q << 24) + a + r
+        while state:
+            words.append(state & _LOW)
+            state >>= 32
+        out[j, : len(words)] = words
+        used[j] = len(words)
+
+
+def _escape(side, escapes):
+    z = 0
+    for b in range(5):
+        p = int(side[3])
+        if p >= side[4]:
+            return ESCAPE_END, 0
+        byte = int(escapes[p])
+        side[3] = p + 1
+        z |= (byte & 127) << (7 * b)
+        if byte < 128:
+            if z >> 32 or (b > 0 and byte == 0):
+                return ESCAPE_BAD, 0
+            return 0, (z >> 1) ^ -(z & 1)
+    return ESCAPE_BAD, 0
+
+
+def _raw(side, raw, k):
+    p = int(side[1])
+    if p + k > side[2]:
+        return RAW_END, 0
+    side[1] = p + k
+    byte = p >> 3
+    return 0, (int.from_bytes(raw[byte : byte + 4].tobytes(), "little") >> (p & 7)) & ((1 << k) - 1)
+
+
+def _wrap(v):
+    return (v + 0x80000000 & _LOW) - 0x80000000
+
+
+def decode_search(
+    state, ptr, begin, words, side, raw, escapes, index, offset, info, pack, buckets, bucket_bits, precision, out
+):
+    shift = 24 - precision
+    coarse = precision - bucket_bits
+    streams = state.size
+    states, ptrs, begins = state.tolist(), ptr.tolist(), begin.tolist()
+    rows, offsets = info.tolist(), offset.tolist()
+    one = len(offsets) == 1
+    pairs = pack.tolist() if pack.size <= 4 * out.size else pack
+    phase = int(side[0])
+    values = []
+    for i, t in enumerate(index.tolist()):
+        if not 0 <= t < len(rows):
+            return BAD_INDEX
+        lo, k, last, base = rows[t]
+        j = (phase + i) & (streams - 1)
+        s = states[j]
+        q = s & _QUANTILE
+        slot = q >> shift
+        e = int(buckets[(t << bucket_bits) | (slot >> coarse)])
+        while e < last and int(pairs[base + e + 1]) >> 16 <= slot:
+            e += 1
+        pair = int(pairs[base + e])
+        s = (s >> 24) * ((pair & 0xFFFF) << shift) + q - (pair >> 16 << shift)
+        if s <= _LOW and ptrs[j] > begins[j]:
+            ptrs[j] -= 1
+            s = s << 32 | int(words[ptrs[j]])
+        states[j] = s
+        if e == last:
+            err, v = _escape(side, escapes)
+            if err:
+                return err
+        else:
+            v = e + lo
+            if k:
+                err, low = _raw(side, raw, k)
+                if err:
+                    return err
+                v = v << k | low
+        values.append(_wrap(v + offsets[0 if one else i]))
+    state[:] = states
+    ptr[:] = ptrs
+    out[:] = values
+    side[0] = phase + out.size
+    return 0
+
+
+def decode_raw(side, raw, bits, lo, out):
+    for i in range(out.size):
+        err, v = _raw(side, raw, bits)
+        if err:
+            return err
+        out[i] = _wrap(v + lo)
+    return 0
