@@ -1,0 +1,307 @@
+"""The codec contract: analysis, program, synthesis; batching, tiling and chunks are written once, here.
+
+A codec maps a signal to integer latents (`analysis`), says how those integers are coded (`program`, the same lines
+for encoder, decoder and rate meter), and maps latents back (`synthesis`). It never opens a file and never sees the
+container: `compress` returns its parameters and chunks, `decompress` takes them back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..entropy.errors import FormatError, InputError
+from .tiling import Tile, tile_grid
+
+Shape = tuple[int, ...]
+_PARAMS_VERSION = 1
+_CHUNK_UNIT = 16  # chunk sides are stored in this unit
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What a codec hands to the container: its own parameters and one payload a chunk, in chunk order."""
+
+    params: bytes
+    chunks: list[bytes]
+
+
+class Codec(nn.Module):
+    """Base of all codecs.
+
+    Sub-classes set the class attributes and implement the three functions; `compress` and `decompress` follow.
+
+    Attributes:
+        modality: ``"image"``, ``"audio"`` or ``"tensor"``.
+        signal_channels: channels of the signal that `analysis` takes (3 for RGB).
+        stride: signal samples a latent position covers, along each spatial axis.
+        latent_channels: channels of the latent.
+        latent_limit: largest magnitude of a latent; at most 127 makes them int8.
+        chunk: side of a chunk in latent positions (a multiple of 16); a chunk is coded on its own.
+        tile: side of a tile of the transforms in latent positions; bounds memory.
+        analysis_halo, synthesis_halo: latent positions around a tile that its result depends on.
+        variable_rate: whether `quality` is understood.
+    """
+
+    modality: ClassVar[Literal["image", "audio", "tensor"]] = "image"
+    signal_channels: int = 3
+    stride: int = 8
+    latent_channels: int = 0
+    latent_limit: int = 127
+    chunk: int = 128
+    tile: int = 192
+    analysis_halo: int = 0
+    synthesis_halo: int = 0
+    variable_rate: bool = False
+    default_quality: int | None = None
+
+    name: str = ""
+
+    # --- the three functions -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def analysis(self, x: Tensor, quality: float | None = None) -> Tensor:
+        """Signal (B, C, H, W) float32 in [0, 1] -> latent (B, L, ceil(H/stride), ceil(W/stride)) int16."""
+
+    @abstractmethod
+    def program(self, coder: Any, latent: np.ndarray | None, shape: Shape, quality: float | None = None) -> np.ndarray:
+        """Code one chunk's latent (L, h, w) int32 with ``coder.code``; returns what was coded (what was read)."""
+
+    @abstractmethod
+    def synthesis(self, latent: Tensor, size: tuple[int, int], quality: float | None = None) -> Tensor:
+        """Latent (B, L, h, w) int -> signal (B, C, H, W) float32, not clamped; ``size`` is (H, W)."""
+
+    @abstractmethod
+    def coding_arrays(self) -> dict[str, np.ndarray]:
+        """Every integer that decides a symbol's interval; part of the fingerprint."""
+
+    # --- identity ------------------------------------------------------------------------------------------------
+
+    @property
+    def fingerprint(self) -> bytes:
+        """First 8 bytes of a SHA-256 over all weights and coding tables that decoding depends on."""
+        h = hashlib.sha256(self.name.encode())
+        for key, value in sorted(self.state_dict().items()):
+            array = np.ascontiguousarray(value.detach().cpu().numpy())
+            h.update(f"{key}:{array.dtype.str}:{array.shape}".encode())
+            h.update(array.tobytes())
+        for key, array in sorted(self.coding_arrays().items()):
+            array = np.ascontiguousarray(array)
+            h.update(f"{key}:{array.dtype.str}:{array.shape}".encode())
+            h.update(array.tobytes())
+        return h.digest()[:8]
+
+    @property
+    def latent_dtype(self) -> torch.dtype:
+        return torch.int8 if self.latent_limit <= 127 else torch.int16
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    # --- signal <-> parameters and chunks ------------------------------------------------------------------------
+
+    def _check_quality(self, quality: float | None) -> int:
+        """The stored quality, 0 for codecs of one fixed rate."""
+        if not self.variable_rate:
+            if quality is not None:
+                raise InputError(f"{self.name} has one fixed rate: leave quality out, or choose a variable-rate codec")
+            return 0
+        value = self.default_quality if quality is None else quality
+        if value is None or value != int(value) or not 1 <= value <= 100:
+            raise InputError(f"quality is {value!r}; {self.name} takes an integer from 1 (smallest) to 100 (best)")
+        return int(value)
+
+    def _latent_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        return -(-size[0] // self.stride), -(-size[1] // self.stride)
+
+    def latent(self, x: Tensor, quality: float | None = None) -> Tensor:
+        """Integer latent of one signal (C, H, W), computed tile by tile: (L, h, w) int16 on the CPU."""
+        quality = self._check_quality(quality) or None
+        height, width = x.shape[-2:]
+        h, w = self._latent_size((height, width))
+        out = torch.empty(self.latent_channels, h, w, dtype=torch.int16)
+        s = self.stride
+        for t in tile_grid(h, w, self.tile, self.analysis_halo):
+            part = x[:, t.hy0 * s : min(t.hy1 * s, height), t.hx0 * s : min(t.hx1 * s, width)]
+            z = self.analysis(part[None].to(self.device), quality)[0]
+            out[:, t.y0 : t.y1, t.x0 : t.x1] = z[:, t.y0 - t.hy0 : t.y1 - t.hy0, t.x0 - t.hx0 : t.x1 - t.hx0]
+        return out
+
+    def compress(self, x: Tensor, quality: float | None = None) -> Compressed:
+        """Code one signal.
+
+        Args:
+            x: (C, H, W) float32 in [0, 1], any size from 1 x 1.
+            quality: 1..100 for codecs of variable rate.
+
+        Raises:
+            InputError: wrong number of channels, NaN or Inf, quality refused.
+        """
+        if x.ndim != 3 or x.shape[0] != self.signal_channels or 0 in x.shape:
+            raise InputError(
+                f"{self.name} takes signals of shape ({self.signal_channels}, H, W) with H, W >= 1, not {tuple(x.shape)}"
+            )
+        if not bool(torch.isfinite(x).all()):
+            raise InputError(f"the signal contains NaN or infinite values; {self.name} cannot code them")
+        q = self._check_quality(quality)
+        latent = self.latent(x, q or None).numpy().astype(np.int32)
+        tiles = tile_grid(*latent.shape[1:], self.chunk)
+        blocks = [np.ascontiguousarray(latent[:, t.y0 : t.y1, t.x0 : t.x1]) for t in tiles]
+        chunks = list(_parallel(lambda block: self._encode_chunk(block, q or None), blocks))
+        return Compressed(bytes([_PARAMS_VERSION, q, self.chunk // _CHUNK_UNIT]), chunks)
+
+    def _encode_chunk(self, block: np.ndarray, quality: float | None) -> bytes:
+        from ..entropy.coder import Encoder
+
+        encoder = Encoder()
+        self.program(encoder, block, block.shape, quality)
+        return encoder.finish()
+
+    def _decode_chunk(self, data: bytes, shape: Shape, quality: float | None) -> np.ndarray:
+        from ..entropy.coder import Decoder
+
+        decoder = Decoder(data)
+        block = self.program(decoder, None, shape, quality)
+        decoder.finish()
+        return block
+
+    def _read_params(self, params: bytes, count: int, size: tuple[int, int]) -> tuple[float | None, list[Tile]]:
+        if len(params) != 3 or params[0] != _PARAMS_VERSION:
+            raise FormatError(f"{self.name}: unknown codec parameters; the file may need a newer latentzip")
+        quality, unit = params[1], params[2]
+        if (quality > 0) != self.variable_rate or quality > 100 or unit == 0:
+            raise FormatError(f"{self.name}: codec parameters out of range")
+        tiles = tile_grid(*self._latent_size(size), unit * _CHUNK_UNIT)
+        if len(tiles) != count:
+            raise FormatError(f"{self.name}: {count} chunks where the size asks for {len(tiles)}")
+        return quality or None, tiles
+
+    def decompress(
+        self,
+        params: bytes,
+        chunks: Sequence[bytes],
+        size: tuple[int, int],
+        *,
+        to: Literal["signal", "latent"] = "signal",
+        region: tuple[int, int, int, int] | None = None,
+    ) -> Tensor:
+        """Inverse of `compress`.
+
+        Args:
+            params, chunks: as `compress` returned them. ``chunks`` may be lazy: only those needed are indexed.
+            size: (H, W) of the signal.
+            to: ``"latent"`` stops after entropy decoding.
+            region: (top, left, bottom, right) in signal samples; only what it touches is decoded. The result equals
+                the same part of the whole decode to the last bit.
+
+        Returns:
+            Signal (C, H, W) float32, clamped to [0, 1], on the codec's device; or latent (L, h, w) int16 on the CPU
+            (int8 where the codec's latents are bytes). With a region, the part of it.
+
+        Raises:
+            FormatError: the parameters or chunks are not what this codec writes.
+            InputError: the region lies outside the signal.
+        """
+        quality, chunk_tiles = self._read_params(params, len(chunks), size)
+        h, w = self._latent_size(size)
+        top, left, bottom, right = (0, 0, *size) if region is None else region
+        if not (0 <= top < bottom <= size[0] and 0 <= left < right <= size[1]):
+            raise InputError(f"region {region} does not lie inside the signal of {size[0]} x {size[1]} samples")
+        s = self.stride
+        ly0, lx0, ly1, lx1 = top // s, left // s, -(-bottom // s), -(-right // s)
+        tiles = [
+            t
+            for t in tile_grid(h, w, self.tile, self.synthesis_halo)
+            if t.y0 < ly1 and t.y1 > ly0 and t.x0 < lx1 and t.x1 > lx0
+        ]
+        if to == "latent":
+            need = (ly0, ly1, lx0, lx1)
+        else:
+            need = (
+                min(t.hy0 for t in tiles), max(t.hy1 for t in tiles), min(t.hx0 for t in tiles), max(t.hx1 for t in tiles)
+            )  # fmt: skip
+        latent = torch.zeros(self.latent_channels, need[1] - need[0], need[3] - need[2], dtype=self.latent_dtype)
+        wanted = [
+            (i, t)
+            for i, t in enumerate(chunk_tiles)
+            if t.y0 < need[1] and t.y1 > need[0] and t.x0 < need[3] and t.x1 > need[2]
+        ]
+
+        def decode(item: tuple[int, Tile]) -> None:
+            i, t = item
+            block = self._decode_chunk(chunks[i], (self.latent_channels, t.y1 - t.y0, t.x1 - t.x0), quality)
+            if np.abs(block).max(initial=0) > self.latent_limit:
+                raise FormatError(f"{self.name}: chunk {i} holds latents beyond +-{self.latent_limit}")
+            y0, y1, x0, x1 = max(t.y0, need[0]), min(t.y1, need[1]), max(t.x0, need[2]), min(t.x1, need[3])
+            part = torch.from_numpy(block[:, y0 - t.y0 : y1 - t.y0, x0 - t.x0 : x1 - t.x0])
+            latent[:, y0 - need[0] : y1 - need[0], x0 - need[2] : x1 - need[2]] = part
+
+        for _ in _parallel(decode, wanted):
+            pass
+        if to == "latent":
+            return latent
+        out = torch.empty(self.signal_channels, bottom - top, right - left, device=self.device)
+        for t in tiles:
+            part = latent[:, t.hy0 - need[0] : t.hy1 - need[0], t.hx0 - need[2] : t.hx1 - need[2]]
+            inner = min(t.hy1 * s, size[0]) - t.hy0 * s, min(t.hx1 * s, size[1]) - t.hx0 * s
+            x = self.synthesis(part[None].to(self.device), inner, quality)[0]
+            y0, y1 = max(t.y0 * s, top), min(t.y1 * s, bottom)
+            x0, x1 = max(t.x0 * s, left), min(t.x1 * s, right)
+            oy, ox = t.hy0 * s, t.hx0 * s
+            out[:, y0 - top : y1 - top, x0 - left : x1 - left] = x[:, y0 - oy : y1 - oy, x0 - ox : x1 - ox]
+        return out.clamp_(0, 1)
+
+    # --- tensors <-> files in memory -----------------------------------------------------------------------------
+
+    def encode(self, x: Tensor, quality: float | None = None) -> list[bytes]:
+        """Signals (B, C, H, W) float32 in [0, 1] -> one `.ltz` stream each."""
+        if x.ndim != 4:
+            raise InputError(f"encode takes a batch (B, {self.signal_channels}, H, W), not {tuple(x.shape)}")
+        from ..entropy.container import Header, write
+
+        streams = []
+        for signal in x:
+            c = self.compress(signal.float(), quality)
+            header = Header(
+                codec=self.name, fingerprint=self.fingerprint, modality=self.modality, kind="tensor",
+                shape=tuple(signal.shape), dtype="float32", params=c.params,
+            )  # fmt: skip
+            streams.append(write(header, c.chunks))
+        return streams
+
+    def decode(self, streams: Sequence[bytes], to: Literal["signal", "latent"] = "signal") -> list[Tensor]:
+        """Inverse of `encode`: one (C, H, W) tensor (or latent (L, h, w)) a stream."""
+        from ..entropy.container import read
+
+        out = []
+        for stream in streams:
+            box = read(stream)
+            if box.header.codec != self.name or box.header.fingerprint != self.fingerprint:
+                raise FormatError(
+                    f"the stream was made by {box.header.codec} ({box.header.fingerprint.hex()}), "
+                    f"not by this {self.name} ({self.fingerprint.hex()}); use latentzip.decode, which picks the weights"
+                )
+            size = box.header.shape[-2], box.header.shape[-1]
+            out.append(self.decompress(box.header.params, box.chunks, size, to=to))
+        return out
+
+
+def _parallel(function: Any, items: list) -> Any:
+    """Chunks over as many threads as torch may use; coding releases the GIL."""
+    workers = min(len(items), torch.get_num_threads())
+    if workers <= 1:
+        return map(function, items)
+    pool = ThreadPoolExecutor(workers)
+    try:
+        return list(pool.map(function, items))
+    finally:
+        pool.shutdown(cancel_futures=True)

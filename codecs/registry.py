@@ -1,0 +1,111 @@
+"""Which codecs exist, as plain data: nothing here imports torch, so that listing and inspecting stay cheap.
+
+Bundled codecs are read from the index of `latentzip.pretrained`. Other distributions add theirs through the entry
+point group ``latentzip.codecs``: the entry's name is the codec's name, its value ``package.module:factory``, and
+``factory(name)`` returns a `Codec` (see docs/plugins.md).
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+from .. import pretrained
+from ..entropy.errors import CodecError, InputError, UnsupportedError
+
+if TYPE_CHECKING:
+    from .base import Codec
+
+GROUP = "latentzip.codecs"
+
+
+@dataclass(frozen=True)
+class CodecInfo:
+    """One line of `list_codecs`.
+
+    Attributes:
+        name: what `encode(codec=...)` and `load_codec` take.
+        modality: ``"image"``, ``"audio"`` or ``"tensor"``; empty for plug-ins, which say so once loaded.
+        summary: what it is good for.
+        fixed_rate: True when `quality` is refused.
+        results: measured figures from the model card, such as ``{"kodak_bpp": ..., "kodak_psnr": ...}``.
+        source: ``"latentzip"`` or the distribution that provides it.
+    """
+
+    name: str
+    modality: str = ""
+    summary: str = ""
+    fixed_rate: bool = True
+    results: dict[str, Any] = field(default_factory=dict)
+    source: str = "latentzip"
+
+
+@lru_cache(maxsize=1)
+def _plugins() -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    bundled = {entry.name for entry in pretrained.index()}
+    for point in entry_points(group=GROUP):
+        owner = point.dist.name if point.dist else "?"
+        if point.name in bundled or point.name in found:
+            raise CodecError(f"codec name {point.name!r} of distribution {owner} is taken; rename its entry point")
+        found[point.name] = point
+    return found
+
+
+def list_codecs() -> list[CodecInfo]:
+    """All codecs that can be loaded, bundled ones first."""
+    infos = [
+        CodecInfo(e.name, e.modality, e.summary, e.fixed_rate, e.results) for e in pretrained.index() if e.current
+    ]
+    for name, point in sorted(_plugins().items()):
+        infos.append(CodecInfo(name, source=point.dist.name if point.dist else "?"))
+    return infos
+
+
+def check_name(name: str) -> None:
+    """Raises InputError with the nearest existing name when no codec is called ``name``."""
+    names = [info.name for info in list_codecs()]
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+        raise InputError(f"unknown codec {name!r}; {hint} (codec-cli list)")
+
+
+@lru_cache(maxsize=8)
+def _load(name: str, fingerprint: bytes | None, device: str) -> Codec:
+    if name in _plugins():
+        point = _plugins()[name]
+        try:
+            codec = point.load()(name)
+        except Exception as error:
+            owner = point.dist.name if point.dist else "?"
+            raise CodecError(f"codec {name!r} of distribution {owner} failed to load: {error}") from error
+        if fingerprint is not None and codec.fingerprint != fingerprint:
+            raise UnsupportedError(
+                f"the stream needs {name} with fingerprint {fingerprint.hex()}; installed is {codec.fingerprint.hex()}"
+            )
+    else:
+        entry = pretrained.find(name, fingerprint)
+        module, _, function = entry.loader.partition(":")
+        codec = getattr(import_module(module), function)(entry)
+    return codec.to(device).eval()
+
+
+def load_codec(name: str, device: str = "cpu", *, fingerprint: bytes | None = None) -> Codec:
+    """A codec with its weights, ready for use; cached, so repeated calls return the same module.
+
+    Args:
+        name: see `list_codecs`.
+        device: a torch device.
+        fingerprint: 8 bytes that pick older released weights; None takes the current ones.
+
+    Raises:
+        InputError: no such codec.
+        UnsupportedError: no installed weights have this fingerprint.
+    """
+    check_name(name)
+    return _load(name, fingerprint, str(device))

@@ -1,0 +1,133 @@
+"""WaLLoC: wavelet packets, a linear encoder, companded int8 latents and a light convolutional decoder.
+
+After "Learned Compression for Compressed Learning" (Jacobellis & Yadwadkar, arXiv 2412.09405): analysis is a J-level
+bior4.4 wavelet packet followed by one 1x1 product, so encoding costs little more than the transform. Three things
+differ from the original: a trained step for every latent channel under a rate term, a decoder without global
+attention or norms (cost linear in the pixels, tiles agree with the whole), and symmetric instead of periodic edges.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..entropy.errors import InputError
+from ..kernels.compand import compand, expand, expand_table
+from ..kernels.wavelet import inverse_wavelet_packet2d, wavelet_packet2d
+from .base import Codec, Shape
+from .walloc_nets import Decoder
+
+if TYPE_CHECKING:
+    from ..entropy.context import ContextModel
+
+
+_PACKET_HALO = 5  # latent positions: half of the 57 and 61 taps at J = 3 (121 and more at J = 4) and the end blocks
+
+
+@dataclass(frozen=True)
+class WallocConfig:
+    """Hyper-parameters, stored beside the weights.
+
+    Attributes:
+        channels: signal channels, 3 for RGB.
+        levels: J; a latent position covers 2**J x 2**J pixels.
+        latent_channels: L; the dimension reduction is ``channels * 4**J / L``.
+        bits: latents are integers of magnitude below ``2**(bits - 1)``.
+        width, depth: decoder network; depth 0 is the zero-net linear codec.
+        variable_rate: whether `quality` scales the steps (linear codec only: no network has to follow them).
+    """
+
+    channels: int = 3
+    levels: int = 3
+    latent_channels: int = 12
+    bits: int = 8
+    width: int = 160
+    depth: int = 5
+    wavelet: str = "bior4.4"
+    variable_rate: bool = False
+
+
+class Walloc(Codec):
+    """See the module's text. `analysis` and `synthesis` are differentiable through `forward`."""
+
+    modality = "image"
+
+    def __init__(self, config: WallocConfig, name: str = "walloc") -> None:
+        super().__init__()
+        self.config, self.name = config, name
+        self.signal_channels = config.channels
+        self.stride = 1 << config.levels
+        self.latent_channels = config.latent_channels
+        self.variable_rate = config.variable_rate
+        self.latent_limit = (1 << (config.bits - 1)) - 1
+        self.default_quality = 50 if config.variable_rate else None
+        bands = config.channels * 4**config.levels
+        self.encoder = nn.Conv2d(bands, config.latent_channels, 1)
+        self.log_gain = nn.Parameter(torch.zeros(config.latent_channels, 1, 1))
+        self.decoder = Decoder(config.latent_channels, bands, config.width, config.depth)
+        self.analysis_halo = _PACKET_HALO
+        self.synthesis_halo = self.decoder.halo + _PACKET_HALO
+        self.register_buffer("expansion", expand_table(config.bits), persistent=False)
+        self.expansion: Tensor
+        self.context: ContextModel | None = None
+
+    # --- signal <-> coefficients ---------------------------------------------------------------------------------
+
+    def coefficients(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] -> scaled linear latents before companding, (B, L, h, w) float."""
+        bands = wavelet_packet2d(x - 0.5, self.config.levels, self.config.wavelet)
+        return self.encoder(bands) * self.log_gain.exp()
+
+    def reconstruct(self, y: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Expanded latents (B, L, h, w) in units of the encoder's output -> (B, C, H, W), not clamped."""
+        bands = self.decoder(y)
+        return inverse_wavelet_packet2d(bands, self.config.levels, self.config.wavelet, size=size) + 0.5
+
+    def forward(self, x: Tensor, noise: Tensor | None = None, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Training pass: (x_hat, z). ``noise`` (B, L, h, w) replaces rounding (None: straight-through rounding);
+        ``keep`` (B, L, 1, 1) zeroes latent channels (nested dropout)."""
+        z = compand(self.coefficients(x), self.config.bits)
+        z_hat = z + noise if noise is not None else z + (z.round() - z).detach()
+        y = expand(z_hat, self.config.bits) * torch.exp(-self.log_gain)
+        if keep is not None:
+            y = y * keep
+        return self.reconstruct(y, (x.shape[-2], x.shape[-1])), z
+
+    # --- the three functions -------------------------------------------------------------------------------------
+
+    def _rate_gain(self, quality: float | None) -> float:
+        """Factor on the latents; 20 steps of quality halve the quantisation step."""
+        if self.variable_rate:
+            return 2.0 ** ((50 if quality is None else quality) / 20)
+        if quality is not None:
+            raise InputError(f"{self.name} has one fixed rate: leave quality out, or choose a codec with variable rate")
+        return 1.0
+
+    @torch.inference_mode()
+    def analysis(self, x: Tensor, quality: float | None = None) -> Tensor:
+        y = self.coefficients(x) * self._rate_gain(quality)
+        return compand(y, self.config.bits).round().to(torch.int16)
+
+    @torch.inference_mode()
+    def synthesis(self, latent: Tensor, size: tuple[int, int], quality: float | None = None) -> Tensor:
+        m = (1 << (self.config.bits - 1)) - 1
+        y = F.embedding(latent.long() + m, self.expansion[:, None])[..., 0]
+        return self.reconstruct(y * (torch.exp(-self.log_gain) / self._rate_gain(quality)), size)
+
+    def program(self, coder: Any, latent: np.ndarray | None, shape: Shape, quality: float | None = None) -> np.ndarray:
+        if self.context is None:
+            raise InputError(f"{self.name} has no entropy model yet: export it with scripts/train.py")
+        return self.context.program(coder, latent, shape)
+
+    def coding_arrays(self) -> dict[str, np.ndarray]:
+        return self.context.to_arrays() if self.context else {}
+
+    # --- storage -------------------------------------------------------------------------------------------------
+
+    def config_dict(self) -> dict[str, Any]:
+        return asdict(self.config)
