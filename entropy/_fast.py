@@ -59,29 +59,51 @@ def escapes_table(symbols, index, offset, info, out):
 
 
 @_jit
-def raw_table(symbols, index, offset, info, buf, pos):
-    """Append the raw low bits of n symbols to buf (uint8, zeroed past `pos` bits); returns the new bit position."""
-    step = 0 if offset.shape[0] == 1 else 1
-    byte = pos >> 3
-    have = pos & 7
-    acc = _u(buf[byte]) if have else _u(0)
+def ranges_raw_table(symbols, index, offset, info, pack, out, buf, pos):
+    """As `ranges_table`, and the raw low bits appended to buf (uint32, little-endian bits) from bit `pos` on.
+
+    Returns (escapes or BAD_INDEX, new bit position). Without branches: each step writes the word it is filling.
+    """
+    step = _u(0) if offset.shape[0] == 1 else _u(1)
+    tables = _u(info.shape[0])
+    escapes = 0
+    w, have = _u(pos >> 5), _u(pos & 31)
+    acc = _u(buf[w]) & ((_u(1) << have) - _u(1))
+    for i in range(_u(symbols.shape[0])):
+        t = _u(index[i])
+        if t >= tables:
+            return BAD_INDEX, pos
+        r = np.int32(symbols[i] - offset[i * step])
+        last = _u(info[t, _u(2)])
+        e = min(_u(np.int64(r >> info[t, _u(1)]) - np.int64(info[t, _u(0)])), last)
+        escapes += e == last
+        out[i] = pack[_u(info[t, _u(3)]) + e]
+        k = _u(info[t, _u(1)]) * _u(e != last)
+        acc |= (_u(np.int64(r)) & ((_u(1) << k) - _u(1))) << have
+        have += k
+        buf[w] = np.uint32(acc)
+        w += have >> _u(5)
+        acc >>= have & _u(32)
+        have &= _u(31)
+    buf[w] = np.uint32(acc)
+    return escapes, (np.int64(w) << 5) + np.int64(have)
+
+
+@_jit
+def write_raw(symbols, bits, lo, buf, pos):
+    """Append `bits` (1..24) raw bits of each symbol - lo to buf as above; returns the new bit position."""
+    k = _u(bits)
+    w, have = _u(pos >> 5), _u(pos & 31)
+    acc = _u(buf[w]) & ((_u(1) << have) - _u(1))
     for i in range(symbols.shape[0]):
-        t = np.int64(index[i])
-        k = np.int64(info[t, 1])
-        if k:
-            r = np.int32(symbols[i] - offset[i * step])
-            e = np.int64(r >> info[t, 1]) - np.int64(info[t, 0])
-            if e >= 0 and e < info[t, 2]:
-                acc |= (_u(r) & ((_u(1) << _u(k)) - _u(1))) << _u(have)
-                have += k
-                while have >= 8:
-                    buf[byte] = np.uint8(acc & _u(255))
-                    acc >>= _u(8)
-                    byte += 1
-                    have -= 8
-    if have:
-        buf[byte] = np.uint8(acc & _u(255))
-    return (byte << 3) + have
+        acc |= (_u(np.int64(symbols[i]) - lo) & ((_u(1) << k) - _u(1))) << have
+        have += k
+        buf[w] = np.uint32(acc)
+        w += have >> _u(5)
+        acc >>= have & _u(32)
+        have &= _u(31)
+    buf[w] = np.uint32(acc)
+    return (np.int64(w) << 5) + np.int64(have)
 
 
 @_jit
@@ -194,124 +216,156 @@ def _escape(side, escapes):
     return ESCAPE_BAD, np.int64(0)
 
 
+# Helpers of the hot loops take scalars only: an array handed to another compiled function has its references counted at
+# each call, which costs several times what the symbol does.
+
+
 @_jit
-def _raw(side, raw, k):
-    """k raw bits: (error, value); advances side[1]. raw carries 8 bytes of padding."""
-    p = side[1]
-    if p + k > side[2]:
-        return RAW_END, np.int64(0)
-    side[1] = p + k
-    byte = p >> 3
-    v = np.int64(raw[byte]) | np.int64(raw[byte + 1]) << 8 | np.int64(raw[byte + 2]) << 16 | np.int64(raw[byte + 3]) << 24
-    return 0, (v >> (p & 7)) & ((np.int64(1) << k) - 1)
+def _low_bits(b0, b1, b2, b3, p, k):
+    """k <= 24 bits of four bytes, from bit p mod 8 on."""
+    low = np.uint32(b0) | np.uint32(b1) << np.uint32(8)
+    high = np.uint32(b2) | np.uint32(b3) << np.uint32(8)
+    return (_u(low | high << np.uint32(16)) >> (p & _u(7))) & ((_u(1) << k) - _u(1))
+
+
+@_jit
+def _refill(s, p, first, word):
+    """State and position, after a word was taken where the state fell below 2**32 and one is left."""
+    if s < _u(0x100000000) and p > first:
+        return (s << _u(32)) | _u(word), p - _u(1)
+    return s, p
 
 
 @_jit
 def decode_lut(state, ptr, begin, words, side, raw, escapes, index, offset, info, lut, precision, out):
-    """Decode out.size symbols (int32) under indexed tables whose slots fit 32 bits; returns 0 or an error code.
+    """Decode out.size symbols (int32) under indexed tables whose slots fit 32 bits, in a chunk without raw bits.
 
-    words carries one word of padding in front, so that ptr[j] - 1 is always readable.
+    Returns 0 or an error code. words carries one word of padding in front: words[ptr[j] - 1] is always readable.
     """
-    n = out.shape[0]
-    step = 0 if offset.shape[0] == 1 else 1
-    tables = _u(info.shape[0])
-    mask = _u(state.shape[0] - 1)
-    bits = _u(precision)
-    shift = _u(24 - precision)
+    step = _u(0) if offset.shape[0] == 1 else _u(1)
+    tables, mask = _u(info.shape[0]), _u(state.shape[0] - 1)
+    bits, shift = _u(precision), _u(24 - precision)
     fine = (_u(1) << shift) - _u(1)
-    phase = side[0]
-    for i in range(n):
+    phase = _u(side[0])
+    for i in range(_u(out.shape[0])):
         t = _u(index[i])
         if t >= tables:
             return BAD_INDEX
-        j = _u(phase + i) & mask
+        j = (phase + i) & mask
         s = state[j]
-        p = ptr[j]
         q = s & _u(0xFFFFFF)
         slot = _u(lut[(t << bits) | (q >> shift)])
-        f = (slot >> _u(8)) & _u(0xFFF)
-        s = (s >> _u(24)) * (f << shift) + (((slot >> _u(20)) << shift) | (q & fine))
-        word = _u(words[p - 1])
-        if s < _u(0x100000000) and p > begin[j]:
-            s = (s << _u(32)) | word
-            p -= 1
-        state[j] = s
-        ptr[j] = p
+        s = (s >> _u(24)) * (((slot >> _u(8)) & _u(0xFFF)) << shift) + (((slot >> _u(20)) << shift) | (q & fine))
+        p = _u(ptr[j])
+        state[j], ptr[j] = _refill(s, p, _u(begin[j]), words[p - _u(1)])
         e = np.int64(slot & _u(255))
         if e == 255:
             err, v = _escape(side, escapes)
             if err:
                 return err
         else:
-            k = np.int64(info[t, 1])
-            v = e + np.int64(info[t, 0])
-            if k:
-                err, low = _raw(side, raw, k)
-                if err:
-                    return err
-                v = (v << k) | low
+            if info[t, _u(1)]:
+                return RAW_END
+            v = e + np.int64(info[t, _u(0)])
         out[i] = np.int32(v + np.int64(offset[i * step]))
-    side[0] = phase + n
+    side[0] += out.shape[0]
     return 0
 
 
 @_jit
-def decode_search(state, ptr, begin, words, side, raw, escapes, index, offset, info, pack, buckets, bucket_bits,
-                  precision, out):
-    """As `decode_lut` for any bank: a bucket of quantiles, then a walk along its table."""
-    n = out.shape[0]
-    step = 0 if offset.shape[0] == 1 else 1
-    tables = _u(info.shape[0])
-    mask = _u(state.shape[0] - 1)
-    shift = _u(24 - precision)
-    coarse = _u(precision - bucket_bits)
-    bits = _u(bucket_bits)
-    phase = side[0]
-    for i in range(n):
+def decode_lut_raw(state, ptr, begin, words, side, raw, escapes, index, offset, info, lut, precision, out):
+    """As `decode_lut`, for chunks with raw bits; these are read without a branch, as a table of none reads none."""
+    step = _u(0) if offset.shape[0] == 1 else _u(1)
+    tables, mask = _u(info.shape[0]), _u(state.shape[0] - 1)
+    bits, shift = _u(precision), _u(24 - precision)
+    fine = (_u(1) << shift) - _u(1)
+    phase = _u(side[0])
+    at, end = _u(side[1]), _u(side[2])
+    for i in range(_u(out.shape[0])):
         t = _u(index[i])
         if t >= tables:
             return BAD_INDEX
-        j = _u(phase + i) & mask
+        j = (phase + i) & mask
         s = state[j]
-        p = ptr[j]
+        q = s & _u(0xFFFFFF)
+        slot = _u(lut[(t << bits) | (q >> shift)])
+        s = (s >> _u(24)) * (((slot >> _u(8)) & _u(0xFFF)) << shift) + (((slot >> _u(20)) << shift) | (q & fine))
+        p = _u(ptr[j])
+        state[j], ptr[j] = _refill(s, p, _u(begin[j]), words[p - _u(1)])
+        e = np.int64(slot & _u(255))
+        if e == 255:
+            err, v = _escape(side, escapes)
+            if err:
+                return err
+        else:
+            k = _u(info[t, _u(1)])
+            b = at >> _u(3)
+            low = _low_bits(raw[b], raw[b + _u(1)], raw[b + _u(2)], raw[b + _u(3)], at, k)
+            at += k
+            if at > end:
+                return RAW_END
+            v = ((e + np.int64(info[t, _u(0)])) << np.int64(k)) | np.int64(low)
+        out[i] = np.int32(v + np.int64(offset[i * step]))
+    side[0] += out.shape[0]
+    side[1] = np.int64(at)
+    return 0
+
+
+@_jit
+def decode_search(
+    state, ptr, begin, words, side, raw, escapes, index, offset, info, pack, buckets, bucket_bits, precision, out
+):
+    """As `decode_lut_raw` for any bank: a bucket of quantiles, then a walk along its table."""
+    step = _u(0) if offset.shape[0] == 1 else _u(1)
+    tables, mask = _u(info.shape[0]), _u(state.shape[0] - 1)
+    bits, shift, coarse = _u(bucket_bits), _u(24 - precision), _u(precision - bucket_bits)
+    phase = _u(side[0])
+    at, end = _u(side[1]), _u(side[2])
+    for i in range(_u(out.shape[0])):
+        t = _u(index[i])
+        if t >= tables:
+            return BAD_INDEX
+        j = (phase + i) & mask
+        s = state[j]
         q = s & _u(0xFFFFFF)
         slot = q >> shift
-        e = np.int64(buckets[(t << bits) | (slot >> coarse)])
-        base = np.int64(info[t, 3])
-        last = np.int64(info[t, 2])
-        while e < last and _u(pack[base + e + 1] >> np.uint32(16)) <= slot:
-            e += 1
+        e = _u(buckets[(t << bits) | (slot >> coarse)])
+        base, last = _u(info[t, _u(3)]), _u(info[t, _u(2)])
+        while e < last and _u(pack[base + e + _u(1)] >> np.uint32(16)) <= slot:
+            e += _u(1)
         pair = _u(pack[base + e])
         s = (s >> _u(24)) * ((pair & _u(0xFFFF)) << shift) + (q - ((pair >> _u(16)) << shift))
-        word = _u(words[p - 1])
-        if s < _u(0x100000000) and p > begin[j]:
-            s = (s << _u(32)) | word
-            p -= 1
-        state[j] = s
-        ptr[j] = p
+        p = _u(ptr[j])
+        state[j], ptr[j] = _refill(s, p, _u(begin[j]), words[p - _u(1)])
         if e == last:
             err, v = _escape(side, escapes)
             if err:
                 return err
         else:
-            k = np.int64(info[t, 1])
-            v = e + np.int64(info[t, 0])
-            if k:
-                err, low = _raw(side, raw, k)
-                if err:
-                    return err
-                v = (v << k) | low
+            k = _u(info[t, _u(1)])
+            b = at >> _u(3)
+            low = _low_bits(raw[b], raw[b + _u(1)], raw[b + _u(2)], raw[b + _u(3)], at, k)
+            at += k
+            if at > end:
+                return RAW_END
+            v = ((np.int64(e) + np.int64(info[t, _u(0)])) << np.int64(k)) | np.int64(low)
         out[i] = np.int32(v + np.int64(offset[i * step]))
-    side[0] = phase + n
+    side[0] += out.shape[0]
+    side[1] = np.int64(at)
     return 0
 
 
 @_jit
 def decode_raw(side, raw, bits, lo, out):
     """out.size integers of `bits` raw bits each (1..24), plus lo; returns 0 or RAW_END."""
+    k = _u(bits)
+    at, end = _u(side[1]), _u(side[2])
     for i in range(out.shape[0]):
-        err, v = _raw(side, raw, bits)
-        if err:
-            return err
-        out[i] = np.int32(v + lo)
+        b = at >> _u(3)
+        low = _low_bits(raw[b], raw[b + _u(1)], raw[b + _u(2)], raw[b + _u(3)], at, k)
+        at += k
+        if at > end:
+            return RAW_END
+        out[i] = np.int32(np.int64(low) + lo)
+    side[1] = np.int64(at)
     return 0

@@ -48,18 +48,30 @@ def escapes_table(symbols, index, offset, info, out):
     out[: r.size] = ((r << 1) ^ (r >> 63)) & _LOW
 
 
-def raw_table(symbols, index, offset, info, buf, pos):
-    r, row, _, escape = _entries(symbols, index, offset, info)
-    acc, have, byte = 0, pos & 7, pos >> 3
-    if have:
-        acc = int(buf[byte])
-    keep = ~escape & (row[:, 1] > 0)
-    for value, k in zip(r[keep].tolist(), row[keep, 1].tolist()):
+def _append_bits(values, widths, buf, pos):
+    acc = int(buf[pos >> 5]) & ((1 << (pos & 31)) - 1)
+    have = pos & 31
+    for value, k in zip(values, widths):
         acc |= (value & ((1 << k) - 1)) << have
         have += k
-    data = np.frombuffer(acc.to_bytes((have + 7) // 8, "little"), np.uint8)
-    buf[byte : byte + data.size] = data
-    return (byte << 3) + have
+    words = np.frombuffer(acc.to_bytes((have // 32 + 1) * 4, "little"), "<u4")
+    buf[pos >> 5 : (pos >> 5) + words.size] = words
+    return (pos & ~31) + have
+
+
+def ranges_raw_table(symbols, index, offset, info, pack, out, buf, pos):
+    found = _entries(symbols, index, offset, info)
+    if found is None:
+        return BAD_INDEX, pos
+    r, row, e, escape = found
+    out[:] = pack[row[:, 3] + e]
+    keep = ~escape & (row[:, 1] > 0)
+    return int(escape.sum()), _append_bits(r[keep].tolist(), row[keep, 1].tolist(), buf, pos)
+
+
+def write_raw(symbols, bits, lo, buf, pos):
+    values = (symbols.astype(np.int64) - lo).tolist()
+    return _append_bits(values, [bits] * len(values), buf, pos)
 
 
 def estimate_bits(pairs, segments, every):

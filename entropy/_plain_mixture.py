@@ -27,20 +27,18 @@ _CENTRE = 1024 << _FRACTION
 _END = 2048 << _FRACTION
 
 
-def _valid(weights, means, scale):
-    return (
-        bool((weights >= 0).all() and (weights.sum(1) == 256).all())
-        and bool((np.abs(means) <= MEAN_LIMIT).all())
-        and bool(((scale >= 0) & (scale < 64)).all())
-    )
+def windows(weights, means, scale, reach, first, count):
+    """Fill lo and m of each row, (n,) int64; returns 0, or BAD_MIXTURE if parameters are out of range.
 
-
-def _window(weights, means, scale, reach):
-    used = weights > 0
+    weights, means, scale: (n, K) int32.
+    """
+    w, mu = weights.astype(np.int64), means.astype(np.int64)
+    if (w < 0).any() or (w.sum(1) != 256).any() or (abs(mu) > MEAN_LIMIT).any() or ((scale < 0) | (scale > 63)).any():
+        return BAD_MIXTURE
     span = reach[scale].astype(np.int64)
-    lo = np.where(used, (means - span) >> 4, 1 << 40).min(1)
-    hi = np.where(used, (means + span + 15) >> 4, -(1 << 40)).max(1)
-    return lo, hi - lo + 1
+    first[:] = np.where(w > 0, (mu - span) >> 4, 1 << 40).min(1)
+    count[:] = np.where(w > 0, (mu + span + 15) >> 4, -(1 << 40)).max(1) - first + 1
+    return 0
 
 
 def _starts(weights, means, scale, lo, m, e, phi, rate):
@@ -55,67 +53,52 @@ def _starts(weights, means, scale, lo, m, e, phi, rate):
     return np.where(e == m, _ONE - 1, np.where(e > m, _ONE, start))
 
 
-def ranges_mixture(symbols, weights, means, scale, phi, rate, reach, out):
-    """Pairs (start, frequency) of n symbols into out (2n,) uint32; returns the number of escapes or BAD_MIXTURE.
-
-    symbols: (n,) int32; weights, means, scale: (n, K) int32.
-    """
-    w, mu, s = (a.astype(np.int64) for a in (weights, means, scale))
-    if not _valid(w, mu, s):
-        return BAD_MIXTURE
-    lo, m = _window(w, mu, s, reach)
-    e = symbols - lo
-    escape = (e < 0) | (e >= m)
-    e = np.where(escape, m, e)
-    out[0::2] = first = _starts(w, mu, s, lo, m, e, phi, rate)
-    out[1::2] = _starts(w, mu, s, lo, m, e + 1, phi, rate) - first
+def ranges_mixture(symbols, weights, means, scale, first, count, phi, rate, out):
+    """Pairs (start, frequency) of n symbols into out (2n,) uint32; returns the number of escapes."""
+    w, mu = weights.astype(np.int64), means.astype(np.int64)
+    e = symbols - first
+    escape = (e < 0) | (e >= count)
+    e = np.where(escape, count, e)
+    out[0::2] = start = _starts(w, mu, scale, first, count, e, phi, rate)
+    out[1::2] = _starts(w, mu, scale, first, count, e + 1, phi, rate) - start
     return int(escape.sum())
 
 
-def escapes_mixture(symbols, weights, means, scale, reach, out):
-    """The zigzag values of the escaped symbols, in order, into out (uint32)."""
-    w, mu, s = (a.astype(np.int64) for a in (weights, means, scale))
-    lo, m = _window(w, mu, s, reach)
-    x = symbols.astype(np.int64)
-    x = x[(x < lo) | (x >= lo + m)]
-    out[: x.size] = (x << 1) ^ (x >> 63)
-
-
-def decode_mixture(state, ptr, begin, words, side, escapes, weights, means, scale, phi, rate, reach, out):
+def decode_mixture(
+    state, ptr, begin, words, side, escapes, weights, means, scale, first, count, phi, rate, out
+):
     """Decode out.size symbols (int32); returns 0 or an error code."""
-    w, mu, s = (a.astype(np.int64) for a in (weights, means, scale))
-    if not _valid(w, mu, s):
-        return BAD_MIXTURE
-    lo, m = _window(w, mu, s, reach)
+    w, mu = weights.astype(np.int64), means.astype(np.int64)
     phase, streams = int(side[0]), state.size
     for i in range(out.size):
         j = (phase + i) & (streams - 1)
         one = slice(i, i + 1)
 
         def start(e, one=one):
-            return int(_starts(w[one], mu[one], s[one], lo[one], m[one], np.array([e]), phi, rate)[0])
+            row = (w[one], mu[one], scale[one], first[one], count[one], np.array([e]))
+            return int(_starts(*row, phi, rate)[0])
 
         x = int(state[j])
         q = x & 0xFFFFFF
-        a, b = 0, int(m[i]) + 1
+        a, b = 0, int(count[i]) + 1
         while b - a > 1:
             mid = (a + b) >> 1
             if start(mid) <= q:
                 a = mid
             else:
                 b = mid
-        first = start(a)
-        x = (x >> 24) * (start(a + 1) - first) + q - first
+        low = start(a)
+        x = (x >> 24) * (start(a + 1) - low) + q - low
         if x < 1 << 32 and ptr[j] > begin[j]:
             ptr[j] -= 1
             x = x << 32 | int(words[ptr[j]])
         state[j] = x
-        if a == m[i]:
+        if a == count[i]:
             err, v = _escape(side, escapes)
             if err:
                 return err
             out[i] = _wrap(v)
         else:
-            out[i] = int(lo[i]) + a
+            out[i] = int(first[i]) + a
     side[0] = phase + out.size
     return 0

@@ -60,7 +60,7 @@ class Encoder:
         self._pairs = np.empty(1024, np.uint32)
         self._used = 0
         self._segments: list[list[int]] = []  # first, count, precision, wide
-        self._raw = np.zeros(64, np.uint8)
+        self._raw = np.zeros(16, np.uint32)
         self._raw_bits = 0
         self._escapes: list[np.ndarray] = []
         self._finished = False
@@ -99,7 +99,7 @@ class Encoder:
         used = np.zeros(streams, np.int64)
         core.encode(self._pairs, segments, log_k, out, used)
         words = np.concatenate([out[j, : used[j]] for j in range(streams)])
-        raw = self._raw[: (self._raw_bits + 7) >> 3].tobytes()
+        raw = self._raw.astype("<u4", copy=False).view(np.uint8)[: (self._raw_bits + 7) >> 3].tobytes()
         escapes = ans.leb128(np.concatenate(self._escapes)) if self._escapes else b""
         return ans.pack(ans.Sections(words, used, raw, escapes))
 
@@ -113,16 +113,18 @@ class Encoder:
             return
         core, rows = self._engine.core, bank.rows
         room = self._room(n)
-        escapes = core.ranges_table(x, index, offset, rows, bank.pack, room)
+        if bank.max_raw_bits:
+            self._raw_room(n * bank.max_raw_bits)
+            escapes, bits = core.ranges_raw_table(x, index, offset, rows, bank.pack, room, self._raw, self._raw_bits)
+        else:
+            escapes, bits = core.ranges_table(x, index, offset, rows, bank.pack, room), self._raw_bits
         if escapes < 0:
             raise InputError(f"a table index is outside the bank's {bank.num_tables} tables")
+        self._raw_bits = int(bits)
         if escapes:
             values = np.empty(escapes, np.uint32)
             core.escapes_table(x, index, offset, rows, values)
             self._escapes.append(values)
-        if bank.max_raw_bits:
-            self._raw_room(n * bank.max_raw_bits)
-            self._raw_bits = int(core.raw_table(x, index, offset, rows, self._raw, self._raw_bits))
         self._advance(n, bank.precision, 0)
 
     def mixture(self, symbols: Symbols, weights: np.ndarray, means: np.ndarray, scale: np.ndarray, phi, shape) -> None:
@@ -131,13 +133,11 @@ class Encoder:
         if x.size == 0:
             return
         kernels = self._engine.mixture
-        escapes = kernels.ranges_mixture(x, weights, means, scale, *phi, self._room(2 * x.size))
-        if escapes < 0:
-            raise InputError("mixture parameters out of range: weights >= 0 with sum 256, |mean| <= 2**19, scale 0..63")
-        if escapes:
-            values = np.empty(escapes, np.uint32)
-            kernels.escapes_mixture(x, weights, means, scale, phi.reach, values)
-            self._escapes.append(values)
+        first, count = _windows(kernels, weights, means, scale, phi.reach)
+        room = self._room(2 * x.size)
+        if kernels.ranges_mixture(x, weights, means, scale, first, count, phi.phi, phi.rate, room):
+            away = x[(x < first) | (x >= first + count)].astype(np.int64)
+            self._escapes.append(((away << 1) ^ (away >> 63)).astype(np.uint32))
         self._advance(x.size, 24, 1)
 
     def raw(self, symbols: Symbols, bits: int, lo: int, shape: tuple) -> None:
@@ -148,10 +148,7 @@ class Encoder:
         if int(x.min()) < lo or int(x.max()) > lo + (1 << bits) - 1:
             raise InputError(f"a symbol lies outside {lo}..{lo + (1 << bits) - 1}")
         self._raw_room(x.size * bits)
-        row = np.array([[0, bits, 1, 0]], np.int32)
-        index = np.zeros(x.size, np.uint8)
-        low = np.array([lo], np.int32)
-        self._raw_bits = int(self._engine.core.raw_table(x, index, low, row, self._raw, self._raw_bits))
+        self._raw_bits = int(self._engine.core.write_raw(x, bits, lo, self._raw, self._raw_bits))
 
     def _room(self, n: int) -> np.ndarray:
         need = self._used + n
@@ -162,9 +159,9 @@ class Encoder:
         return self._pairs[self._used : need]
 
     def _raw_room(self, bits: int) -> None:
-        need = ((self._raw_bits + bits) >> 3) + 16
+        need = ((self._raw_bits + bits) >> 5) + 2
         if need > self._raw.size:
-            grown = np.zeros(max(need, 2 * self._raw.size), np.uint8)
+            grown = np.zeros(max(need, 2 * self._raw.size), np.uint32)
             grown[: self._raw.size] = self._raw
             self._raw = grown
 
@@ -282,7 +279,8 @@ class Decoder:
         core = self._engine.core
         head = (self._state, self._ptr, self._begin, self._words, self._side, self._raw, self._escapes, index, offset)
         if bank.has_lut and self._engine.name == "numba":
-            err = core.decode_lut(*head, bank.rows, bank.lut, bank.precision, out)
+            loop = core.decode_lut_raw if self._side[2] else core.decode_lut
+            err = loop(*head, bank.rows, bank.lut, bank.precision, out)
         else:
             err = core.decode_search(
                 *head, bank.rows, bank.pack, bank.buckets, bank.bucket_bits, bank.precision, out
@@ -294,11 +292,12 @@ class Decoder:
     def mixture(self, weights: np.ndarray, means: np.ndarray, scale: np.ndarray, phi) -> np.ndarray:
         """One symbol a row of the (n, K) int32 parameters."""
         out = np.empty(weights.shape[0], np.int32)
-        err = self._engine.mixture.decode_mixture(
-            self._state, self._ptr, self._begin, self._words, self._side, self._escapes, weights, means, scale, *phi, out
-        )
+        kernels = self._engine.mixture
+        window = _windows(kernels, weights, means, scale, phi.reach)
+        head = (self._state, self._ptr, self._begin, self._words, self._side, self._escapes)
+        err = kernels.decode_mixture(*head, weights, means, scale, *window, phi.phi, phi.rate, out)
         if err:
-            _fail(err, "mixture parameters out of range: weights >= 0 with sum 256, |mean| <= 2**19, scale 0..63")
+            _fail(err, "")
         return out
 
     def raw(self, count: int, bits: int, lo: int) -> np.ndarray:
@@ -327,6 +326,13 @@ class RateMeter:
         return symbols
 
 
+def _windows(kernels: Any, weights: np.ndarray, means: np.ndarray, scale: np.ndarray, reach: np.ndarray):
+    first, count = np.empty(len(weights), np.int64), np.empty(len(weights), np.int64)
+    if kernels.windows(weights, means, scale, reach, first, count):
+        raise InputError("mixture parameters out of range: weights >= 0 with sum 256, |mean| <= 2**19, scale 0..63")
+    return first, count
+
+
 def as_int32(symbols: Symbols, shape: tuple[int, ...]) -> np.ndarray:
     """Symbols of the given shape as a flat contiguous int32 array, in place where that is what they are.
 
@@ -346,7 +352,13 @@ def as_int32(symbols: Symbols, shape: tuple[int, ...]) -> np.ndarray:
         if x.size and x.dtype.itemsize > 2 and not (-(2**31) <= float(x.min()) and float(x.max()) <= 2**31 - 1):
             raise InputError("a symbol is beyond int32")
         x = x.astype(np.int32)
-    return np.ascontiguousarray(x).reshape(-1)
+    return flat(x)
+
+
+def flat(a: np.ndarray) -> np.ndarray:
+    """(n,) contiguous and writable, a view where possible: one array type, so that one compiled loop serves all."""
+    a = np.ascontiguousarray(a).reshape(-1)
+    return a if a.flags.writeable else a.copy()
 
 
 def to_numpy(x: Any) -> np.ndarray:
@@ -359,7 +371,7 @@ def to_numpy(x: Any) -> np.ndarray:
 
 
 def _fail(err: int, bad_parameters: str) -> None:
-    if err in (-1, -5):
+    if err == -1:
         raise InputError(bad_parameters)
     what = {-2: "raw section ends early", -3: "escape section ends early", -4: "escape section is malformed"}[err]
     raise FormatError(f"the {what}: the entropy-coded chunk is truncated, corrupt or of another model")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import banks
-from .coder import to_numpy
+from .coder import flat, to_numpy
 from .errors import InputError
 from .tables import TableBank, normalise
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from .coder import Decoder, Encoder
 
 _ZERO = np.zeros(1, np.int32)
-_ZERO.flags.writeable = False
 
 
 class Model:
@@ -80,7 +79,7 @@ class TableModel(Model):
             index = index.astype(np.int32)
         if index.shape != self.shape:
             index = np.broadcast_to(index, self.shape)
-        return np.ascontiguousarray(index).reshape(-1), _offset(self.offset, self.shape)
+        return flat(index), _offset(self.offset, self.shape)
 
     def encode(self, encoder: Encoder, symbols: Any) -> None:
         encoder.table(symbols, self.bank, *self.lowered(), self.shape)
@@ -232,7 +231,7 @@ class Mixture(Model):
                 raise InputError(f"mixture parameters must be integers, not {a.dtype} (see Mixture.from_float)")
             if a.dtype.itemsize > 2 and a.size and max(int(a.max()), -int(a.min())) > 1 << 20:
                 raise InputError("mixture parameters out of range: |mean| <= 2**19 sixteenths")
-            out.append(np.ascontiguousarray(a.astype(np.int32, copy=False)).reshape(-1, a.shape[-1]))
+            out.append(flat(a.astype(np.int32, copy=False)).reshape(-1, a.shape[-1]))
         return tuple(out)
 
     def encode(self, encoder: Encoder, symbols: Any) -> None:
@@ -244,13 +243,16 @@ class Mixture(Model):
 
     def bits(self, symbols: Any) -> Any:
         if not _is_float_tensor(symbols):
-            from .engine import current_engine
+            from ._plain_mixture import ranges_mixture, windows
 
-            x = np.ascontiguousarray(to_numpy(symbols).reshape(-1), np.int32)
-            pairs = np.empty(2 * x.size, np.uint32)
-            escapes = current_engine().mixture.ranges_mixture(x, *self._lowered(), *banks.phi_table(), pairs)
-            if escapes < 0:
+            x = flat(to_numpy(symbols)).astype(np.int32)
+            parameters = self._lowered()
+            phi = banks.phi_table()
+            first, count = np.empty(x.size, np.int64), np.empty(x.size, np.int64)
+            if windows(*parameters, phi.reach, first, count):
                 raise InputError("mixture parameters out of range")
+            pairs = np.empty(2 * x.size, np.uint32)
+            escapes = ranges_mixture(x, *parameters, first, count, phi.phi, phi.rate, pairs)
             return float((24.0 - np.log2(pairs[1::2])).sum()) + 24.0 * escapes
         import torch
 
@@ -376,10 +378,10 @@ def _offset(offset: Any, shape: tuple[int, ...]) -> np.ndarray:
     if a.dtype != np.int32:
         a = a.astype(np.int32)
     if a.size == 1:
-        return a.reshape(1)
+        return flat(a)
     if a.shape != shape:
         a = np.broadcast_to(a, shape)
-    return np.ascontiguousarray(a).reshape(-1)
+    return flat(a)
 
 
 def _shaped(out: np.ndarray, shape: tuple[int, ...], tensor: bool) -> Any:
