@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import context_net as net
-from .context_steps import REACH, STEPS, Step, geometry, plane_pad
+from .context_steps import REACH, STEPS, Geometry, Step, geometry, plane_pad
 from .errors import InputError
 from .models import TableModel
 from .tables import TableBank
@@ -115,6 +115,7 @@ class ContextModel:
         result = np.zeros((c, h * w), np.int32)
         planes = np.full((c, (h + 2 * REACH) * (w + 2 * REACH)), ZERO, np.uint8)
         nets = iter(self.nets)
+        body = net.kernels()
         for channel in range(c):
             known = np.full(h * w, ZERO, np.uint8)
             given = None if latent is None else latent[channel].reshape(-1)
@@ -123,7 +124,7 @@ class ContextModel:
                 step_net = next(nets)
                 if g.flat.size == 0:
                     continue
-                index, offset = self.distribution(step_net, step, channel, known, planes, (h, w))
+                index, offset = self._predict(step_net, channel, known, planes[:channel], g, body)
                 symbols = None if given is None else given[g.flat].astype(np.int32)
                 symbols = np.asarray(coder.code(symbols, TableModel(self.bank, index, offset)))
                 result[channel, g.flat] = symbols
@@ -131,28 +132,15 @@ class ContextModel:
             planes[channel] = known[plane_pad(h, w)]
         return result.reshape(c, h, w)
 
-    def distribution(
-        self,
-        step_net: net.StepNet,
-        step: Step,
-        channel: int,
-        known: npt.NDArray[np.uint8],
-        planes: npt.NDArray[np.uint8],
-        size: tuple[int, int],
+    def _predict(
+        self, step_net: net.StepNet, channel: int, known: Any, planes: Any, g: Geometry, body: tuple[Any, Any]
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """Table index and offset (integer part of the mean) of every symbol of a step, int32 (n,) each."""
-        a = inputs(step_net.taps, step, channel, known, planes, size, self._tables)
-        return self.choose(step_net(a))
-
-    def choose(self, out: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """What a network says, (2, n) int32 -> table index and offset."""
-        unit = net.MEAN_BITS - net.FRACTION_BITS
-        half = 1 << net.FRACTION_BITS - 1
-        mean = (out[0] + (1 << unit - 1) >> unit) + half
-        scale = np.clip(out[1] + (1 << net.CLASS_BITS - 1) >> net.CLASS_BITS, 0, self.class_start.size - 1)
-        fraction = mean & (1 << net.FRACTION_BITS) - 1
-        index = self._start[scale] + (fraction >> self._drop[scale])
-        return index, mean >> net.FRACTION_BITS
+        read, conclude = body
+        front = step_net.front @ inputs(step_net, channel, known, planes, g, self._tables, read)
+        index, offset = np.empty(g.flat.size, np.int32), np.empty(g.flat.size, np.int32)
+        net.finish(step_net, front, self._start, self._drop, conclude, index, offset)
+        return index, offset
 
     @cached_property
     def _start(self) -> npt.NDArray[np.int32]:
@@ -221,31 +209,22 @@ _NET_FIELDS: dict[str, tuple[type, Any]] = {
 
 
 def inputs(
-    taps: npt.NDArray[np.int16],
-    step: Step,
+    step_net: net.StepNet,
     channel: int,
     known: npt.NDArray[np.uint8],
     planes: npt.NDArray[np.uint8],
-    size: tuple[int, int],
+    g: Geometry,
     tables: npt.NDArray[np.float32],
-    pick: npt.NDArray[np.int64] | slice = slice(None),
+    read: Any = net.read,
 ) -> npt.NDArray[np.float32]:
-    """What the taps of a step read at its points (or those of them in `pick`): (F, n) float32 of integers.
+    """What the taps of a step read at its points: (F, n) float32 of integers.
 
-    known: (h * w,) bytes of this channel; planes: (channels, padded plane) bytes of the earlier ones.
+    known: (h * w,) bytes of this channel; planes: (channel, padded plane) bytes of the earlier ones.
     """
-    g = geometry(*size, step)
-    what, back, dy, dx = taps.astype(np.int64).T
-    own = np.flatnonzero(back == 0)
-    cross = np.flatnonzero(back)
-    which = 2 * (channel - back) + what
-    out = np.empty((taps.shape[0], g.flat[pick].size), np.float32)
-    if own.size:
-        offsets = dy[own] * g.own_row + dx[own]
-        net.gather(known[g.pad], g.own[pick], offsets, tables, own, which[own], out)
-    if cross.size:
-        offsets = (channel - back[cross]) * planes.shape[1] + dy[cross] * g.cross_row + dx[cross]
-        net.gather(planes.reshape(-1), g.cross[pick], offsets, tables, cross, which[cross], out)
+    n = step_net
+    out = np.empty((n.back.size, g.flat.size), np.float32)
+    offsets = np.where(n.back == 0, n.dy * g.own_row + n.dx, n.dy * g.cross_row + n.dx)
+    read(known, g.pad, g.own, planes, g.cross, n.back, offsets, tables, 2 * (channel - n.back) + n.what, out)
     return out
 
 

@@ -21,6 +21,7 @@ from .errors import InputError
 from .tables import TableBank
 
 CLASS_LOW, CLASS_STEP, CLASSES = -4.2, 0.2, 41  # scale class k: logistic scale exp(CLASS_LOW + k CLASS_STEP)
+PRIOR_WEIGHT = 64  # symbols that a parametric table counts for beside what was seen
 _PRECISION = 12
 
 
@@ -61,8 +62,8 @@ class _Fitted:
     """A rounded network and what it says about its training samples."""
 
     net: net.StepNet
-    said: npt.NDArray[np.int32]  # (2, n)
-    symbols: npt.NDArray[np.int32]  # (n,)
+    index: npt.NDArray[np.int32]  # (n,) tables
+    residuals: npt.NDArray[np.int32]  # (n,) symbols less their offsets
     weight: float  # symbols in the training set per sample
     info: dict[str, float] = field(default_factory=dict)
 
@@ -109,8 +110,9 @@ def fit(latents: Sequence[npt.NDArray[Any]], *, report: Any = None, **options: A
             fitted = list(pool.map(one, enumerate(jobs)))
     finally:
         torch.set_num_threads(threads)
-    bank, start, fractions = _count_tables(fitted)
-    return ContextModel(depths, gains, tuple(f.net for f in fitted), bank, start, fractions)
+    start, fractions = _classes()
+    nets = tuple(f.net for f in fitted)
+    return ContextModel(depths, gains, nets, _count_tables(fitted), start.astype(np.int16), fractions)
 
 
 def _tiles(z: npt.NDArray[Any], chunk: int) -> list[_Tile]:
@@ -156,11 +158,13 @@ def _read(
     sizes = [geometry(*t.size, step).flat.size for t in tiles]
     share = min(1.0, limit / max(1, sum(sizes)))
     a, symbols = [], []
+    reader, (read, _) = net.reader(taps), net.kernels()
     for t, n in zip(tiles, sizes):
         pick = np.flatnonzero(rng.random(n) < share) if share < 1 else np.arange(n)
         known = t.samples[channel]
-        a.append(inputs(taps, step, channel, known, t.planes, t.size, tables, pick))
-        symbols.append(known[geometry(*t.size, step).flat[pick]].astype(np.int32) - ZERO)
+        g = geometry(*t.size, step).at(pick)
+        a.append(inputs(reader, channel, known, t.planes[:channel], g, tables, read))
+        symbols.append(known[g.flat].astype(np.int32) - ZERO)
     return np.concatenate(a, 1), np.concatenate(symbols), sum(sizes)
 
 
@@ -217,7 +221,11 @@ def _fit_step(
     trained, bits = _train(a, symbols, hidden, opt, rng)
     rounded = _round(trained, a, taps)
     info = {"bits": bits, "samples": symbols.size, "taps": len(taps)}
-    return _Fitted(rounded, rounded(a), symbols, total / symbols.size, info)
+    index, offset = np.empty(symbols.size, np.int32), np.empty(symbols.size, np.int32)
+    start, fractions = _classes()
+    drop = net.FRACTION_BITS - fractions.astype(np.int32)
+    net.finish(rounded, rounded.front @ a, start, drop, net.kernels()[1], index, offset)
+    return _Fitted(rounded, index, symbols - offset, total / symbols.size, info)
 
 
 def _train(
@@ -321,39 +329,34 @@ def _round(
     )
 
 
-def _fractions(scale: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
-    """log2 of how many fractions of the mean a logistic scale deserves: a sixth of the scale or finer, 1/16 at most."""
-    return np.clip(np.ceil(np.log2(3 / scale)), 0, net.FRACTION_BITS).astype(np.int8)
+def _classes() -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]:
+    """The first table of each scale class, and log2 of how many fractions of the mean it distinguishes.
 
-
-def _count_tables(fitted: list[_Fitted]) -> tuple[TableBank, npt.NDArray[np.int16], npt.NDArray[np.int8]]:
-    """Frequencies of what the symbols were wherever the rounded networks said the same."""
+    A fraction is a third of the logistic scale or finer, down to 1/16.
+    """
     scale = np.exp(CLASS_LOW + CLASS_STEP * np.arange(CLASSES))
-    fractions = _fractions(scale)
-    start = np.concatenate([[0], np.cumsum(1 << fractions.astype(np.int64))])
-    raw_bits = np.clip(np.ceil(np.log2(scale / 8)), 0, 4).astype(np.int64)
+    fractions = np.clip(np.ceil(np.log2(3 / scale)), 0, net.FRACTION_BITS).astype(np.int8)
+    sizes = 1 << fractions.astype(np.int32)
+    return (np.cumsum(sizes) - sizes).astype(np.int32), fractions
+
+
+def _count_tables(fitted: list[_Fitted]) -> TableBank:
+    """Frequencies of what the symbols were wherever the rounded networks said the same."""
+    start, fractions = _classes()
     reach = 320
-    counts = [np.zeros((1 << int(f), 2 * reach)) for f in fractions]
-    unit = net.MEAN_BITS - net.FRACTION_BITS
-    for item in fitted:
-        mean = (item.said[0] + (1 << unit - 1) >> unit) + (1 << net.FRACTION_BITS - 1)
-        cls = np.clip(item.said[1] + (1 << net.CLASS_BITS - 1) >> net.CLASS_BITS, 0, CLASSES - 1)
-        residual = np.clip(item.symbols - (mean >> net.FRACTION_BITS) + reach, 0, 2 * reach - 1)
-        frac = (mean & (1 << net.FRACTION_BITS) - 1) >> (net.FRACTION_BITS - fractions[cls].astype(np.int32))
-        for k in np.unique(cls):
-            rows = cls == k
-            np.add.at(counts[k], (frac[rows], residual[rows]), item.weight)
-    histograms, lows, raws = [], [], []
-    for k in range(CLASSES):
-        r = int(raw_bits[k])
-        prior = _prior(scale[k], 1 << int(fractions[k]), reach)
-        for c, q in zip(counts[k], prior):
-            both = (c + 64 * q).reshape(-1, 1 << r).sum(1)
-            histograms.append(both)
-            lows.append(-reach >> r)
-            raws.append(r)
-    bank = TableBank.from_histograms(histograms, lows, _PRECISION, raws)
-    return bank, start[:-1].astype(np.int16), fractions
+    counts = np.zeros((int(start[-1]) + (1 << int(fractions[-1])), 2 * reach))
+    for f in fitted:
+        place = f.index.astype(np.int64) * 2 * reach + np.clip(f.residuals + reach, 0, 2 * reach - 1)
+        counts += f.weight * np.bincount(place, minlength=counts.size).reshape(counts.shape)
+    histograms, raw_bits = [], []
+    for k, first in enumerate(start):
+        scale = np.exp(CLASS_LOW + CLASS_STEP * k)
+        raw = int(np.clip(np.ceil(np.log2(scale / 8)), 0, 4))
+        prior = _prior(scale, 1 << int(fractions[k]), reach)
+        for t, q in enumerate(prior):
+            histograms.append((counts[first + t] + PRIOR_WEIGHT * q).reshape(-1, 1 << raw).sum(1))
+            raw_bits.append(raw)
+    return TableBank.from_histograms(histograms, [-reach >> r for r in raw_bits], _PRECISION, raw_bits)
 
 
 def _prior(scale: float, count: int, reach: int) -> npt.NDArray[np.float64]:

@@ -11,7 +11,7 @@ two followed by a floor, exact for the same reason.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -73,50 +73,117 @@ class StepNet:
             raise InputError("the weights of a step could overflow exact float32 arithmetic")
         if self.s1.size and not 0 <= int(self.s1.min()) <= int(self.s1.max()) <= 24:
             raise InputError("a hidden shift lies outside 0..24")
-        own = self.taps[:, 1] == 0
-        object.__setattr__(self, "own", np.flatnonzero(own))
-        object.__setattr__(self, "cross", np.flatnonzero(~own))
-        object.__setattr__(self, "_front", np.concatenate([self.w1, self.wl]).astype(np.float32))
-        object.__setattr__(self, "_back", self.w2.astype(np.float32))
-        object.__setattr__(
-            self, "_scale", np.ldexp(np.float32(1), -self.s1.astype(np.int64))[:, None].astype(np.float32)
-        )
+        what, back, dy, dx = self.taps.astype(np.int64).T
+        for name, value in (
+            ("what", what),
+            ("back", back),
+            ("dy", dy),
+            ("dx", dx),
+            ("front", np.concatenate([self.w1, self.wl]).astype(np.float32)),
+            ("bias", self.b1.astype(np.float32)),
+            ("scale", np.ldexp(1.0, -self.s1.astype(np.int64)).astype(np.float32)),
+            ("rear", self.w2.astype(np.float32)),
+        ):
+            object.__setattr__(self, name, np.ascontiguousarray(value))
 
-    own: npt.NDArray[np.int64] = None  # type: ignore[assignment]
-    cross: npt.NDArray[np.int64] = None  # type: ignore[assignment]
-
-    def __call__(self, a: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
-        """(F, n) inputs -> (2, n) int32: mean in 2**-12, scale class in 2**-10."""
-        front = self._front @ a  # type: ignore[attr-defined]
-        h = front[:-2]
-        h += self.b1[:, None].astype(np.float32)
-        h *= self._scale  # type: ignore[attr-defined]
-        np.floor(h, out=h)
-        np.clip(h, 0, HIDDEN_MAX, out=h)
-        out = front[-2:]
-        out += self._back @ h  # type: ignore[attr-defined]
-        return out.astype(np.int32) + self.b[:, None]
+    # columns of `taps` and the weights as float32, for the kernels; `__post_init__` sets them
+    what: npt.NDArray[np.int64] = field(init=False)
+    back: npt.NDArray[np.int64] = field(init=False)
+    dy: npt.NDArray[np.int64] = field(init=False)
+    dx: npt.NDArray[np.int64] = field(init=False)
+    front: npt.NDArray[np.float32] = field(init=False)
+    bias: npt.NDArray[np.float32] = field(init=False)
+    scale: npt.NDArray[np.float32] = field(init=False)
+    rear: npt.NDArray[np.float32] = field(init=False)
 
 
-def gather_plain(
+def reader(taps: npt.NDArray[np.int16]) -> StepNet:
+    """A step that has taps and no network yet, to read inputs with."""
+    f = taps.shape[0]
+    return StepNet(
+        taps=taps,
+        w1=np.zeros((0, f), np.int8),
+        b1=np.zeros(0, np.int32),
+        s1=np.zeros(0, np.int8),
+        wl=np.zeros((2, f), np.int16),
+        w2=np.zeros((2, 0), np.int16),
+        b=np.zeros(2, np.int32),
+    )
+
+
+def read(
+    known: npt.NDArray[np.uint8],
+    pad: npt.NDArray[np.int64],
+    own_base: npt.NDArray[np.int64],
     planes: npt.NDArray[np.uint8],
-    base: npt.NDArray[np.int64],
+    cross_base: npt.NDArray[np.int64],
+    back: npt.NDArray[np.int64],
     offsets: npt.NDArray[np.int64],
     tables: npt.NDArray[np.float32],
-    rows: npt.NDArray[np.int64],
     which: npt.NDArray[np.int64],
     out: npt.NDArray[np.float32],
 ) -> None:
-    """out[rows[f], i] = tables[which[f], planes[base[i] + offsets[f]]]; the definition of `gather`."""
-    for f, row in enumerate(rows):
-        out[row] = tables[which[f]][planes[base + offsets[f]]]
+    """out[f, i] = tables[which[f], sample of tap f at point i].
+
+    known: (h * w,) bytes of this channel, laid out on the step's padded grid by `pad`; planes: (channels before this
+    one, padded plane). Tap f reads the grid where back[f] is 0, else the plane that many channels earlier.
+    """
+    grid = known[pad]
+    for f in range(back.size):
+        if back[f] == 0:
+            out[f] = tables[which[f]][grid[own_base + offsets[f]]]
+        else:
+            out[f] = tables[which[f]][planes[planes.shape[0] - back[f]][cross_base + offsets[f]]]
 
 
-def gather(*args: npt.NDArray[Any]) -> None:
-    """As `gather_plain`, compiled where numba is to be used."""
-    if current_engine().name == "numba":
-        from ._fast_context import gather as compiled
+def conclude(
+    front: npt.NDArray[np.float32],
+    b1: npt.NDArray[np.float32],
+    scale: npt.NDArray[np.float32],
+    w2: npt.NDArray[np.float32],
+    b: npt.NDArray[np.int32],
+    start: npt.NDArray[np.int32],
+    drop: npt.NDArray[np.int32],
+    top: int,
+    mean_bits: int,
+    fraction_bits: int,
+    class_bits: int,
+    index: npt.NDArray[np.int32],
+    offset: npt.NDArray[np.int32],
+) -> None:
+    """(H + 2, n) sums of the first layer -> table index and integer part of the mean; overwrites `front`."""
+    h = front[:-2]
+    h *= scale[:, None]
+    h += (b1 * scale)[:, None]
+    np.floor(h, out=h)
+    np.clip(h, 0, top, out=h)
+    said = (front[-2:] + w2 @ h).astype(np.int32) + b[:, None]
+    unit = mean_bits - fraction_bits
+    mean = (said[0] + (1 << (unit - 1)) >> unit) + (1 << (fraction_bits - 1))
+    k = np.clip(said[1] + (1 << (class_bits - 1)) >> class_bits, 0, start.size - 1)
+    index[:] = start[k] + ((mean & (1 << fraction_bits) - 1) >> drop[k])
+    offset[:] = mean >> fraction_bits
 
-        compiled(*args)
-    else:
-        gather_plain(*args)
+
+def finish(
+    step_net: StepNet,
+    front: npt.NDArray[np.float32],
+    start: npt.NDArray[np.int32],
+    drop: npt.NDArray[np.int32],
+    body: Any,
+    index: npt.NDArray[np.int32],
+    offset: npt.NDArray[np.int32],
+) -> None:
+    """Run `conclude` or its compiled body with the parameters of a step."""
+    s = step_net
+    bits = (HIDDEN_MAX, MEAN_BITS, FRACTION_BITS, CLASS_BITS)
+    body(front, s.bias, s.scale, s.rear, s.b, start, drop, *bits, index, offset)
+
+
+def kernels(name: str | None = None) -> tuple[Any, Any]:
+    """`read` and `conclude`, compiled where numba is to be used ("numba" or "plain" to insist)."""
+    if (name or current_engine().name) == "numba":
+        from . import _fast_context
+
+        return _fast_context.read, _fast_context.conclude
+    return read, conclude

@@ -14,7 +14,7 @@ mirroring keeps the parity of a coordinate, so a known point is never mirrored o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -81,6 +81,10 @@ class Geometry:
     pad: npt.NDArray[np.int64]
     cross: npt.NDArray[np.int64]
     cross_row: int
+
+    def at(self, pick: npt.NDArray[np.int64]) -> Geometry:
+        """The same with only some of the points."""
+        return replace(self, flat=self.flat[pick], own=self.own[pick], cross=self.cross[pick])
 
 
 def _points(rows: int, cols: int, kind: int) -> tuple[np.ndarray, np.ndarray]:
