@@ -91,7 +91,7 @@ def ranges_raw_table(symbols, index, offset, info, pack, out, buf, pos):
 
 @_jit
 def write_raw(symbols, bits, lo, buf, pos):
-    """Append `bits` (1..24) raw bits of each symbol - lo to buf as above; returns the new bit position."""
+    """Append `bits` (1..25) raw bits of each symbol - lo to buf as above; returns the new bit position."""
     k = _u(bits)
     w, have = _u(pos >> 5), _u(pos & 31)
     acc = _u(buf[w]) & ((_u(1) << have) - _u(1))
@@ -119,7 +119,8 @@ def estimate_bits(pairs, segments, every):
             log = 0
             while f >> (log + 1):
                 log += 1
-            part += ((precision - log + 1) << 8) - (f << 8 >> log)
+            m = (f << 8 >> log) - 256  # log2(1 + x) is x + 0.344 x (1 - x), nearly
+            part += ((precision - log) << 8) - m - (88 * m * (256 - m) >> 16)
             seen += 1
         if seen:
             total += part * n // seen
@@ -222,7 +223,7 @@ def _escape(side, escapes):
 
 @_jit
 def _low_bits(b0, b1, b2, b3, p, k):
-    """k <= 24 bits of four bytes, from bit p mod 8 on."""
+    """k <= 25 bits of four bytes, from bit p mod 8 on."""
     low = np.uint32(b0) | np.uint32(b1) << np.uint32(8)
     high = np.uint32(b2) | np.uint32(b3) << np.uint32(8)
     return (_u(low | high << np.uint32(16)) >> (p & _u(7))) & ((_u(1) << k) - _u(1))
@@ -357,7 +358,7 @@ def decode_search(
 
 @_jit
 def decode_raw(side, raw, bits, lo, out):
-    """out.size integers of `bits` raw bits each (1..24), plus lo; returns 0 or RAW_END."""
+    """out.size integers of `bits` raw bits each (1..25), plus lo; returns 0 or RAW_END."""
     k = _u(bits)
     at, end = _u(side[1]), _u(side[2])
     for i in range(out.shape[0]):

@@ -160,7 +160,7 @@ class _Scaled(TableModel):
         if self.scale is not None:
             sigma = torch.as_tensor(self.scale)
         else:
-            table = torch.from_numpy(banks.scales()).to(symbols)
+            table = torch.tensor(banks.scales()).to(symbols)
             sigma = table[torch.as_tensor(self.index).long().to(symbols.device)]
         offset = torch.as_tensor(self.offset, device=symbols.device) if self.offset is not None else 0
         return float_bits(symbols - offset, sigma, self.family).sum()
@@ -262,7 +262,7 @@ class Mixture(Model):
         else:
             w, mu = (torch.as_tensor(to_numpy(a)).to(symbols) for a in (self.weights, self.means))
             w, mu = w / 256, mu / 16
-            sigma = torch.from_numpy(banks.scales()).to(symbols)[torch.as_tensor(to_numpy(self.scale)).long()]
+            sigma = torch.tensor(banks.scales()).to(symbols)[torch.as_tensor(to_numpy(self.scale)).long()]
         t = (symbols[..., None] - mu).abs()
         sigma = sigma.clamp(banks.scales()[0], banks.scales()[-1])
         p = w * (torch.special.ndtr((0.5 - t) / sigma) - torch.special.ndtr((-0.5 - t) / sigma))
@@ -281,19 +281,15 @@ class Uniform(Model):
         self._bits = (self._count - 1).bit_length()
         self._raw = self._count == 1 << self._bits and self._bits <= 24
         self._bank: TableBank | None = None
+        self._centre = 1 << 31 if self._bits == 32 else 0  # the table speaks of int32, so wide ranges are centred
 
     def _tables(self) -> TableModel:
         if self._bank is None:
-            k = max(0, self._bits - 8)
+            k = max(0, self._bits - 7)  # at most 128 entries: rounding their frequencies costs nothing to speak of
             last = (self._count - 1) >> k
-            weights = np.full(last + 1, 1 << k, np.float64)
-            weights[-1] = self._count - (last << k)
-            if last >= 255:  # the escape needs the 256th entry: one bit more goes raw
-                k += 1
-                last = (self._count - 1) >> k
-                weights = np.full(last + 1, 1 << k, np.float64)
-                weights[-1] = self._count - (last << k)
-            self._bank = TableBank([normalise(np.append(weights, 0.0), 12)], [0], [k])
+            weights = np.full(last + 2, 1 << k, np.float64)
+            weights[-2:] = self._count - (last << k), 0.0
+            self._bank = TableBank([normalise(weights, 12)], [-(self._centre >> k)], [k])
         return TableModel(self._bank, np.zeros((1,) * max(1, len(self.shape)), np.uint8), 0, self.shape)
 
     def encode(self, encoder: Encoder, symbols: Any) -> None:
@@ -306,7 +302,6 @@ class Uniform(Model):
         x = to_numpy(symbols).astype(np.int64)
         if x.size and not self.lo <= int(x.min()) <= int(x.max()) <= self.hi:
             raise InputError(f"a symbol lies outside {self.lo}..{self.hi}")
-        # the table speaks of 0..hi - lo, which may exceed int32: an offset of the top bit keeps it inside
         model = self._tables()
         encoder.table((x - self.lo - self._centre).astype(np.int32), model.bank, *model.lowered(), self.shape)
 
@@ -319,10 +314,6 @@ class Uniform(Model):
             out = decoder.table(model.bank, *model.lowered())
             out = (out.astype(np.int64) + self._centre + self.lo).astype(np.int32)
         return _shaped(out, self.shape, self._want_tensor)
-
-    @property
-    def _centre(self) -> int:
-        return 0
 
     def bits(self, symbols: Any) -> Any:
         total = math.prod(self.shape) * math.log2(self._count)
@@ -365,8 +356,8 @@ def float_bits(x: Any, sigma: Any, family: str = "gaussian") -> Any:
         inner = 1 - torch.exp(-0.5 / b) * torch.cosh(torch.minimum(t, t.new_tensor(0.5)) / b)
         outer = torch.exp(-t.clamp(min=0.5) / b) * torch.sinh((0.5 / b).clamp(max=30.0))
         p = torch.where(t < 0.5, inner, outer)
-    # An escape costs about 26 bits; beyond six deviations a small slope keeps pulling what has no gradient left.
-    return -torch.log2(p + 2.0**-26) + 0.05 * (t / sigma - 6).clamp(0, 1000)
+    # An escape costs some 26 bits and grows with the logarithm; so a pull remains where p has no gradient left.
+    return -torch.log2(p + 2.0**-26) + torch.log1p((t / sigma - 6).clamp(min=0))
 
 
 def _offset(offset: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from .errors import InputError
 
 MAX_PRECISION = 16  # a packed (start, frequency) pair must fit 32 bits
-MAX_RAW_BITS = 24
+MAX_RAW_BITS = 25  # with a bit position of 0..7 they fit the 32 bits read at once
 MAX_TABLES = 1 << 16
 LUT_PRECISION = 12  # up to here one 32-bit slot a quantile answers everything the decoder asks
 LUT_ENTRIES = 256  # 255 symbols and the escape: eight bits of a slot
@@ -32,7 +32,7 @@ class TableBank:
         freqs: T one-dimensional integer arrays, each at least 2 long, all entries >= 1, sum `2**precision`; the last
             entry is the escape.
         lo: T integers; entry e of table t covers `(lo[t] + e) << raw_bits[t]` and the next `2**raw_bits[t] - 1`.
-        raw_bits: T integers in 0..24, or one for all: how many low bits go raw.
+        raw_bits: T integers in 0..25, or one for all: how many low bits go raw.
         precision: 1..16.
 
     Raises:

@@ -1,17 +1,292 @@
-"""Round trips through every model, call by call."""
+"""Round trips, the size of what is written, and both bodies of the coder against constriction."""
+
+import subprocess
+import sys
 
 import numpy as np
+import oracle
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
-from latentzip.entropy import Decoder, Encoder, Gaussian
+from latentzip.entropy import (
+    Decoder,
+    Encoder,
+    Gaussian,
+    Mixture,
+    RateMeter,
+    TableBank,
+    TableModel,
+    Uniform,
+    decode_batch,
+    encode_batch,
+    run_batch,
+)
+from latentzip.entropy.engine import load_engine
+from latentzip.entropy.errors import FormatError, InputError
+
+INT32 = st.integers(-(2**31), 2**31 - 1)
+SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=7)
+FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+ENGINES = [load_engine("numba"), load_engine("plain")]
 
 
-def test_round_trip_with_escapes():
+@st.composite
+def banks(draw) -> TableBank:
+    precision = draw(st.integers(2, 16))
+    seed = draw(st.integers(0, 2**32 - 1))
+    rng = np.random.default_rng(seed)
+    freqs, lo, raw = [], [], []
+    for _ in range(draw(st.integers(1, 5))):
+        n = int(rng.integers(2, min(1 << precision, 400) + 1))
+        cuts = np.sort(rng.choice((1 << precision) - 1, n - 1, replace=False)) + 1
+        freqs.append(np.diff(np.concatenate([[0], cuts, [1 << precision]])))
+        raw.append(int(rng.integers(0, 8)))
+        lo.append(int(rng.integers(-500, 500)))
+    return TableBank(freqs, lo, raw, precision)
+
+
+@st.composite
+def calls(draw):
+    """Symbols and the model to code them with."""
+    shape = draw(SHAPES)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    symbols = np.round(rng.standard_cauchy(shape) * draw(st.sampled_from([0.1, 1, 30]))).clip(-(2**31), 2**31 - 1)
+    symbols = symbols.astype(np.int32)
+    if symbols.size and draw(st.booleans()):
+        symbols.flat[draw(st.integers(0, symbols.size - 1))] = draw(INT32)
+    kind = draw(st.sampled_from(["gaussian", "table", "mixture", "uniform"]))
+    if kind == "gaussian":
+        index = rng.integers(0, 64, shape).astype(draw(st.sampled_from([np.uint8, np.int64])))
+        return symbols, Gaussian(index, profile=draw(st.sampled_from(["default", "fine", "max"])))
+    if kind == "table":
+        bank = draw(banks())
+        offset = draw(st.one_of(INT32, st.just(symbols)))
+        return symbols, TableModel(bank, rng.integers(0, bank.num_tables, shape), offset)
+    if kind == "mixture":
+        w = rng.multinomial(256, [0.6, 0.3, 0.1], shape)
+        means = np.clip(symbols[..., None] * 16.0, -(2**18), 2**18) + rng.integers(-200, 200, (*shape, 3))
+        return symbols, Mixture(w, means.astype(np.int64), rng.integers(0, 64, (*shape, 3)))
+    lo = draw(st.integers(-(2**31), 2**31 - 1))
+    hi = draw(st.integers(lo, min(2**31 - 1, lo + draw(st.sampled_from([0, 1, 255, 1000, 2**25, 2**32])))))
+    return rng.integers(lo, hi + 1, shape).astype(np.int32), Uniform(lo, hi, shape)
+
+
+@FEW
+@given(st.lists(calls(), max_size=4), st.sampled_from([None, 1, 2, 8, 64]))
+def test_any_program_comes_back_and_both_bodies_agree(program, streams):
+    blobs = []
+    for engine in ENGINES:
+        encoder = Encoder(streams, engine=engine)
+        for symbols, model in program:
+            assert encoder.code(symbols, model) is symbols
+        blobs.append(encoder.finish())
+    assert blobs[0] == blobs[1]
+    for engine in ENGINES:
+        decoder = Decoder(blobs[0], engine=engine)
+        for symbols, model in program:
+            out = decoder.code(None, model)
+            assert out.dtype == np.int32
+            np.testing.assert_array_equal(out, symbols)
+        decoder.finish()
+
+
+@FEW
+@given(banks(), SHAPES, st.sampled_from([None, 1, 4]), st.integers(0, 2**32 - 1))
+def test_constriction_alone_reads_every_stream(bank, shape, streams, seed):
+    rng = np.random.default_rng(seed)
+    index = rng.integers(0, bank.num_tables, shape)
+    row = bank.info[index].astype(np.int64)
+    symbols = (row[..., 0] + rng.integers(-1, 1 + row[..., 2]) << row[..., 1]) + rng.integers(0, 1 << row[..., 1])
+    encoder = Encoder(streams)
+    encoder.code(symbols, TableModel(bank, index))
+    np.testing.assert_array_equal(oracle.decode_tables(encoder.finish(), bank, index), symbols)
+
+
+@pytest.mark.parametrize("streams", [1, 2, 16])
+def test_constriction_writes_the_same_words(streams):
+    import constriction
+
     rng = np.random.default_rng(0)
-    index = rng.integers(0, 64, (3, 50, 7)).astype(np.uint8)
-    symbols = np.round(rng.normal(size=index.shape) * 9).astype(np.int32)
-    symbols.flat[::97] = 2**31 - 1
+    bank = TableBank.from_histograms([rng.gamma(0.5, size=40) for _ in range(3)], lo=0, trim=False)
+    index = rng.integers(0, 3, 3000)
+    symbols = rng.integers(0, 40, 3000)
+    encoder = Encoder(streams)
+    encoder.code(symbols, TableModel(bank, index))
+    ours, _, _ = oracle.split(encoder.finish())
+    models = [oracle.exact_model(bank.table(t).astype(np.int64) << 12) for t in range(3)]
+    for j in range(streams):
+        coder = constriction.stream.stack.AnsCoder()
+        for s, t in zip(symbols[j::streams][::-1].tolist(), index[j::streams][::-1].tolist()):
+            coder.encode_reverse(s, models[t])
+        np.testing.assert_array_equal(coder.get_compressed(), ours[j])
+
+
+def test_tiny_chunks_stay_tiny():
+    assert Encoder().finish() == b"\0"
+    Decoder(b"\0").finish()
+    sizes = []
+    for value in (0, 1, -3):
+        encoder = Encoder()
+        encoder.code(np.array([value]), Gaussian(np.array([25])))
+        sizes.append(len(encoder.finish()))
+    assert max(sizes) <= 4
+
+
+@pytest.mark.parametrize("profile", ["default", "max"])
+@pytest.mark.parametrize("top", [12, 34, 64])
+def test_size_against_the_ideal(profile, top):
+    rng = np.random.default_rng(top)
+    index = rng.integers(0, top, 60_000).astype(np.uint8)
+    model = Gaussian(index, profile=profile)
+    from latentzip.entropy import scales
+
+    symbols = np.round(rng.normal(size=index.size) * scales()[index]).astype(np.int32)
+    ideal = model.bits(symbols) / 8
+    for streams in (None, 1, 32):
+        encoder = Encoder(streams)
+        encoder.code(symbols, model)
+        blob = encoder.finish()
+        count = 1 << (blob[0] & 7)
+        assert ideal - 8 < len(blob) < ideal * 1.002 + 8 * count
+        if streams is None:
+            assert len(blob) < ideal * 1.006
+
+
+def test_many_small_calls_equal_one(rng=np.random.default_rng(3)):
+    index = rng.integers(0, 40, 5000).astype(np.uint8)
+    symbols = rng.integers(-9, 10, 5000).astype(np.int32)
+    whole, parts = Encoder(), Encoder()
+    whole.code(symbols, Gaussian(index))
+    edges = [0, 1, 1, 7, 100, 4095, 5000]
+    for a, b in zip(edges, edges[1:]):
+        parts.code(symbols[a:b], Gaussian(index[a:b]))
+    blob = whole.finish()
+    assert parts.finish() == blob
+    decoder = Decoder(blob)
+    got = [decoder.code(None, Gaussian(index[a:b])) for a, b in zip(edges, edges[1:])]
+    np.testing.assert_array_equal(np.concatenate(got), symbols)
+    decoder.finish()
+
+
+def test_restart_points():
+    rng = np.random.default_rng(5)
+    index = rng.integers(0, 64, (10, 500)).astype(np.uint8)
+    symbols = rng.integers(-2000, 2000, (10, 500)).astype(np.int32)
+    encoder = Encoder(4)
+    for row, s in zip(index, symbols):
+        encoder.code(s, Gaussian(row))
+    blob = encoder.finish()
+    decoder = Decoder(blob)
+    points = []
+    for row in index:
+        points.append(decoder.tell())
+        decoder.code(None, Gaussian(row))
+    assert len(points[5]) <= 4 * 10 + 8
+    for i in (9, 4, 0):
+        decoder = Decoder(blob)
+        decoder.seek(points[i])
+        np.testing.assert_array_equal(decoder.code(None, Gaussian(index[i])), symbols[i])
+    decoder = Decoder(blob)
+    decoder.seek(points[9])
+    decoder.code(None, Gaussian(index[9]))
+    decoder.finish()
+    for bad in (b"", points[3][:-1], points[3] + b"\0", b"\xff" * 60):
+        with pytest.raises(FormatError, match="restart point"):
+            Decoder(blob).seek(bad)
+
+
+def test_batches_over_threads():
+    rng = np.random.default_rng(7)
+    items = [
+        [(rng.integers(-5, 6, (4, n)).astype(np.int32), Gaussian(np.full((4, n), 20, np.uint8)))] for n in range(0, 40, 3)
+    ]
+    one, two = encode_batch(items, threads=1), encode_batch(items, threads=2)
+    assert one == two
+    back = decode_batch(one, [[m for _, m in item] for item in items], threads=2)
+    for item, got in zip(items, back):
+        np.testing.assert_array_equal(item[0][0], got[0])
+    with pytest.raises(FormatError):
+        decode_batch([b"\xff"], [[]], threads=2)
+    with pytest.raises(InputError, match="one length"):
+        run_batch(len, [1], [])
+
+
+def test_tensors_come_back_as_tensors():
+    import torch
+
+    index = torch.randint(0, 30, (2, 3, 4), dtype=torch.uint8)
+    symbols = torch.randint(-4, 5, (2, 3, 4)).float()
     encoder = Encoder()
     assert encoder.code(symbols, Gaussian(index)) is symbols
-    decoder = Decoder(encoder.finish())
-    np.testing.assert_array_equal(decoder.code(None, Gaussian(index)), symbols)
-    decoder.finish()
+    out = Decoder(encoder.finish()).code(None, Gaussian(index))
+    assert out.dtype == torch.int32
+    assert torch.equal(out, symbols.int())
+
+
+@pytest.mark.parametrize(
+    ("symbols", "message"),
+    [
+        (np.array([0.5, 1]), "round them"),
+        (np.array([np.nan, 1]), "round them"),
+        (np.array([1, 2, 3]), r"shape \(3,\), their model has \(2,\)"),
+        (np.array([2**31, 0]), "beyond int32"),
+        (np.array(["a", "b"]), "must be integers"),
+    ],
+)
+def test_bad_symbols_are_refused_and_leave_no_trace(symbols, message):
+    encoder = Encoder()
+    with pytest.raises(InputError, match=message):
+        encoder.code(symbols, Gaussian(np.array([3, 4])))
+    assert encoder.finish() == b"\0"
+
+
+def test_bad_models_are_refused():
+    encoder = Encoder()
+    zeros = np.zeros(2, np.int32)
+    with pytest.raises(InputError, match="outside the bank's 64 tables"):
+        encoder.code(zeros, Gaussian(np.array([3, 64])))
+    with pytest.raises(InputError, match="outside the bank's 64 tables"):
+        encoder.code(zeros, Gaussian(np.array([3, -1])))
+    with pytest.raises(InputError, match="must be integer, not float64"):
+        encoder.code(zeros, Gaussian(np.array([3.0, 1])))
+    with pytest.raises(InputError, match="code round"):
+        encoder.code(zeros, Gaussian(np.array([3, 1]), offset=np.array([0.5, 0])))
+    with pytest.raises(InputError, match="sum 256"):
+        encoder.code(zeros, Mixture(zeros[:, None], zeros[:, None], zeros[:, None]))
+    with pytest.raises(InputError, match="exactly one"):
+        Gaussian()
+    with pytest.raises(InputError, match="outside 0..7"):
+        encoder.code(np.array([8, 0]), Uniform(0, 7, (2,)))
+    assert encoder.finish() == b"\0"
+    with pytest.raises(InputError, match="finished"):
+        encoder.code(zeros, Gaussian(zeros))
+    with pytest.raises(InputError, match="power of two"):
+        Encoder(3)
+    with pytest.raises(InputError, match="given None"):
+        Decoder(b"\0").code(zeros, Gaussian(zeros))
+
+
+def test_rate_meter_counts_what_is_coded():
+    rng = np.random.default_rng(1)
+    symbols = rng.integers(-8, 9, 4000).astype(np.int32)
+    meter, encoder = RateMeter(), Encoder()
+    for coder in (meter, encoder):
+        coder.code(symbols, Gaussian(np.full(4000, 28, np.uint8)))
+        coder.code(symbols, Uniform(-8, 8, (4000,)))
+    assert meter.bits / 8 == pytest.approx(len(encoder.finish()), rel=0.005)
+
+
+def test_importing_the_package_is_cheap():
+    code = "import sys, latentzip.entropy; print([m for m in ('torch', 'numba', 'numpy', 'constriction') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_works_without_numba(monkeypatch):
+    from latentzip.entropy import current_engine
+
+    monkeypatch.setenv("LATENTZIP_NO_NUMBA", "1")
+    assert current_engine().name == "plain"
+    monkeypatch.setenv("LATENTZIP_NO_NUMBA", "0")
+    assert current_engine().name == "numba"
