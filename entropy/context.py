@@ -159,6 +159,7 @@ class ContextModel:
             "class_fractions": self.class_fractions,
             "layout": np.array([(n.taps.shape[0], n.b1.size) for n in self.nets], np.int16),
         }
+        out["taps"] = np.concatenate([net.pack_taps(n.taps) for n in self.nets])
         for name in _NET_FIELDS:
             out[name] = np.concatenate([getattr(n, name).reshape(-1) for n in self.nets])
         out.update({f"bank.{k}": v for k, v in self.bank.to_arrays().items()})
@@ -171,7 +172,7 @@ class ContextModel:
         Raises:
             InputError: a key is missing or the arrays are no valid model.
         """
-        need = {"depths", "gains", "class_start", "class_fractions", "layout", *_NET_FIELDS}
+        need = {"depths", "gains", "class_start", "class_fractions", "layout", "taps", *_NET_FIELDS}
         if missing := need - set(arrays):
             raise InputError(f"a context model lacks the arrays {sorted(missing)}")
         a = {k: np.asarray(arrays[k]) for k in need}
@@ -186,11 +187,18 @@ class ContextModel:
                 raise InputError(f"array {name} of a context model must hold {sizes.sum()} integers")
             pieces = np.split(a[name].astype(dtype), np.cumsum(sizes)[:-1])
             parts[name] = [p.reshape(s) for p, s in zip(pieces, shapes)]
+        taps = a["taps"]
+        if taps.ndim != 1 or taps.size != layout[:, 0].sum() or taps.dtype.kind not in "iu":
+            raise InputError(f"array taps of a context model must hold {layout[:, 0].sum()} integers")
+        tap_rows = np.split(net.unpack_taps(taps), np.cumsum(layout[:, 0])[:-1])
         bank = TableBank.from_arrays({k[5:]: v for k, v in arrays.items() if k.startswith("bank.")})
         return cls(
             depths=a["depths"].astype(np.int8),
             gains=a["gains"].astype(np.int8),
-            nets=tuple(net.StepNet(**{n: parts[n][i] for n in _NET_FIELDS}) for i in range(len(layout))),
+            nets=tuple(
+                net.StepNet(taps=tap_rows[i], **{n: parts[n][i] for n in _NET_FIELDS})
+                for i in range(len(layout))
+            ),
             bank=bank,
             class_start=a["class_start"].astype(np.int16),
             class_fractions=a["class_fractions"].astype(np.int8),
@@ -198,7 +206,6 @@ class ContextModel:
 
 
 _NET_FIELDS: dict[str, tuple[type, Any]] = {
-    "taps": (np.int16, lambda f, h: (f, 4)),
     "w1": (np.int8, lambda f, h: (h, f)),
     "b1": (np.int32, lambda f, h: (h,)),
     "s1": (np.int8, lambda f, h: (h,)),

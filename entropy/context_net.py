@@ -97,6 +97,18 @@ class StepNet:
     rear: npt.NDArray[np.float32] = field(init=False)
 
 
+def pack_taps(taps: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+    """(F, 4) taps -> (F,) one number each, for storage."""
+    what, back, dy, dx = taps.astype(np.int64).T
+    return (what + 2 * (dy + 3) + 14 * (dx + 3) + 98 * back).astype(np.int16)
+
+
+def unpack_taps(codes: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
+    """The inverse of `pack_taps`."""
+    c = codes.astype(np.int64)
+    return np.stack([c % 2, c // 98, c // 2 % 7 - 3, c // 14 % 7 - 3], 1).astype(np.int16)
+
+
 def reader(taps: npt.NDArray[np.int16]) -> StepNet:
     """A step that has taps and no network yet, to read inputs with."""
     f = taps.shape[0]

@@ -1,12 +1,19 @@
-"""The context model: exact, reversible for any shape, and smaller than static tables and than lossless WebP."""
+"""The context model: exact, reversible for any shape, smaller than static tables and lossless WebP."""
 
 from __future__ import annotations
+
+import io
 
 import numpy as np
 import pytest
 
+from latentzip.entropy import context_net
 from latentzip.entropy.coder import Decoder, Encoder, RateMeter
 from latentzip.entropy.context import ContextModel
+from latentzip.entropy.context_steps import OWN_TAPS, REACH, STEPS, geometry, mirror
+from latentzip.entropy.errors import InputError
+from latentzip.entropy.models import TableModel
+from latentzip.entropy.tables import TableBank
 
 CHANNELS = 6
 
@@ -96,3 +103,159 @@ def test_fitting_is_deterministic(model: ContextModel) -> None:
     again = ContextModel.fit(train, workers=1, **options)
     for key, value in model.to_arrays().items():
         np.testing.assert_array_equal(again.to_arrays()[key], value, err_msg=key)
+
+
+def test_compiled_and_plain_bodies_write_the_same_bytes(model: ContextModel, monkeypatch) -> None:
+    latent = photo_like(np.random.default_rng(6), CHANNELS, 31, 45)
+    compiled = encode(model, latent)
+    plain = context_net.kernels("plain")
+    monkeypatch.setattr(context_net, "kernels", lambda: plain)
+    assert encode(model, latent) == compiled
+    np.testing.assert_array_equal(decode(model, compiled, latent.shape), latent)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_float32_is_exact_up_to_the_bounds(seed: int) -> None:
+    """The largest weights that are let in give the same tables in float32 as in 64-bit integers."""
+    rng = np.random.default_rng(seed)
+    f, h, n = 64, 24, 3000
+    w1 = rng.integers(-127, 128, (h, f)).astype(np.int8)
+    wl, w2 = rng.integers(-1300, 1301, (2, f)), rng.integers(-400, 401, (2, h))
+    step = context_net.StepNet(
+        taps=np.zeros((f, 4), np.int16),
+        w1=w1,
+        b1=rng.integers(-(1 << 20), 1 << 20, h).astype(np.int32),
+        s1=rng.integers(0, 13, h).astype(np.int8),
+        wl=wl.astype(np.int16),
+        w2=w2.astype(np.int16),
+        b=rng.integers(-(1 << 18), 1 << 18, 2).astype(np.int32),
+    )
+    a = rng.choice([-127, 127], (f, n)) * np.where(rng.random((f, n)) < 0.5, 1, np.sign(w1[0])[:, None])
+    a = a.astype(np.int64)
+    hidden = np.clip(w1.astype(np.int64) @ a + step.b1[:, None] >> step.s1[:, None].astype(np.int64), 0, 255)
+    mean, scale = wl @ a + w2 @ hidden + step.b[:, None]
+    start, drop = np.arange(0, 41 * 16, 16, dtype=np.int32), np.arange(41, dtype=np.int32) % 5
+    mean = (mean + 128 >> 8) + 8
+    k = np.clip(scale + 512 >> 10, 0, 40)
+    expected = start[k] + ((mean & 15) >> drop[k]), mean >> 4
+    for name in ("plain", "numba"):
+        got = np.empty(n, np.int32), np.empty(n, np.int32)
+        conclude = context_net.kernels(name)[1]
+        context_net.finish(step, step.front @ a.astype(np.float32), start, drop, conclude, *got)
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_the_number_of_blas_threads_does_not_matter(model: ContextModel) -> None:
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    latent = photo_like(np.random.default_rng(7), CHANNELS, 128, 128)
+    blobs = []
+    for threads in (1, 2):
+        with threadpoolctl.threadpool_limits(threads):
+            blobs.append(encode(model, latent))
+    assert blobs[0] == blobs[1]
+
+
+def test_weights_that_could_round_are_refused(model: ContextModel) -> None:
+    arrays = model.to_arrays()
+    arrays["wl"] = np.full_like(arrays["wl"], 32000)
+    with pytest.raises(InputError, match="overflow exact float32"):
+        ContextModel.from_arrays(arrays)
+
+
+@pytest.mark.parametrize("key", ["taps", "layout", "w1", "bank.freq"])
+def test_missing_or_short_arrays_are_refused(model: ContextModel, key: str) -> None:
+    arrays = model.to_arrays()
+    with pytest.raises(InputError):
+        ContextModel.from_arrays({k: v for k, v in arrays.items() if k != key})
+    with pytest.raises(InputError):
+        ContextModel.from_arrays({**arrays, key: arrays[key][:-1]})
+
+
+def test_shapes_that_do_not_fit_are_refused(model: ContextModel) -> None:
+    with pytest.raises(InputError, match="does not fit a model of 6 channels"):
+        model.program(Encoder(), None, (7, 4, 4))
+    with pytest.raises(InputError, match="expected an integer latent"):
+        model.program(Encoder(), np.zeros((2, 4, 4)), (2, 4, 4))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 9])
+def test_mirroring_stays_inside_and_keeps_parity(n: int) -> None:
+    i = mirror(n)
+    assert i.min() >= 0
+    assert i.max() < n
+    if n > 1:
+        np.testing.assert_array_equal(i & 1, np.arange(-REACH, n + REACH) & 1)
+
+
+@pytest.mark.parametrize("depth", sorted(STEPS))
+@pytest.mark.parametrize("size", [(2, 2), (5, 8), (17, 16)])
+def test_steps_partition_a_channel_and_own_taps_are_known(depth: int, size: tuple[int, int]) -> None:
+    h, w = size
+    known = np.zeros(h * w, bool)
+    for step in STEPS[depth]:
+        g = geometry(h, w, step)
+        assert not known[g.flat].any()
+        grid = known[g.pad]
+        for dy, dx in OWN_TAPS[step.kind]:
+            assert (
+                grid[g.own + dy * g.own_row + dx].all() or min(-(-h // step.stride), -(-w // step.stride)) < 2
+            )
+        known[g.flat] = True
+    assert known.all()
+
+
+def photo_latents(names: list[str], basis: np.ndarray | None) -> tuple[list[np.ndarray], np.ndarray]:
+    """Twelve principal channels of a three-level wavelet packet of photographs that scikit-image ships."""
+    pywt = pytest.importorskip("pywt")
+    data = pytest.importorskip("skimage.data")
+    packets = []
+    for name in names:
+        image = np.asarray(getattr(data, name)(), np.float64)[..., :3]
+        bands = image[: image.shape[0] // 8 * 8, : image.shape[1] // 8 * 8].transpose(2, 0, 1) / 255 - 0.5
+        for _ in range(3):
+            a, (hh, v, d) = pywt.dwt2(bands, "bior4.4", "periodization", axes=(-2, -1))
+            bands = np.stack([a, hh, v, d], 1).reshape(-1, *a.shape[-2:])
+        packets.append(bands)
+    if basis is None:
+        flat = np.concatenate([p.reshape(192, -1) for p in packets], 1)
+        basis = np.linalg.eigh(np.cov(flat))[1][:, :-13:-1].T
+    return [
+        np.rint(np.einsum("kc,chw->khw", basis, p) * 12).clip(-127, 127).astype(np.int16) for p in packets
+    ], basis
+
+
+def webp_bytes(latent: np.ndarray) -> int:
+    """Lossless WebP of the latent as an RGB mosaic."""
+    image_module = pytest.importorskip("PIL.Image")
+    _, h, w = latent.shape
+    mosaic = (
+        (latent + 128)
+        .astype(np.uint8)
+        .reshape(3, 2, 2, h, w)
+        .transpose(1, 3, 2, 4, 0)
+        .reshape(2 * h, 2 * w, 3)
+    )
+    out = io.BytesIO()
+    image_module.fromarray(mosaic).save(out, "webp", lossless=True, method=6, quality=100)
+    return len(out.getvalue())
+
+
+def static_bytes(latent: np.ndarray, train: list[np.ndarray]) -> int:
+    """Bytes with one trained table a channel."""
+    joined = np.concatenate([t.reshape(t.shape[0], -1) for t in train], 1) + 127
+    bank = TableBank.from_histograms([np.bincount(row, minlength=255) + 0.05 for row in joined], -127)
+    index = np.broadcast_to(np.arange(latent.shape[0])[:, None, None], latent.shape)
+    encoder = Encoder()
+    encoder.code(latent.astype(np.int32), TableModel(bank, index))
+    return len(encoder.finish())
+
+
+def test_photographs_take_fewer_bytes_than_static_tables_and_webp() -> None:
+    train, basis = photo_latents(["astronaut", "rocket"], None)
+    (latent,), _ = photo_latents(["coffee"], basis)
+    model = ContextModel.fit(
+        train, deep=4, middle=8, value_taps=16, magnitude_taps=16, hidden=8, steps=100, batch=1024
+    )
+    size = len(encode(model, latent))
+    assert size < 0.85 * static_bytes(latent, train)
+    assert size < webp_bytes(latent)
