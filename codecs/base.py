@@ -64,6 +64,7 @@ class Codec(nn.Module):
     default_quality: int | None = None
 
     name: str = ""
+    _fingerprint: bytes | None = None
 
     # --- the three functions -------------------------------------------------------------------------------------
 
@@ -87,7 +88,15 @@ class Codec(nn.Module):
 
     @property
     def fingerprint(self) -> bytes:
-        """First 8 bytes of a SHA-256 over all weights and coding tables that decoding depends on."""
+        """First 8 bytes of a SHA-256 over all weights and coding tables that decoding depends on.
+
+        Computed once: weights do not change after a codec is loaded.
+        """
+        if self._fingerprint is None:
+            self._fingerprint = self._compute_fingerprint()
+        return self._fingerprint
+
+    def _compute_fingerprint(self) -> bytes:
         h = hashlib.sha256(self.name.encode())
         for key, value in sorted(self.state_dict().items()):
             array = np.ascontiguousarray(value.detach().cpu().numpy())

@@ -8,15 +8,18 @@ attention or norms (cost linear in the pixels, tiles agree with the whole), and 
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor, nn
 
-from ..entropy.errors import InputError
+from ..entropy.errors import FormatError, InputError
 from ..kernels.compand import compand, expand, expand_table
 from ..kernels.wavelet import inverse_wavelet_packet2d, wavelet_packet2d
 from .base import Codec, Shape
@@ -24,7 +27,7 @@ from .walloc_nets import Decoder
 
 if TYPE_CHECKING:
     from ..entropy.context import ContextModel
-
+    from ..pretrained import Entry
 
 _PACKET_HALO = 5  # latent positions: half of the 57 and 61 taps at J = 3 (121 and more at J = 4) and the end blocks
 
@@ -64,8 +67,8 @@ class Walloc(Codec):
         self.stride = 1 << config.levels
         self.latent_channels = config.latent_channels
         self.variable_rate = config.variable_rate
+        self.default_quality = 50
         self.latent_limit = (1 << (config.bits - 1)) - 1
-        self.default_quality = 50 if config.variable_rate else None
         bands = config.channels * 4**config.levels
         self.encoder = nn.Conv2d(bands, config.latent_channels, 1)
         self.log_gain = nn.Parameter(torch.zeros(config.latent_channels, 1, 1))
@@ -101,9 +104,9 @@ class Walloc(Codec):
     # --- the three functions -------------------------------------------------------------------------------------
 
     def _rate_gain(self, quality: float | None) -> float:
-        """Factor on the latents; 20 steps of quality halve the quantisation step."""
+        """Factor on the latents: 1 at quality 0, 20 at quality 100, where the companded range of a byte is full."""
         if self.variable_rate:
-            return 2.0 ** ((50 if quality is None else quality) / 20)
+            return 20.0 ** ((self.default_quality if quality is None else quality) / 100)
         if quality is not None:
             raise InputError(f"{self.name} has one fixed rate: leave quality out, or choose a codec with variable rate")
         return 1.0
@@ -127,7 +130,46 @@ class Walloc(Codec):
     def coding_arrays(self) -> dict[str, np.ndarray]:
         return self.context.to_arrays() if self.context else {}
 
-    # --- storage -------------------------------------------------------------------------------------------------
 
-    def config_dict(self) -> dict[str, Any]:
-        return asdict(self.config)
+# --- storage -----------------------------------------------------------------------------------------------------
+
+
+def to_tensors(codec: Walloc) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file. The decoder network is stored in half precision."""
+    if codec.context is None:
+        raise InputError(f"{codec.name} has no entropy model to store")
+    tensors = {}
+    for key, value in codec.state_dict().items():
+        half = key.startswith("decoder.") and value.ndim == 4 and not key.startswith("decoder.linear")
+        tensors[f"model.{key}"] = value.detach().cpu().to(torch.float16 if half else torch.float32).contiguous()
+    for key, array in codec.context.to_arrays().items():
+        tensors[f"coding.{key}"] = torch.from_numpy(np.ascontiguousarray(array))
+    metadata = {"format": "1", "codec": codec.name, "config": json.dumps(asdict(codec.config))}
+    return tensors, metadata
+
+
+def from_bytes(data: bytes) -> Walloc:
+    """Read what `to_tensors` describes; no pickle is involved.
+
+    Raises:
+        FormatError: not a WaLLoC weights file of format 1.
+    """
+    from ..entropy.context import ContextModel
+
+    try:
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        metadata = header["__metadata__"]
+        if metadata["format"] != "1":
+            raise FormatError(f"weights of format {metadata['format']} need a newer latentzip")
+        tensors = load(data)
+        codec = Walloc(WallocConfig(**json.loads(metadata["config"])), metadata["codec"])
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise FormatError(f"not a WaLLoC weights file: {error}") from error
+    codec.load_state_dict({k[6:]: v.float() for k, v in tensors.items() if k.startswith("model.")})
+    codec.context = ContextModel.from_arrays({k[7:]: v.numpy() for k, v in tensors.items() if k.startswith("coding.")})
+    return codec.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+
+def load_bundled(entry: Entry) -> Walloc:
+    """Loader of the registry: weights of `latentzip.pretrained` -> codec."""
+    return from_bytes(entry.read())

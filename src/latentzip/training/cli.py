@@ -16,6 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="torch threads (default: all)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop (and save) after this long")
     parser.add_argument("--compile", action="store_true", help="compile the decoder network")
+    parser.add_argument("--export", type=Path, metavar="DIR", help="then write weights, card and index entry there")
+    parser.add_argument("--version", default="1", help="release number of the exported weights")
+    parser.add_argument("--test", help="folder of test images for the figures of the card")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a field of the recipe, e.g. steps=9000"
     )
@@ -43,6 +46,10 @@ def run(args: argparse.Namespace) -> int:
     trainer = Trainer(recipe, args.data, folder, args.device, args.compile)
     trainer.train(args.val, log=lambda line: print(line, flush=True), until=args.minutes * 60)
     trainer.save()
+    if args.export:
+        from .export import export_walloc
+
+        export_walloc(trainer, args.export, data=args.data, val=args.val, test=args.test, version=args.version)
     return 0
 
 

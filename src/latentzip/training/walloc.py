@@ -33,10 +33,11 @@ class Recipe:
     """
 
     name: str = "walloc-rgb-16x"
+    summary: str = "photos at 16x fewer numbers (12 int8 channels at 1/8): train on latents, small files"
     model: WallocConfig = field(default_factory=WallocConfig)
-    lmbda: float = 0.013
-    gain: float = 8.0
-    steps: int = 8000
+    lmbda: float = 0.018
+    gain: float = 5.0
+    steps: int = 4800
     batch: int = 8
     crop: int = 256
     lr: float = 5e-4
@@ -50,11 +51,17 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     "walloc-rgb-16x": Recipe(),
     "walloc-rgb-4x": Recipe(
-        name="walloc-rgb-4x", model=WallocConfig(latent_channels=48), lmbda=0.15, gain=14.0
+        name="walloc-rgb-4x",
+        summary="photos at 4x fewer numbers (48 int8 channels at 1/8): near-transparent reconstructions",
+        model=WallocConfig(latent_channels=48),
+        lmbda=0.25,
+        gain=17.0,
+        steps=4000,
     ),
     "walloc-rgb-linear": Recipe(
         name="walloc-rgb-linear",
-        model=WallocConfig(latent_channels=48, bits=10, depth=0, variable_rate=True),
+        summary="no network at all: fastest both ways, quality 1..100, for weak devices",
+        model=WallocConfig(latent_channels=48, depth=0, variable_rate=True),
         gain=1.0,
         steps=0,
     ),
@@ -115,7 +122,8 @@ class Trainer:
         )
         groups = [
             {"params": [*self.model.decoder.parameters()], "lr": recipe.lr},
-            {"params": [*self.model.encoder.parameters(), self.model.log_gain], "lr": recipe.lr / 4},
+            {"params": [*self.model.encoder.parameters()], "lr": recipe.lr / 4},
+            {"params": [self.model.log_gain], "lr": recipe.lr * 8},  # the steps have far to go
             {"params": [*self.rate.parameters()], "lr": recipe.lr * 4},
         ]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=0.0, betas=(0.9, 0.99))

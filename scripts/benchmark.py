@@ -1,0 +1,80 @@
+"""Reproduce the figures that README and docs quote: `python scripts/benchmark.py KIND [--data DIR] [--json OUT]`.
+
+KIND is one of rd, speed, entropy. Each prints a Markdown table; --json writes all rows, the machine, versions, commit
+and threads, and a flat summary. --quick answers in under 50 s with less data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+KINDS = ("rd", "speed", "entropy")
+
+
+def machine() -> dict[str, Any]:
+    """What a reader needs to judge the figures."""
+
+    def installed(name: str) -> str:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return "-"
+
+    cpu = platform.processor() or "unknown"
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0] if names else cpu
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
+    ).stdout.strip()
+    packages = ("latentzip", "torch", "numpy", "pillow", "constriction", "compressai", "numba")
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "load_at_start": load,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "commit": commit or "-",
+        "versions": {name: installed(name) for name in packages},
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--data", type=Path, help="folder of test pictures (default: those that scikit-image brings)")
+    parser.add_argument("--json", type=Path, help="write the full result there")
+    parser.add_argument("--out", type=Path, help="folder for plots and Markdown")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--codec", action="append", help="latentzip codecs to measure (default: all for pictures)")
+    parser.add_argument("--quick", action="store_true")
+    args = parser.parse_args()
+
+    about = machine()
+    result = importlib.import_module(f"bench.{args.kind}").run(args)
+    print(result["markdown"])
+    print(json.dumps(result["summary"], indent=1))
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / f"{args.kind}.md").write_text(result["markdown"] + "\n")
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps({"kind": args.kind, "machine": about, "threads": args.threads, **result}, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

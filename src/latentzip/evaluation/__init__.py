@@ -1,0 +1,1 @@
+"""Measuring codecs: metrics on decoded signals, conventional codecs as peers, rate-distortion summaries."""
