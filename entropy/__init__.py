@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from .coder import Coder, Decoder, Encoder, RateMeter
     from .engine import current_engine, warm
     from .errors import CodecError, FormatError, InputError, LimitError, UnsupportedError
-    from .models import Factorized, Gaussian, Laplace, Mixture, Model, TableModel, Uniform, float_bits, scale_index
+    from .models import (
+        Factorized,
+        Gaussian,
+        Laplace,
+        Mixture,
+        Model,
+        TableModel,
+        Uniform,
+        float_bits,
+        scale_index,
+    )
     from .tables import TableBank
 
 _HOMES = {

@@ -1,8 +1,10 @@
 """The coder's inner loops, compiled by numba: cached on disk, GIL released, every read bounded.
 
-The same functions as `_plain.py`, which is their definition; both write and read the same bytes. Shared conventions:
+The same functions as `_plain.py`, which is their definition; both write and read the same bytes. Shared
+conventions:
 
-* A *pair* is what an interval comes to: `start << 16 | frequency` in one uint32 when the precision is at most 16, or two
+* A *pair* is what an interval comes to: `start << 16 | frequency` in one uint32 when the precision is at most
+16, or two
   uint32 (start, then frequency) of 24 bits each for the mixtures.
 * `state` is a uint64 array of K coder states, `ptr` and `begin` bound each stream's unread words in `words`;
   `side` = [symbols so far, raw bit position, raw bits, escape position, escape bytes] is kept between calls.
@@ -62,7 +64,8 @@ def escapes_table(symbols, index, offset, info, out):
 def ranges_raw_table(symbols, index, offset, info, pack, out, buf, pos):
     """As `ranges_table`, and the raw low bits appended to buf (uint32, little-endian bits) from bit `pos` on.
 
-    Returns (escapes or BAD_INDEX, new bit position). Without branches: each step writes the word it is filling.
+    Returns (escapes or BAD_INDEX, new bit position). Without branches: each step writes the word it is
+    filling.
     """
     step = _u(0) if offset.shape[0] == 1 else _u(1)
     tables = _u(info.shape[0])
@@ -108,7 +111,7 @@ def write_raw(symbols, bits, lo, buf, pos):
 
 @_jit
 def estimate_bits(pairs, segments, every):
-    """About how many bits the pairs will take, times 256: each `every`-th pair of every segment, integers only."""
+    """About how many bits the pairs will take, times 256: from each `every`-th pair, integers only."""
     total = 0
     for g in range(segments.shape[0]):
         first, n, precision, wide = segments[g, 0], segments[g, 1], segments[g, 2], segments[g, 3]
@@ -131,8 +134,8 @@ def estimate_bits(pairs, segments, every):
 def encode(pairs, segments, log_k, out, used):
     """Push all pairs, last first, onto K streams; pair i goes to stream i mod K.
 
-    segments: (G, 4) int64 rows (first, count, precision, wide) in coding order; out: (K, capacity) uint32, the words of
-    each stream in constriction's order; used: (K,) int64, filled with the word counts.
+    segments: (G, 4) int64 rows (first, count, precision, wide) in coding order; out: (K, capacity) uint32,
+    the words of each stream in constriction's order; used: (K,) int64, filled with the word counts.
     """
     streams = 1 << log_k
     capacity = out.shape[1]
@@ -149,8 +152,9 @@ def encode(pairs, segments, log_k, out, used):
         first, n, wide = _u(segments[g, 0]), _u(segments[g, 1]), segments[g, 3]
         shift = _u(24 - segments[g, 2])
         before = after - n
-        # The loops differ in how they divide. Below 2**12 counts, (s >> shift) < 2**52 and the quotient < 2**40, so a
-        # float64 division cannot cross an integer; it has the better throughput, the integer one the better latency.
+        # The loops differ in how they divide. Below 2**12 counts, (s >> shift) < 2**52 and the quotient <
+        # 2**40, so a float64 division cannot cross an integer; it has the better throughput, the integer one
+        # the better latency.
         if wide:
             for c in range(n):
                 i = n - _u(1) - c
@@ -217,8 +221,8 @@ def _escape(side, escapes):
     return ESCAPE_BAD, np.int64(0)
 
 
-# Helpers of the hot loops take scalars only: an array handed to another compiled function has its references counted at
-# each call, which costs several times what the symbol does.
+# Helpers of the hot loops take scalars only: an array handed to another compiled function has its references
+# counted at each call, which costs several times what the symbol does.
 
 
 @_jit
@@ -239,9 +243,11 @@ def _refill(s, p, first, word):
 
 @_jit
 def decode_lut(state, ptr, begin, words, side, raw, escapes, index, offset, info, lut, precision, out):
-    """Decode out.size symbols (int32) under indexed tables whose slots fit 32 bits, in a chunk without raw bits.
+    """Decode out.size symbols (int32) under indexed tables whose slots fit 32 bits, in a chunk without raw
+    bits.
 
-    Returns 0 or an error code. words carries one word of padding in front: words[ptr[j] - 1] is always readable.
+    Returns 0 or an error code. words carries one word of padding in front: words[ptr[j] - 1] is always
+    readable.
     """
     step = _u(0) if offset.shape[0] == 1 else _u(1)
     tables, mask = _u(info.shape[0]), _u(state.shape[0] - 1)
@@ -256,7 +262,9 @@ def decode_lut(state, ptr, begin, words, side, raw, escapes, index, offset, info
         s = state[j]
         q = s & _u(0xFFFFFF)
         slot = _u(lut[(t << bits) | (q >> shift)])
-        s = (s >> _u(24)) * (((slot >> _u(8)) & _u(0xFFF)) << shift) + (((slot >> _u(20)) << shift) | (q & fine))
+        s = (s >> _u(24)) * (((slot >> _u(8)) & _u(0xFFF)) << shift) + (
+            ((slot >> _u(20)) << shift) | (q & fine)
+        )
         p = _u(ptr[j])
         state[j], ptr[j] = _refill(s, p, _u(begin[j]), words[p - _u(1)])
         e = np.int64(slot & _u(255))
@@ -275,7 +283,7 @@ def decode_lut(state, ptr, begin, words, side, raw, escapes, index, offset, info
 
 @_jit
 def decode_lut_raw(state, ptr, begin, words, side, raw, escapes, index, offset, info, lut, precision, out):
-    """As `decode_lut`, for chunks with raw bits; these are read without a branch, as a table of none reads none."""
+    """As `decode_lut`, for chunks with raw bits; read without a branch, as a table of none reads none."""
     step = _u(0) if offset.shape[0] == 1 else _u(1)
     tables, mask = _u(info.shape[0]), _u(state.shape[0] - 1)
     bits, shift = _u(precision), _u(24 - precision)
@@ -290,7 +298,9 @@ def decode_lut_raw(state, ptr, begin, words, side, raw, escapes, index, offset, 
         s = state[j]
         q = s & _u(0xFFFFFF)
         slot = _u(lut[(t << bits) | (q >> shift)])
-        s = (s >> _u(24)) * (((slot >> _u(8)) & _u(0xFFF)) << shift) + (((slot >> _u(20)) << shift) | (q & fine))
+        s = (s >> _u(24)) * (((slot >> _u(8)) & _u(0xFFF)) << shift) + (
+            ((slot >> _u(20)) << shift) | (q & fine)
+        )
         p = _u(ptr[j])
         state[j], ptr[j] = _refill(s, p, _u(begin[j]), words[p - _u(1)])
         e = np.int64(slot & _u(255))
@@ -314,7 +324,21 @@ def decode_lut_raw(state, ptr, begin, words, side, raw, escapes, index, offset, 
 
 @_jit
 def decode_search(
-    state, ptr, begin, words, side, raw, escapes, index, offset, info, pack, buckets, bucket_bits, precision, out
+    state,
+    ptr,
+    begin,
+    words,
+    side,
+    raw,
+    escapes,
+    index,
+    offset,
+    info,
+    pack,
+    buckets,
+    bucket_bits,
+    precision,
+    out,
 ):
     """As `decode_lut_raw` for any bank: a bucket of quantiles, then a walk along its table."""
     step = _u(0) if offset.shape[0] == 1 else _u(1)

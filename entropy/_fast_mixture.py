@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians in integers, compiled; `_plain_mixture` is the definition and explains the arguments."""
+"""Mixtures of Gaussians in integers, compiled; `_plain_mixture` defines and explains them."""
 
 from __future__ import annotations
 
@@ -77,7 +77,9 @@ def ranges_mixture(symbols, weights, means, scale, first, count, phi, rate, out)
 
 
 @_jit
-def decode_mixture(state, ptr, begin, words, side, escapes, weights, means, scale, first, count, phi, rate, out):
+def decode_mixture(
+    state, ptr, begin, words, side, escapes, weights, means, scale, first, count, phi, rate, out
+):
     """Decode out.size symbols; 0 or an error code."""
     phase = _u(side[0])
     mask = _u(state.shape[0] - 1)
@@ -87,7 +89,8 @@ def decode_mixture(state, ptr, begin, words, side, escapes, weights, means, scal
         j = (phase + i) & mask
         s = state[j]
         q = np.int64(s & _u(0xFFFFFF))
-        # the answer lies in a <= e < b; begin at the heaviest component and double the step outwards from there
+        # the answer lies in a <= e < b; begin at the heaviest component and double the step outwards from
+        # there
         a, low = np.int64(0), np.int64(0)
         b, high = m, np.int64(_ONE - 1)
         if q >= high:

@@ -1,9 +1,11 @@
-"""The coder's inner loops in plain numpy and Python: the definition of the stream, and the body where numba is missing.
+"""The coder's inner loops in plain numpy and Python: the definition of the stream, and the body where numba
+is missing.
 
 Same functions, arguments and results as `_fast.py`, which explains them; every byte is the same, only slower.
 The recurrence is that of constriction's `AnsCoder` (64-bit state, 32-bit words, 24-bit probabilities):
 
-    push:  if state >> 40 >= f: write the low word, state >>= 32      state = (state // f) << 24 | (start + state % f)
+    push:  if state >> 40 >= f: write the low word, state >>= 32      state = (state // f) << 24 | (start +
+    state % f)
     pop:   q = state & 0xFFFFFF; find start <= q < start + f          state = (state >> 24) * f + (q - start)
            if state < 2**32 and a word is left: state = state << 32 | word
 """
@@ -27,7 +29,9 @@ def _entries(symbols, index, offset, info):
     if t.size and (t.min() < 0 or t.max() >= info.shape[0]):
         return None
     row = info[t].astype(np.int64)
-    r = (symbols.astype(np.int64) - offset).astype(np.int32).astype(np.int64)  # modulo 2**32, as any int32 must fit
+    r = (
+        (symbols.astype(np.int64) - offset).astype(np.int32).astype(np.int64)
+    )  # modulo 2**32, as any int32 must fit
     e = (r >> row[:, 1]) - row[:, 0]
     escape = (e < 0) | (e >= row[:, 2])
     return r, row, np.where(escape, row[:, 2], e), escape
@@ -77,7 +81,11 @@ def write_raw(symbols, bits, lo, buf, pos):
 def estimate_bits(pairs, segments, every):
     total = 0
     for first, n, precision, wide in segments.tolist():
-        f = pairs[first + 1 : first + 2 * n : 2][::every] if wide else pairs[first : first + n : every] & 0xFFFF
+        f = (
+            pairs[first + 1 : first + 2 * n : 2][::every]
+            if wide
+            else pairs[first : first + n : every] & 0xFFFF
+        )
         f = f.astype(np.int64)
         log = np.frexp(f.astype(np.float64))[1].astype(np.int64) - 1
         m = (f << 8 >> log) - 256  # log2(1 + x) is x + 0.344 x (1 - x), nearly
@@ -144,7 +152,21 @@ def _wrap(v):
 
 
 def decode_search(
-    state, ptr, begin, words, side, raw, escapes, index, offset, info, pack, buckets, bucket_bits, precision, out
+    state,
+    ptr,
+    begin,
+    words,
+    side,
+    raw,
+    escapes,
+    index,
+    offset,
+    info,
+    pack,
+    buckets,
+    bucket_bits,
+    precision,
+    out,
 ):
     shift = 24 - precision
     coarse = precision - bucket_bits

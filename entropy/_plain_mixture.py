@@ -1,15 +1,16 @@
 """Mixtures of Gaussians in integers: the definition of their intervals, in numpy.
 
-A symbol x has the 24-bit interval start(x - lo) .. start(x - lo + 1) of a mixture with integer weights w (sum 256),
-means m and edges in sixteenths, and scale numbers s:
+A symbol x has the 24-bit interval start(x - lo) .. start(x - lo + 1) of a mixture with integer weights w (sum
+256), means m and edges in sixteenths, and scale numbers s:
 
-    step(x, k) = (16 x - 8 - m_k) * rate[s_k]                    where the CDF table is read, in steps times 2**20
-    cdf(x)     = sum_k w_k * phi(step(x, k)) >> 14                24 bits; phi is interpolated linearly, in integers
-    start(e)   = (cdf(lo + e) * (2**24 - (m + 1)) >> 24) + e     for 0 < e < m; start(0) = 0
+    step(x, k) = (16 x - 8 - m_k) * rate[s_k]                    where the CDF table is read, in steps times
+    2**20 cdf(x)     = sum_k w_k * phi(step(x, k)) >> 14                24 bits; phi is interpolated linearly,
+    in integers start(e)   = (cdf(lo + e) * (2**24 - (m + 1)) >> 24) + e     for 0 < e < m; start(0) = 0
     start(m)   = 2**24 - 1                                        the escape, one count
 
-lo and m span six deviations of every component that has weight. phi never falls, so start always rises: each symbol has
-an interval, whatever the parameters. The decoder searches x by bisection; no table a symbol is ever built.
+lo and m span six deviations of every component that has weight. phi never falls, so start always rises: each
+symbol has an interval, whatever the parameters. The decoder searches x by bisection; no table a symbol is
+ever built.
 """
 
 from __future__ import annotations
@@ -33,7 +34,12 @@ def windows(weights, means, scale, reach, first, count):
     weights, means, scale: (n, K) int32.
     """
     w, mu = weights.astype(np.int64), means.astype(np.int64)
-    if (w < 0).any() or (w.sum(1) != 256).any() or (abs(mu) > MEAN_LIMIT).any() or ((scale < 0) | (scale > 63)).any():
+    if (
+        (w < 0).any()
+        or (w.sum(1) != 256).any()
+        or (abs(mu) > MEAN_LIMIT).any()
+        or ((scale < 0) | (scale > 63)).any()
+    ):
         return BAD_MIXTURE
     span = reach[scale].astype(np.int64)
     first[:] = np.where(w > 0, (mu - span) >> 4, 1 << 40).min(1)

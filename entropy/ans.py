@@ -3,14 +3,15 @@
     byte 0      bits 0-2: log2 K (0..6)   bit 3: raw section   bit 4: escape section   bits 5-7: zero
     varint      bytes of the raw section, if bit 3
     varint      bytes of the escape section, if bit 4
-    K-1 varints zigzag(words of stream j - floor(all words / K)) for j = 0..K-2; the last count follows from the rest
+    K-1 varints zigzag(words of stream j - floor(all words / K)) for j = 0..K-2; the rest gives the last
     bytes       raw section: low bits of wide symbols, least significant first, zero-padded to a byte
     bytes       escape section: zigzag LEB128 values, canonical, at most five bytes each
     bytes       the words of stream 0, 1, ..., K-1, little-endian; zero bytes at the very end are left out
 
-Varints are LEB128. Each stream's words are what constriction's `AnsCoder.get_compressed()` gives, so `AnsCoder(words)`
-decodes them alone. Symbol i of the chunk lies in stream i mod K. Nothing says how many symbols there are: the program
-that decodes knows, and at its end every state must be 0 and every section used up.
+Varints are LEB128. Each stream's words are what constriction's `AnsCoder.get_compressed()` gives, so
+`AnsCoder(words)` decodes them alone. Symbol i of the chunk lies in stream i mod K. Nothing says how many
+symbols there are: the program that decodes knows, and at its end every state must be 0 and every section used
+up.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ def unpack(blob: bytes | bytearray | memoryview) -> Sections:
     flags = view[0]
     log_k = flags & 7
     if flags >> 5 or log_k > MAX_LOG_STREAMS:
-        raise FormatError(f"an entropy-coded chunk begins with 0x{flags:02x}, which no version of this format writes")
+        raise FormatError(
+            f"an entropy-coded chunk begins with 0x{flags:02x}, which no version of this format writes"
+        )
     pos = 1
     sizes = [0, 0]
     for i in range(2):
@@ -83,7 +86,9 @@ def unpack(blob: bytes | bytearray | memoryview) -> Sections:
         deltas.append((z >> 1) ^ -(z & 1))
     a, b = pos + sizes[0], pos + sizes[0] + sizes[1]
     if b > len(view):
-        raise FormatError(f"an entropy-coded chunk declares {b} bytes of header and side sections but has {len(view)}")
+        raise FormatError(
+            f"an entropy-coded chunk declares {b} bytes of header and side sections but has {len(view)}"
+        )
     data = bytes(view[b:])
     if data.endswith(b"\0"):
         raise FormatError("an entropy-coded chunk ends in a zero byte: it was padded or altered")

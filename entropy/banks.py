@@ -32,7 +32,10 @@ class PhiTable(NamedTuple):
 
 @cache
 def _arrays() -> dict[str, np.ndarray]:
-    with resources.files(__package__).joinpath("banks_v1.npz").open("rb") as file, np.load(file) as z:
+    with (
+        resources.files(__package__ or "latentzip.entropy").joinpath("banks_v1.npz").open("rb") as file,
+        np.load(file) as z,
+    ):
         arrays = {k: z[k] for k in z.files}
     for a in arrays.values():
         a.flags.writeable = False
@@ -47,9 +50,13 @@ def frozen_bank(family: str = "gaussian", profile: str = "default") -> TableBank
         InputError: no such family or profile.
     """
     if family not in FAMILIES or profile not in PROFILES:
-        raise InputError(f"no frozen bank {family!r}/{profile!r}; families: {FAMILIES}, profiles: {tuple(PROFILES)}")
+        raise InputError(
+            f"no frozen bank {family!r}/{profile!r}; families: {FAMILIES}, profiles: {tuple(PROFILES)}"
+        )
     head = f"{family}.{PROFILES[profile]}."
-    return TableBank.from_arrays({k.removeprefix(head): v for k, v in _arrays().items() if k.startswith(head)})
+    return TableBank.from_arrays(
+        {k.removeprefix(head): v for k, v in _arrays().items() if k.startswith(head)}
+    )
 
 
 @cache

@@ -2,13 +2,15 @@
 
     python -m latentzip.entropy.build_banks OUT.npz
 
-Run once a version, at 60 digits (needs mpmath, a build-time tool only). A stored bank never changes: streams name it by
-its fingerprint, and a better table is a new version in a new file. Nothing here is imported when coding.
+Run once a version, at 60 digits (needs mpmath, a build-time tool only). A stored bank never changes: streams
+name it by its fingerprint, and a better table is a new version in a new file. Nothing here is imported when
+coding.
 """
 
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,14 @@ from .tables import TableBank, normalise
 
 NUM_SCALES = 64
 SCALE_MIN, SCALE_MAX = 0.11, 256.0
-# precision -> (widest deviation in units of a table entry, most raw bits); wider scales shed low bits until they fit
+# precision -> (widest deviation in units of a table entry, most raw bits); wider scales shed low bits until
+# they fit
 PROFILES = {12: (8.0, 5), 14: (20.0, 4), 16: (32.0, 3)}
-PHI_STEPS, PHI_REACH, PHI_BITS = 128, 8, 30  # the normal CDF of the mixtures: steps a deviation, deviations, bits
+PHI_STEPS, PHI_REACH, PHI_BITS = (
+    128,
+    8,
+    30,
+)  # the normal CDF of the mixtures: steps a deviation, deviations, bits
 
 
 def scales() -> np.ndarray:
@@ -48,7 +55,7 @@ def build_bank(family: str, precision: int) -> TableBank:
 
         reach = int(14 * sigma / 2**k) + 3
         edges = [cdf((i << k) - mp.mpf(1) / 2) for i in range(-reach, reach + 1)]
-        p = np.array([float(b - a) for a, b in zip(edges, edges[1:])])
+        p = np.array([float(b - a) for a, b in pairwise(edges)])
         f, first = _fit(p, -reach, precision, k)
         freqs.append(f)
         lows.append(first)
@@ -92,7 +99,8 @@ def main(out: str) -> None:
     arrays: dict[str, np.ndarray] = {
         "scales": sigma,
         "phi": phi_table(),
-        # steps of the CDF table per sixteenth of an integer, times 2**20; and the sixteenths that six deviations span
+        # steps of the CDF table per sixteenth of an integer, times 2**20; and the sixteenths that six
+        # deviations span
         "phi_rate": np.round(PHI_STEPS * 2.0**20 / (16 * sigma)).astype(np.int64),
         "phi_reach": np.ceil(16 * (6 * sigma + 1)).astype(np.int32),
     }

@@ -5,7 +5,8 @@
         y = coder.code(y, Gaussian(scale_net(z)))
         return z, y
 
-The encoder buffers integer intervals and codes them backwards in `finish`; the decoder reads forwards, call by call.
+The encoder buffers integer intervals and codes them backwards in `finish`; the decoder reads forwards, call
+by call.
 """
 
 from __future__ import annotations
@@ -69,10 +70,12 @@ class Encoder:
         """Append symbols; returns what it was given.
 
         Args:
-            symbols: integers (or floats of integral value) of the model's shape; int32 arrays are read in place.
+            symbols: integers (or floats of integral value) of the model's shape; int32 arrays are read in
+            place.
 
         Raises:
-            InputError: wrong shape, not integers, or a model whose parameters are out of range. Nothing is appended.
+            InputError: wrong shape, not integers, or a model whose parameters are out of range. Nothing is
+            appended.
         """
         if self._finished:
             raise InputError("this encoder is finished: make a new Encoder for the next chunk")
@@ -103,9 +106,11 @@ class Encoder:
         escapes = ans.leb128(np.concatenate(self._escapes)) if self._escapes else b""
         return ans.pack(ans.Sections(words, used, raw, escapes))
 
-    # ---- primitives that models are written with --------------------------------------------------------------------
+    # primitives that models are written with
 
-    def table(self, symbols: Symbols, bank: TableBank, index: np.ndarray, offset: np.ndarray, shape: tuple) -> None:
+    def table(
+        self, symbols: Symbols, bank: TableBank, index: np.ndarray, offset: np.ndarray, shape: tuple
+    ) -> None:
         """Append symbols under indexed tables; index (n,) uint8 or int32, offset (1,) or (n,) int32."""
         x = as_int32(symbols, shape)
         n = x.size
@@ -115,7 +120,9 @@ class Encoder:
         room = self._room(n)
         if bank.max_raw_bits:
             self._raw_room(n * bank.max_raw_bits)
-            escapes, bits = core.ranges_raw_table(x, index, offset, rows, bank.pack, room, self._raw, self._raw_bits)
+            escapes, bits = core.ranges_raw_table(
+                x, index, offset, rows, bank.pack, room, self._raw, self._raw_bits
+            )
         else:
             escapes, bits = core.ranges_table(x, index, offset, rows, bank.pack, room), self._raw_bits
         if escapes < 0:
@@ -127,7 +134,9 @@ class Encoder:
             self._escapes.append(values)
         self._advance(n, bank.precision, 0)
 
-    def mixture(self, symbols: Symbols, weights: np.ndarray, means: np.ndarray, scale: np.ndarray, phi, shape) -> None:
+    def mixture(
+        self, symbols: Symbols, weights: np.ndarray, means: np.ndarray, scale: np.ndarray, phi, shape
+    ) -> None:
         """Append symbols under integer Gaussian mixtures; parameters (n, K) int32."""
         x = as_int32(symbols, shape)
         if x.size == 0:
@@ -178,23 +187,25 @@ class Decoder:
     """One entropy-coded chunk in, integers out, in the order in which they were encoded.
 
     Raises:
-        FormatError: the bytes are no chunk. Every read is bounded: corrupt bytes give wrong symbols or this error,
-            never a crash; `finish` tells whether all was used up, a checksum around the chunk tells the rest.
+        FormatError: the bytes are no chunk. Every read is bounded: corrupt bytes give wrong symbols or this
+            error, never a crash; `finish` tells whether all was used up, a checksum around the chunk the rest.
     """
 
     def __init__(self, blob: bytes | bytearray | memoryview, *, engine: Engine | None = None) -> None:
         sections = ans.unpack(blob)
         self._engine = engine or current_engine()
         words = sections.words
-        self._words = np.zeros(words.size + 1, np.uint32)  # the word in front lets the kernels read before they check
+        # the word in front lets the kernels read before they check
+        self._words = np.zeros(words.size + 1, np.uint32)
         self._words[1:] = words
         end = np.cumsum(sections.counts) + 1
         self._begin = end - sections.counts
         taken = np.minimum(sections.counts, 2)
-        w = self._words.astype(np.uint64) if words.size < 256 else self._words
-        high = w[end - 1].astype(np.uint64)
-        low = w[np.maximum(end - 2, 0)].astype(np.uint64)
-        self._state = np.where(taken == 2, high << np.uint64(32) | low, np.where(taken == 1, high, np.uint64(0)))
+        high = self._words[end - 1].astype(np.uint64)
+        low = self._words[np.maximum(end - 2, 0)].astype(np.uint64)
+        self._state = np.where(
+            taken == 2, high << np.uint64(32) | low, np.where(taken == 1, high, np.uint64(0))
+        )
         self._ptr = end - taken
         self._raw = np.frombuffer(sections.raw + bytes(8), np.uint8)
         self._escapes = np.frombuffer(sections.escapes or b"\0", np.uint8)
@@ -202,7 +213,8 @@ class Decoder:
         self._side = np.array([0, 0, 8 * len(sections.raw), 0, len(sections.escapes)], np.int64)
 
     def code(self, symbols: None, model: Model) -> Symbols:
-        """The next symbols: int32, in the model's shape, as a tensor where the model's parameters are tensors.
+        """The next symbols: int32, in the model's shape, as a tensor where the model's parameters are
+        tensors.
 
         Raises:
             FormatError: a side section ends early.
@@ -223,17 +235,23 @@ class Decoder:
         if left or self._state.any():
             raise FormatError(
                 f"an entropy-coded chunk did not end where it should ({left} words left, "
-                f"{int((self._state != 0).sum())} of {self._state.size} streams open): it is corrupt or of another model"
+                f"{int((self._state != 0).sum())} of {self._state.size} streams open): "
+                "it is corrupt or of another model"
             )
         if (side[1] + 7) >> 3 << 3 != side[2] or side[3] != side[4]:
-            raise FormatError("an entropy-coded chunk has side bytes left over: it is corrupt or of another model")
+            raise FormatError(
+                "an entropy-coded chunk has side bytes left over: it is corrupt or of another model"
+            )
         if side[1] & 7 and int(self._raw[side[1] >> 3]) >> (side[1] & 7):
-            raise FormatError("the raw section of an entropy-coded chunk is not padded with zeros: it is corrupt")
+            raise FormatError(
+                "the raw section of an entropy-coded chunk is not padded with zeros: it is corrupt"
+            )
 
     def tell(self) -> bytes:
         """A restart point: hand it to `seek` of a new Decoder of the same bytes to go on from here.
 
-        It costs about ten bytes a stream, belongs beside the chunk and can be added or dropped without recoding.
+        It costs about ten bytes a stream, belongs beside the chunk and can be added or dropped without
+        recoding.
         """
         out = bytearray()
         for v in (int(self._side[0]), int(self._side[1]), int(self._side[3])):
@@ -271,13 +289,23 @@ class Decoder:
     def _counts(self) -> np.ndarray:
         return np.append(self._begin[1:], self._words.size) - self._begin
 
-    # ---- primitives that models are written with --------------------------------------------------------------------
+    # primitives that models are written with
 
     def table(self, bank: TableBank, index: np.ndarray, offset: np.ndarray) -> np.ndarray:
         """index.size symbols under indexed tables; index (n,) uint8 or int32, offset (1,) or (n,) int32."""
         out = np.empty(index.size, np.int32)
         core = self._engine.core
-        head = (self._state, self._ptr, self._begin, self._words, self._side, self._raw, self._escapes, index, offset)
+        head = (
+            self._state,
+            self._ptr,
+            self._begin,
+            self._words,
+            self._side,
+            self._raw,
+            self._escapes,
+            index,
+            offset,
+        )
         if bank.has_lut and self._engine.name == "numba":
             loop = core.decode_lut_raw if self._side[2] else core.decode_lut
             err = loop(*head, bank.rows, bank.lut, bank.precision, out)
@@ -321,7 +349,7 @@ class RateMeter:
         self.bits: Any = 0.0
 
     def code(self, symbols: Symbols, model: Model) -> Symbols:
-        """Count the bits of symbols (integers exactly, float tensors differentiably); returns what it was given."""
+        """Count bits (of integers exactly, of float tensors differentiably); returns what it was given."""
         self.bits = self.bits + model.bits(symbols)
         return symbols
 
@@ -329,7 +357,9 @@ class RateMeter:
 def _windows(kernels: Any, weights: np.ndarray, means: np.ndarray, scale: np.ndarray, reach: np.ndarray):
     first, count = np.empty(len(weights), np.int64), np.empty(len(weights), np.int64)
     if kernels.windows(weights, means, scale, reach, first, count):
-        raise InputError("mixture parameters out of range: weights >= 0 with sum 256, |mean| <= 2**19, scale 0..63")
+        raise InputError(
+            "mixture parameters out of range: weights >= 0 with sum 256, |mean| <= 2**19, scale 0..63"
+        )
     return first, count
 
 
@@ -349,14 +379,18 @@ def as_int32(symbols: Symbols, shape: tuple[int, ...]) -> np.ndarray:
                     raise InputError("symbols must be integers: round them before coding")
         elif x.dtype.kind not in "iu":
             raise InputError(f"symbols must be integers, not {x.dtype}")
-        if x.size and x.dtype.itemsize > 2 and not (-(2**31) <= float(x.min()) and float(x.max()) <= 2**31 - 1):
+        if (
+            x.size
+            and x.dtype.itemsize > 2
+            and not (float(x.min()) >= -(2**31) and float(x.max()) <= 2**31 - 1)
+        ):
             raise InputError("a symbol is beyond int32")
         x = x.astype(np.int32)
     return flat(x)
 
 
 def flat(a: np.ndarray) -> np.ndarray:
-    """(n,) contiguous and writable, a view where possible: one array type, so that one compiled loop serves all."""
+    """(n,) contiguous and writable, a view where possible: one array type, one compiled loop."""
     a = np.ascontiguousarray(a).reshape(-1)
     return a if a.flags.writeable else a.copy()
 
@@ -373,7 +407,9 @@ def to_numpy(x: Any) -> np.ndarray:
 def _fail(err: int, bad_parameters: str) -> None:
     if err == -1:
         raise InputError(bad_parameters)
-    what = {-2: "raw section ends early", -3: "escape section ends early", -4: "escape section is malformed"}[err]
+    what = {-2: "raw section ends early", -3: "escape section ends early", -4: "escape section is malformed"}[
+        err
+    ]
     raise FormatError(f"the {what}: the entropy-coded chunk is truncated, corrupt or of another model")
 
 

@@ -1,4 +1,4 @@
-"""Chooses the body of the inner loops: compiled by numba, or plain Python where numba is missing. Same bytes."""
+"""Chooses the body of the inner loops: compiled by numba, or plain Python where that is missing."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ def current_engine() -> Engine:
 def warm(background: bool = True) -> threading.Thread | None:
     """Load the compiled loops ahead of need, so that the first file does not wait for them.
 
-    The first run on a machine compiles for some seconds, later ones read numba's disk cache. With `background` the work
-    happens in a daemon thread, to lie behind the loading of torch and weights; join it to wait.
+    The first run on a machine compiles for some seconds, later ones read numba's disk cache. With
+    `background` the work happens in a daemon thread, to lie behind the loading of torch and weights; join it
+    to wait.
     """
 
     def run() -> None:

@@ -1,15 +1,19 @@
 """Networks whose output is the same integers everywhere: for whatever chooses a symbol's interval.
 
-A layer multiplies 8-bit integers in a float matmul. Float arithmetic on integers is exact in any order, on any device, as
-long as no sum can leave +-2**24; every layer checks that bound for each output channel when it is made. So threads, batch
-size, memory layout, oneDNN, TF32, float32 or float64 make no difference. What would make one is kept out: convolution
-kernels (Winograd and FFT leave the integers), autocast, nonlinear functions other than clamping.
+A layer multiplies 8-bit integers in a float matmul. Float arithmetic on integers is exact in any order, on
+any device, as long as no sum can leave +-2**24; every layer checks that bound for each output channel when it
+is made. So threads, batch size, memory layout, oneDNN, TF32, float32 or float64 make no difference. What
+would make one is kept out: convolution kernels (Winograd and FFT leave the integers), autocast, nonlinear
+functions other than clamping.
 
-    acc = sum w * x                        w int8, x integers in the layer's input range
-    y   = clamp((acc + bias + half) >> shift, low, high)          bias int32, shift per channel, half = 2**(shift - 1)
+    acc = sum w * x                                             w int8, x integers in the layer's range
+    y   = clamp((acc + bias + half) >> shift, low, high)        bias int32, a shift per channel
 
-`QatConv2d` and `QatLinear` are the counterparts to train: floats that lie on the same grids, so that their output is,
-number for number, what the exported layer gives. `export` turns a trained `nn.Sequential` into an exact one.
+where half = 2**(shift - 1), or 0 without a shift.
+
+`QatConv2d` and `QatLinear` are the counterparts to train: floats that lie on the same grids, so that their
+output is, number for number, what the exported layer gives. `export` turns a trained `nn.Sequential` into an
+exact one.
 
     net = nn.Sequential(QatConv2d(8, 32, 1, in_range=(-127, 127), in_frac=0, out_frac=4),
                         QatConv2d(32, 16, 3, padding=1, in_frac=4, out_frac=0, out_range=(0, 63)))
@@ -40,7 +44,9 @@ class _Exact(nn.Module):
     bias: Tensor
     shift: Tensor
 
-    def __init__(self, weight: Tensor, bias: Tensor, shift: Tensor, in_range: Range, out_range: Range) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor, shift: Tensor, in_range: Range, out_range: Range
+    ) -> None:
         super().__init__()
         for name, a in (("weight", weight), ("bias", bias), ("shift", shift)):
             if a.is_floating_point():
@@ -103,7 +109,7 @@ class ExactLinear(_Exact):
 
 
 class ExactConv2d(_Exact):
-    """A 2-D convolution as a matmul: (B, I, H, W) integers -> (B, O, H', W') int32; weight (O, I / groups, kh, kw)."""
+    """A 2-D convolution as a matmul: (B, I, H, W) -> (B, O, H', W') int32; weight (O, I / groups, kh, kw)."""
 
     def __init__(
         self,
@@ -148,11 +154,13 @@ class _Qat(nn.Module):
         self.out_range, self.out_frac = out_range, out_frac
 
     def exponents(self) -> Tensor:
-        """(O,) int64 e: weights are integers times 2**-e; the largest e that keeps int8, the bound and the shift."""
+        """(O,) int64 e: weights are integers times 2**-e; the largest that int8, bound and shift allow."""
         w = self.weight.detach().double().abs().flatten(1)
         top, mass = w.amax(1).clamp(min=1e-12), w.sum(1)
         reach = mass * max(map(abs, self.in_range)) + self.bias.detach().double().abs() * 2.0**self.in_frac
-        e = torch.minimum(torch.log2(127.0 / top).floor(), torch.log2(0.45 * BOUND / reach.clamp(min=1e-9)).floor())
+        e = torch.minimum(
+            torch.log2(127.0 / top).floor(), torch.log2(0.45 * BOUND / reach.clamp(min=1e-9)).floor()
+        )
         # the shift e + in_frac - out_frac must lie in 0..22
         least = self.out_frac - self.in_frac
         return e.clamp(max(least, -20), least + 22).long()
@@ -163,7 +171,11 @@ class _Qat(nn.Module):
         grid = torch.exp2(e.double())
         view = (-1,) + (1,) * (self.weight.dim() - 1)
         w = torch.round(self.weight.detach().double() * grid.view(view)).clamp(-127, 127).long()
-        b = torch.round(self.bias.detach().double() * grid * 2.0**self.in_frac).clamp(-(2.0**22), 2.0**22).long()
+        b = (
+            torch.round(self.bias.detach().double() * grid * 2.0**self.in_frac)
+            .clamp(-(2.0**22), 2.0**22)
+            .long()
+        )
         return w, b, e + self.in_frac - self.out_frac
 
     def _on_grid(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -191,7 +203,8 @@ class _Qat(nn.Module):
 
 
 class QatConv2d(_Qat):
-    """A convolution to train and export: x on the grid 2**-in_frac -> y on the grid 2**-out_frac, within their ranges.
+    """A convolution to train and export: x on the grid 2**-in_frac -> y on the grid 2**-out_frac, within
+    their ranges.
 
     Args:
         in_range, out_range: integer ranges of the codes; (0, 255) acts as a ReLU that saturates.
@@ -214,7 +227,7 @@ class QatConv2d(_Qat):
     ) -> None:
         super().__init__(in_range, in_frac, out_range, out_frac)
         like = nn.Conv2d(in_channels, out_channels, kernel_size, groups=groups)
-        self.weight, self.bias = like.weight, cast(nn.Parameter, like.bias)
+        self.weight, self.bias = cast(nn.Parameter, like.weight), cast(nn.Parameter, like.bias)
         self.stride, self.padding, self.groups = stride, padding, groups
 
     def forward(self, x: Tensor) -> Tensor:
@@ -226,7 +239,9 @@ class QatConv2d(_Qat):
 
     def export(self) -> ExactConv2d:
         """The exact layer of the present weights; its bound is checked."""
-        return ExactConv2d(*self.integers(), self.in_range, self.out_range, self.stride, self.padding, self.groups)
+        return ExactConv2d(
+            *self.integers(), self.in_range, self.out_range, self.stride, self.padding, self.groups
+        )
 
 
 class QatLinear(_Qat):
@@ -244,7 +259,7 @@ class QatLinear(_Qat):
     ) -> None:
         super().__init__(in_range, in_frac, out_range, out_frac)
         like = nn.Linear(in_features, out_features)
-        self.weight, self.bias = like.weight, like.bias
+        self.weight, self.bias = cast(nn.Parameter, like.weight), cast(nn.Parameter, like.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) float to (..., O) float, both on their grids."""
@@ -261,13 +276,16 @@ def export(net: nn.Sequential) -> nn.Sequential:
     """A trained stack of Qat layers (and pixel shuffles) as exact layers: integers in, int32 out.
 
     Raises:
-        InputError: a layer that cannot be exact, a bound that is exceeded, or neighbours whose grids do not meet.
+        InputError: a layer that cannot be exact, a bound that is exceeded, or neighbours whose grids do not
+        meet.
     """
     layers: list[nn.Module] = []
     before: _Qat | None = None
     for i, layer in enumerate(net):
         if isinstance(layer, (QatConv2d, QatLinear)):
-            if before is not None and (before.out_frac != layer.in_frac or not _within(before.out_range, layer.in_range)):
+            if before is not None and (
+                before.out_frac != layer.in_frac or not _within(before.out_range, layer.in_range)
+            ):
                 raise InputError(
                     f"layer {i} takes {layer.in_range} with {layer.in_frac} fraction bits, "
                     f"the one before it gives {before.out_range} with {before.out_frac}"
@@ -277,7 +295,9 @@ def export(net: nn.Sequential) -> nn.Sequential:
         elif isinstance(layer, (nn.PixelShuffle, nn.Identity)):
             layers.append(layer)
         else:
-            raise InputError(f"layer {i} ({type(layer).__name__}) has no exact form: use Qat layers and PixelShuffle")
+            raise InputError(
+                f"layer {i} ({type(layer).__name__}) has no exact form: use Qat layers and PixelShuffle"
+            )
     return nn.Sequential(*layers).eval()
 
 

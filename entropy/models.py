@@ -1,9 +1,10 @@
 """Entropy models: what a codec says about its integers, as integers by the time it is coded with.
 
-Every model answers three questions: `encode(encoder, symbols)`, `decode(decoder)` and `bits(symbols)`; a `Coder` asks
-the one that fits. Parameters may be arrays or torch tensors; decoded symbols come back as the same kind. Nothing here
-turns floats into a decision about an interval, except the constructors named `from_*` and `scale_index`, which say so:
-call those on the encoder's and the decoder's side only with parameters that agree to the last bit.
+Every model answers three questions: `encode(encoder, symbols)`, `decode(decoder)` and `bits(symbols)`; a
+`Coder` asks the one that fits. Parameters may be arrays or torch tensors; decoded symbols come back as the
+same kind. Nothing here turns floats into a decision about an interval, except the constructors named `from_*`
+and `scale_index`, which say so: call those on the encoder's and the decoder's side only with parameters that
+agree to the last bit.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Model:
         raise NotImplementedError
 
     def bits(self, symbols: Any) -> Any:
-        """-log2 p summed over the symbols: a float for integers, a differentiable torch scalar for float tensors."""
+        """Sum of -log2 p: a float for integers, a differentiable torch scalar for float tensors."""
         raise NotImplementedError
 
 
@@ -47,14 +48,17 @@ class TableModel(Model):
 
     Args:
         bank: the integer tables.
-        index: integers 0..T-1, uint8 where T allows (fastest), of the symbols' shape or one that broadcasts to it.
+        index: integers 0..T-1, uint8 where T allows (fastest), of the symbols' shape or one that broadcasts
+        to it.
         offset: integers added to each table's value, e.g. a predicted mean; int32, scalar or broadcastable.
         shape: the symbols' shape; by default that of index and offset together.
     """
 
     bank: TableBank
 
-    def __init__(self, bank: TableBank, index: Any, offset: Any = 0, shape: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self, bank: TableBank, index: Any, offset: Any = 0, shape: tuple[int, ...] | None = None
+    ) -> None:
         self.bank = bank
         self.index = index
         self.offset = offset
@@ -74,7 +78,11 @@ class TableModel(Model):
         if index.dtype != np.uint8 and index.dtype != np.int32:
             if index.dtype.kind not in "iub":
                 raise InputError(f"a table index must be integer, not {index.dtype}")
-            if index.dtype.itemsize >= 4 and index.size and not 0 <= int(index.min()) <= int(index.max()) < 1 << 31:
+            if (
+                index.dtype.itemsize >= 4
+                and index.size
+                and not 0 <= int(index.min()) <= int(index.max()) < 1 << 31
+            ):
                 raise InputError(f"a table index is outside the bank's {self.bank.num_tables} tables")
             index = index.astype(np.int32)
         if index.shape != self.shape:
@@ -93,7 +101,8 @@ class TableModel(Model):
             return self.bank.ideal_bits(to_numpy(symbols).reshape(-1) - offset.astype(np.int64), index)
         import torch
 
-        # between integers the cost is interpolated, so the slope at a symbol is the difference of its neighbours
+        # between integers the cost is interpolated, so the slope at a symbol is the difference of its
+        # neighbours
         x = symbols.reshape(-1)
         low = torch.floor(x.detach())
         r = low.cpu().numpy().astype(np.int64) - offset
@@ -117,7 +126,9 @@ class Factorized(TableModel):
     ) -> None:
         channels = shape[axis]
         if not 0 <= first <= first + channels <= bank.num_tables:
-            raise InputError(f"{channels} channels from table {first} on need more than {bank.num_tables} tables")
+            raise InputError(
+                f"{channels} channels from table {first} on need more than {bank.num_tables} tables"
+            )
         index = np.arange(first, first + channels).astype(np.uint8 if bank.num_tables <= 256 else np.int32)
         view = [1] * len(shape)
         view[axis] = channels
@@ -142,10 +153,14 @@ class _Scaled(TableModel):
         shape: tuple[int, ...] | None = None,
     ) -> None:
         if (index is None) == (scale is None):
-            raise InputError(f"{type(self).__name__} takes an index (to code) or a scale (to train), exactly one")
+            raise InputError(
+                f"{type(self).__name__} takes an index (to code) or a scale (to train), exactly one"
+            )
         self.scale = scale
         self._profile = profile
-        super().__init__(banks.frozen_bank(self.family, profile), scale if index is None else index, offset, shape)
+        super().__init__(
+            banks.frozen_bank(self.family, profile), scale if index is None else index, offset, shape
+        )
 
     def lowered(self) -> tuple[np.ndarray, np.ndarray]:
         if self.scale is not None and self.index is self.scale:
@@ -172,7 +187,8 @@ class Gaussian(_Scaled):
     Args:
         index: 0..63, the number of the deviation in `banks.scales()`; or None.
         offset: integer added to every symbol (an integer mean); 0 when symbols are residuals of a float mean.
-        scale: instead of index: a deviation, float. Its number is then decided in float: meant for training and rates.
+        scale: instead of index: a deviation, float. Its number is then decided in float: meant for training
+        and rates.
         profile: "default" (12-bit tables), "fine" (14) or "max" (16).
         shape: the symbols' shape, by default that of index.
     """
@@ -181,7 +197,7 @@ class Gaussian(_Scaled):
 
 
 class Laplace(_Scaled):
-    """Zero-mean Laplacians by scale number; the arguments of `Gaussian`, the scale being the standard deviation."""
+    """Zero-mean Laplacians by scale number; arguments as in `Gaussian`, scale is the deviation."""
 
     family = "laplace"
 
@@ -214,7 +230,11 @@ class Mixture(Model):
         order = np.argsort(np.argsort(whole - share, axis=1, kind="stable"), axis=1, kind="stable")
         whole += order < (256 - whole.sum(1, keepdims=True))
         mu = np.clip(np.rint(to_numpy(means).astype(np.float64) * 16), -(2**19), 2**19)
-        parameters = [whole.reshape(w.shape).astype(np.int32), mu.astype(np.int32), scale_index(to_numpy(scales))]
+        parameters = [
+            whole.reshape(w.shape).astype(np.int32),
+            mu.astype(np.int32),
+            scale_index(to_numpy(scales)),
+        ]
         if hasattr(weights, "detach"):
             import torch
 
@@ -223,16 +243,18 @@ class Mixture(Model):
         model._float = (weights, means, scales)
         return model
 
-    def _lowered(self) -> tuple[np.ndarray, ...]:
+    def _lowered(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         out = []
         for a in (self.weights, self.means, self.scale):
             a = to_numpy(a)
             if a.dtype.kind not in "iu":
-                raise InputError(f"mixture parameters must be integers, not {a.dtype} (see Mixture.from_float)")
+                raise InputError(
+                    f"mixture parameters must be integers, not {a.dtype} (see Mixture.from_float)"
+                )
             if a.dtype.itemsize > 2 and a.size and max(int(a.max()), -int(a.min())) > 1 << 20:
                 raise InputError("mixture parameters out of range: |mean| <= 2**19 sixteenths")
             out.append(flat(a.astype(np.int32, copy=False)).reshape(-1, a.shape[-1]))
-        return tuple(out)
+        return out[0], out[1], out[2]
 
     def encode(self, encoder: Encoder, symbols: Any) -> None:
         encoder.mixture(symbols, *self._lowered(), banks.phi_table(), self.shape)
@@ -270,7 +292,7 @@ class Mixture(Model):
 
 
 class Uniform(Model):
-    """Integers lo..hi, all alike: raw bits where hi - lo + 1 is a power of two, otherwise a table for the top bits."""
+    """Integers lo..hi, all alike: raw bits if hi - lo + 1 is a power of two, else a table for the top."""
 
     def __init__(self, lo: int, hi: int, shape: tuple[int, ...], tensor: bool = False) -> None:
         if not -(2**31) <= lo <= hi < 2**31:
@@ -281,11 +303,15 @@ class Uniform(Model):
         self._bits = (self._count - 1).bit_length()
         self._raw = self._count == 1 << self._bits and self._bits <= 24
         self._bank: TableBank | None = None
-        self._centre = 1 << 31 if self._bits == 32 else 0  # the table speaks of int32, so wide ranges are centred
+        self._centre = (
+            1 << 31 if self._bits == 32 else 0
+        )  # the table speaks of int32, so wide ranges are centred
 
     def _tables(self) -> TableModel:
         if self._bank is None:
-            k = max(0, self._bits - 7)  # at most 128 entries: rounding their frequencies costs nothing to speak of
+            k = max(
+                0, self._bits - 7
+            )  # at most 128 entries: rounding their frequencies costs nothing to speak of
             last = (self._count - 1) >> k
             weights = np.full(last + 2, 1 << k, np.float64)
             weights[-2:] = self._count - (last << k), 0.0
@@ -321,7 +347,8 @@ class Uniform(Model):
 
 
 def scale_index(scale: Any) -> Any:
-    """The number (0..63) of the deviation nearest in log to each float scale; uint8, array or tensor as given.
+    """The number (0..63) of the deviation nearest in log to each float scale; uint8, array or tensor as
+    given.
 
     A float decision: in a codec it must come from integers instead (see `exact`).
     """
@@ -337,10 +364,12 @@ def scale_index(scale: Any) -> Any:
 
 
 def float_bits(x: Any, sigma: Any, family: str = "gaussian") -> Any:
-    """Differentiable -log2 p of each x under a zero-mean distribution of deviation sigma, integrated over x +- 1/2.
+    """Differentiable -log2 p of each x under a zero-mean distribution of deviation sigma, integrated over x
+    +- 1/2.
 
     Args:
-        x: float tensor. sigma: float tensor that broadcasts; clamped to the tables' range, gradients pass the lower end.
+        x: float tensor. sigma: float tensor that broadcasts; clamped to the tables' range, gradients pass the
+        lower end.
         family: "gaussian" or "laplace".
     """
     import torch
@@ -356,7 +385,8 @@ def float_bits(x: Any, sigma: Any, family: str = "gaussian") -> Any:
         inner = 1 - torch.exp(-0.5 / b) * torch.cosh(torch.minimum(t, t.new_tensor(0.5)) / b)
         outer = torch.exp(-t.clamp(min=0.5) / b) * torch.sinh((0.5 / b).clamp(max=30.0))
         p = torch.where(t < 0.5, inner, outer)
-    # An escape costs some 26 bits and grows with the logarithm; so a pull remains where p has no gradient left.
+    # An escape costs some 26 bits and grows with the logarithm; so a pull remains where p has no gradient
+    # left.
     return -torch.log2(p + 2.0**-26) + torch.log1p((t / sigma - 6).clamp(min=0))
 
 
@@ -365,7 +395,9 @@ def _offset(offset: Any, shape: tuple[int, ...]) -> np.ndarray:
         return _ZERO if offset == 0 else np.array([offset], np.int32)
     a = to_numpy(offset)
     if a.dtype.kind not in "iu":
-        raise InputError(f"an offset must be integer, not {a.dtype}: code round(y - mean) and add a float mean afterwards")
+        raise InputError(
+            f"an offset must be integer, not {a.dtype}: code round(y - mean) and add a float mean afterwards"
+        )
     if a.dtype != np.int32:
         a = a.astype(np.int32)
     if a.size == 1:

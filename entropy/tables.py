@@ -1,9 +1,9 @@
 """Integer frequency tables: the only thing the coder ever sees of a probability model.
 
-A bank holds T tables. Table t has `n_t >= 2` entries whose integer frequencies sum to `2**precision`. Entry `e` stands
-for the integers whose value shifted right by `raw_bits[t]` equals `lo[t] + e`; the shifted-out low bits travel raw in a
-side section. The LAST entry is the escape: every other integer, written in full in another side section. So any int32
-can be coded with any table, and no float takes part.
+A bank holds T tables. Table t has `n_t >= 2` entries whose integer frequencies sum to `2**precision`. Entry
+`e` stands for the integers whose value shifted right by `raw_bits[t]` equals `lo[t] + e`; the shifted-out low
+bits travel raw in a side section. The LAST entry is the escape: every other integer, written in full in
+another side section. So any int32 can be coded with any table, and no float takes part.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ class TableBank:
     """A frozen set of integer frequency tables, equal and hashable by value.
 
     Args:
-        freqs: T one-dimensional integer arrays, each at least 2 long, all entries >= 1, sum `2**precision`; the last
+        freqs: T one-dimensional integer arrays, each at least 2 long, all entries >= 1, sum `2**precision`;
+        the last
             entry is the escape.
-        lo: T integers; entry e of table t covers `(lo[t] + e) << raw_bits[t]` and the next `2**raw_bits[t] - 1`.
+        lo: T integers; entry e of table t covers `(lo[t] + e) << raw_bits[t]` and the next `2**raw_bits[t] -
+        1`.
         raw_bits: T integers in 0..25, or one for all: how many low bits go raw.
         precision: 1..16.
 
@@ -58,7 +60,9 @@ class TableBank:
             raise InputError(f"a bank needs 1..{MAX_TABLES} tables, not {len(tables)}")
         for t, f in enumerate(tables):
             if f.ndim != 1 or f.size < 2 or f.dtype.kind not in "iu":
-                raise InputError(f"table {t} must be a 1-D integer array of at least 2 entries, not {f.dtype}{f.shape}")
+                raise InputError(
+                    f"table {t} must be a 1-D integer array of at least 2 entries, not {f.dtype}{f.shape}"
+                )
             if int(f.min()) < 1 or int(f.sum(dtype=np.int64)) != 1 << precision:
                 raise InputError(
                     f"table {t} must have entries >= 1 that sum to 2**{precision}; "
@@ -77,9 +81,9 @@ class TableBank:
 
         freq = np.concatenate(tables).astype(np.uint32)
         base = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        start = (np.cumsum(freq, dtype=np.int64) - freq - np.repeat(np.arange(sizes.size) << precision, sizes)).astype(
-            np.uint32
-        )
+        start = (
+            np.cumsum(freq, dtype=np.int64) - freq - np.repeat(np.arange(sizes.size) << precision, sizes)
+        ).astype(np.uint32)
         self._set("precision", int(precision))
         self._set("num_tables", int(sizes.size))
         self._set("max_raw_bits", int(raw_.max()))
@@ -141,7 +145,7 @@ class TableBank:
         return TableBank([self.table(t) for t in ids], self.info[ids, 0], self.info[ids, 1], self.precision)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Plain integer arrays for safetensors or npz: freq (int32, tables end to end), layout (T, 3), precision."""
+        """Integer arrays for safetensors or npz: freq (tables end to end), layout (T, 3), precision."""
         return {
             "freq": self.freq.astype(np.int32),
             "layout": np.ascontiguousarray(self.info[:, :3]),  # lo, raw_bits, entries
@@ -157,7 +161,9 @@ class TableBank:
         """
         missing = {"freq", "layout", "precision"} - set(arrays)
         if missing:
-            raise InputError(f"a table bank needs the arrays freq, layout and precision; missing: {sorted(missing)}")
+            raise InputError(
+                f"a table bank needs the arrays freq, layout and precision; missing: {sorted(missing)}"
+            )
         freq = np.asarray(arrays["freq"])
         layout = np.asarray(arrays["layout"], np.int64)
         if layout.ndim != 2 or layout.shape[1] != 3 or layout[:, 2].min(initial=2) < 2:
@@ -179,7 +185,8 @@ class TableBank:
         """The bank whose tables code the given histograms in nearly the fewest bits.
 
         Args:
-            counts: T non-negative 1-D arrays: how often `lo[t] + i` occurred (after the shift by `raw_bits`). The
+            counts: T non-negative 1-D arrays: how often `lo[t] + i` occurred (after the shift by `raw_bits`).
+            The
                 escape is not among them; it is appended.
             lo: the first value of each histogram, or one for all.
             trim: let go of tails so rare that escaping them is cheaper than giving them an entry.
@@ -196,7 +203,7 @@ class TableBank:
             firsts.append(int(first) + a)
         return cls(tables, firsts, raw_bits, precision)
 
-    # ---- what the kernels read; built on first use ----------------------------------------------------------------
+    # what the kernels read; built on first use
 
     @cached_property
     def rows(self) -> npt.NDArray[np.int32]:
@@ -212,7 +219,7 @@ class TableBank:
 
     @cached_property
     def lut(self) -> npt.NDArray[np.uint32]:
-        """(T << precision,) slots: entry (8 bits, 255 = escape) | frequency (12) | distance from the start (12)."""
+        """(T << precision,): entry (8 bits, 255 = escape) | frequency (12) | distance from start (12)."""
         out = np.empty((self.num_tables, 1 << self.precision), np.uint32)
         for t in range(self.num_tables):
             f = self.table(t).astype(np.int64)
@@ -263,9 +270,9 @@ class TableBank:
 def normalise(weights: npt.ArrayLike, precision: int) -> npt.NDArray[np.int64]:
     """Integer frequencies >= 1 with sum `2**precision` that code `weights` in nearly the fewest bits.
 
-    Rounds the share of each entry down, then gives (or takes) one count at a time where the expected code length gains
-    most (loses least). log((f + 1) / f) is compared as 2 / (2 f + 1), so the outcome rests on IEEE division alone and is
-    the same on every machine.
+    Rounds the share of each entry down, then gives (or takes) one count at a time where the expected code
+    length gains most (loses least). log((f + 1) / f) is compared as 2 / (2 f + 1), so the outcome rests on
+    IEEE division alone and is the same on every machine.
     """
     w = np.asarray(weights, np.float64)
     total = 1 << precision
@@ -296,7 +303,9 @@ def _support(counts: npt.NDArray[np.float64], precision: int) -> tuple[int, int]
         return 0, 1
     a, b = int(worth[0]), int(worth[-1]) + 1
     if b - a > (1 << precision) - 1:
-        raise InputError(f"a histogram spans {b - a} values: precision {precision} cannot hold them; use raw_bits")
+        raise InputError(
+            f"a histogram spans {b - a} values: precision {precision} cannot hold them; use raw_bits"
+        )
     return a, b
 
 

@@ -32,6 +32,18 @@ def split(blob: bytes):
     return np.split(words, np.cumsum(counts)[:-1]), raw, escapes
 
 
+def zigzags(section: bytes):
+    """The integers of an escape section, in order."""
+    z = shift = 0
+    for byte in section:
+        z |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            yield (z >> 1) ^ -(z & 1)
+            z = shift = 0
+    assert shift == 0
+
+
 def exact_model(freq24):
     """constriction's model of integer 24-bit frequencies, without any rounding."""
     return constriction.stream.model.Categorical((np.asarray(freq24, np.float64) - 1), perfect=False)
@@ -40,10 +52,16 @@ def exact_model(freq24):
 def decode_tables(blob: bytes, bank, index, offset=0):
     """The symbols of a chunk that holds one array under indexed tables."""
     streams, raw, escapes = split(blob)
-    coders = [constriction.stream.stack.AnsCoder(w) if w.size else constriction.stream.stack.AnsCoder() for w in streams]
-    models = [exact_model(bank.table(t).astype(np.int64) << (24 - bank.precision)) for t in range(bank.num_tables)]
+    coders = [
+        constriction.stream.stack.AnsCoder(w) if w.size else constriction.stream.stack.AnsCoder()
+        for w in streams
+    ]
+    models = [
+        exact_model(bank.table(t).astype(np.int64) << (24 - bank.precision)) for t in range(bank.num_tables)
+    ]
     bits = int.from_bytes(raw, "little")
     at = 0
+    escaped = zigzags(escapes)
     index = np.asarray(index)
     offset = np.broadcast_to(offset, index.shape).reshape(-1)
     out = []
@@ -51,14 +69,7 @@ def decode_tables(blob: bytes, bank, index, offset=0):
         entry = int(coders[i % len(coders)].decode(models[t]))
         lo, k, n, _ = bank.info[t].tolist()
         if entry == n - 1:
-            z = shift = 0
-            while True:
-                byte, escapes = escapes[0], escapes[1:]
-                z |= (byte & 127) << shift
-                shift += 7
-                if byte < 128:
-                    break
-            value = (z >> 1) ^ -(z & 1)
+            value = next(escaped)
         else:
             value = (lo + entry << k) | (bits & (1 << k) - 1)
             bits >>= k
@@ -66,6 +77,6 @@ def decode_tables(blob: bytes, bank, index, offset=0):
         value += int(offset[i])
         out.append((value + 2**31) % 2**32 - 2**31)
     assert all(c.is_empty() for c in coders)
-    assert not escapes
+    assert next(escaped, None) is None
     assert (at + 7) // 8 == len(raw)
     return np.array(out, np.int64).reshape(index.shape)

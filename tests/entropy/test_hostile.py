@@ -31,7 +31,10 @@ def program(seed: int):
         Uniform(0, 1000, (n,)),
         Uniform(-8, 7, (n,)),
     ]
-    symbols = [rng.integers(-300, 300, n) for _ in range(4)] + [rng.integers(0, 1001, n), rng.integers(-8, 8, n)]
+    symbols = [rng.integers(-300, 300, n) for _ in range(4)] + [
+        rng.integers(0, 1001, n),
+        rng.integers(-8, 8, n),
+    ]
     symbols[0][rng.integers(0, n)] = rng.integers(-(2**31), 2**31)
     return models, symbols
 
@@ -121,7 +124,11 @@ def test_escape_sections(engine, section, message):
 def test_no_memory_is_taken_on_a_chunk_s_word():
     tracemalloc.start()
     try:
-        for blob in (b"\x08\xff\xff\xff\xff\x0f", b"\x10\xff\xff\xff\xff\x0f", b"\x06" + b"\xff\xff\xff\xff\x0f" * 63):
+        for blob in (
+            b"\x08\xff\xff\xff\xff\x0f",
+            b"\x10\xff\xff\xff\xff\x0f",
+            b"\x06" + b"\xff\xff\xff\xff\x0f" * 63,
+        ):
             with pytest.raises(FormatError):
                 Decoder(blob)
         decoder = Decoder(b"\x08\x01\xff")
@@ -163,7 +170,12 @@ def mutate(rng: np.random.Generator, blob: bytes) -> bytes:
 def test_fuzz():
     count = int(os.environ.get("LATENTZIP_FUZZ", "3000"))
     rng = np.random.default_rng(20240)
-    pool = [(models, encode(models, symbols, k)) for i in range(12) for models, symbols in [program(i)] for k in (1, 4, 64)]
+    pool = [
+        (models, encode(models, symbols, k))
+        for i in range(12)
+        for models, symbols in [program(i)]
+        for k in (1, 4, 64)
+    ]
     refused = 0
     slowest = 0.0
     for _ in range(count):

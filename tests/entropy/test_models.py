@@ -133,7 +133,9 @@ def test_offsets_move_symbols_not_tables():
     assert model.bits(mean) == pytest.approx(4 * -np.log2(bank.table(0)[1] / 4096))
 
 
-@pytest.mark.parametrize(("lo", "hi"), [(0, 0), (-5, 2), (0, 4), (0, 254), (0, 999), (-(2**31), 2**31 - 1), (-3, 2**31 - 1)])
+@pytest.mark.parametrize(
+    ("lo", "hi"), [(0, 0), (-5, 2), (0, 4), (0, 254), (0, 999), (-(2**31), 2**31 - 1), (-3, 2**31 - 1)]
+)
 def test_uniform_costs_its_logarithm(lo, hi):
     rng = np.random.default_rng(1)
     symbols = rng.integers(lo, hi + 1, 3000)
