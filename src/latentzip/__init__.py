@@ -1,0 +1,67 @@
+"""latentzip: neural codecs for images, audio and features.
+
+    import latentzip as lz
+    blob = lz.encode("photo.jpg")  # path, PIL image, ndarray or tensor -> bytes
+    picture = lz.decode(blob)      # the same kind of signal, size and dtype
+
+Names are loaded on first use: importing this package, inspecting a stream and listing codecs need no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+DEFAULT_CODEC = "walloc-rgb-16x"  # what `encode` and `codec-cli encode` use when nothing else is asked for
+
+if TYPE_CHECKING:
+    from .api import decode, encode
+    from .codecs.registry import CodecInfo, list_codecs, load_codec
+    from .entropy.errors import CodecError, FormatError, InputError, LimitError, UnsupportedError
+    from .files import decode_file, encode_file
+    from .info import Info, inspect
+    from .warn import ConversionWarning
+
+_HOMES = {
+    "api": ("decode", "encode"),
+    "codecs.registry": ("CodecInfo", "list_codecs", "load_codec"),
+    "entropy.errors": ("CodecError", "FormatError", "InputError", "LimitError", "UnsupportedError"),
+    "files": ("decode_file", "encode_file"),
+    "info": ("Info", "inspect"),
+    "warn": ("ConversionWarning",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "DEFAULT_CODEC",
+    "CodecError",
+    "CodecInfo",
+    "ConversionWarning",
+    "FormatError",
+    "Info",
+    "InputError",
+    "LimitError",
+    "UnsupportedError",
+    "__version__",
+    "decode",
+    "decode_file",
+    "encode",
+    "encode_file",
+    "inspect",
+    "list_codecs",
+    "load_codec",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

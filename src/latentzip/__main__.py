@@ -1,0 +1,5 @@
+"""``python -m latentzip`` is ``codec-cli``."""
+
+from .cli import main
+
+raise SystemExit(main())

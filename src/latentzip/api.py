@@ -1,0 +1,185 @@
+"""`encode` and `decode`: any signal to bytes, and back to the same kind of signal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from . import DEFAULT_CODEC
+from .codecs.base import Codec
+from .codecs.registry import load_codec
+from .entropy import container
+from .entropy.container import Container, Header, Limits
+from .entropy.errors import FormatError, InputError, UnsupportedError
+from .images import open_picture
+from .metadata import CHOICES
+from .signal_io import Region, from_signal, is_batch, to_signal
+
+Output = Literal["signal", "latent", "pil", "numpy", "tensor"]
+_OUTPUTS = ("signal", "latent", "pil", "numpy", "tensor")
+
+
+def _device(device: str | torch.device | None, x: Any = None) -> str:
+    """None: where the tensor lies, else the CPU; ``"auto"``: a GPU where there is one."""
+    if device is None:
+        return str(x.device) if isinstance(x, Tensor) else "cpu"
+    if str(device) == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        if chosen.type == "cuda" and not torch.cuda.is_available():
+            raise InputError(f"device {device!r} is not available here; use 'cpu' or 'auto'")
+    except RuntimeError as error:
+        raise InputError(f"device {device!r}: {error}") from error
+    return str(chosen)
+
+
+def encode(
+    x: Any,
+    codec: str | Codec = DEFAULT_CODEC,
+    quality: float | None = None,
+    device: str | torch.device | None = None,
+    metadata: str = "auto",
+) -> Any:
+    """Compress one signal to bytes, or several to a list of bytes.
+
+    Args:
+        x: path of a picture, Pillow image, ndarray (H, W[, C]) or tensor (C, H, W); uint8, uint16, or floats in
+            [0, 1]. A list or tuple of these, an array (B, H, W, C) or a tensor (B, C, H, W) is a batch.
+        codec: a name of `list_codecs`, or a loaded codec.
+        quality: 1..100 for codecs of variable rate.
+        device: where to compute: a torch device, "auto", or None for the tensor's own, else the CPU.
+        metadata: of pictures: "auto" keeps the ICC profile, "all" also EXIF and XMP, "none" nothing. The EXIF
+            orientation is always applied to the pixels.
+
+    Returns:
+        `bytes` of one `.ltz` stream; a list of them for a batch.
+
+    Raises:
+        InputError: unknown codec, or a signal or argument that cannot be coded; the text says what to do.
+        OSError: a file cannot be read.
+
+    Example:
+        >>> import latentzip as lz, numpy as np
+        >>> blob = lz.encode(np.zeros((16, 16, 3), np.uint8))        # doctest: +SKIP
+        >>> lz.decode(blob).shape                                    # doctest: +SKIP
+        (16, 16, 3)
+    """
+    if metadata not in CHOICES:
+        raise InputError(f"metadata is {metadata!r}; one of {', '.join(CHOICES)}")
+    if is_batch(x):
+        if len(x) == 0:
+            raise InputError("the batch is empty")
+        return [encode(item, codec, quality, device, metadata) for item in x]
+    model = codec if isinstance(codec, Codec) else load_codec(codec, _device(device, x))
+    return _encode_one(x, model, quality, metadata)
+
+
+def _encode_one(x: Any, model: Codec, quality: float | None, metadata: str) -> bytes:
+    if model.modality != "image":
+        raise UnsupportedError(f"{model.name} codes {model.modality} signals; this version encodes pictures only")
+    name = "picture"
+    if isinstance(x, (str, os.PathLike)):
+        name = os.fspath(x)
+        x = open_picture(x)
+    signal = to_signal(x, model.signal_channels, metadata, name)
+    samples = signal.samples
+    header = Header(
+        codec=model.name,
+        fingerprint=model.fingerprint,
+        modality=model.modality,
+        kind=signal.kind,
+        shape=tuple(samples.shape),
+        dtype=signal.dtype,
+        mode=signal.mode,
+    )
+    # what `read` would refuse is refused before the work
+    container.write(header, (), signal.boxes)
+    packed = model.compress(samples, quality)
+    return container.write(replace(header, params=packed.params), packed.chunks, signal.boxes)
+
+
+def decode(
+    source: Any,
+    to: Output = "signal",
+    region: Region | None = None,
+    device: str | torch.device | None = None,
+    *,
+    codec: Codec | None = None,
+    limits: Limits = container.DEFAULT_LIMITS,
+) -> Any:
+    """Decompress one stream, or a list of streams to a list of signals.
+
+    Args:
+        source: bytes of a `.ltz` stream, or the path of a file.
+        to: "signal" returns what was handed to `encode`: same kind, size and dtype. "pil" and "numpy" return that
+            kind in the original's dtype, as far as Pillow has it. "tensor" returns (C, H, W): in the original's
+            dtype if it was a tensor, else float32 in [0, 1]. "latent" returns the integer latent (L, h, w) after
+            entropy decoding alone.
+        region: (top, left, bottom, right) in pixels; only what it touches is decoded, and equals that part of the
+            whole decode to the last bit.
+        device: where to compute; tensors stay there.
+        codec: decode with this loaded codec instead of looking its name up.
+        limits: sizes beyond which a stream is refused.
+
+    Raises:
+        FormatError: not a `.ltz` stream, truncated, damaged, or too large (`LimitError`).
+        UnsupportedError: the stream needs a codec, weights or a format version that is not installed.
+        InputError: an argument that does not suit the stream.
+        OSError: a file cannot be read.
+    """
+    if to not in _OUTPUTS:
+        raise InputError(f"to is {to!r}; one of {', '.join(_OUTPUTS)}")
+    if isinstance(source, (list, tuple)):
+        return [decode(item, to, region, device, codec=codec, limits=limits) for item in source]
+    if isinstance(source, (str, os.PathLike)):
+        source = Path(source).read_bytes()
+    if not isinstance(source, (bytes, bytearray, memoryview)):
+        raise InputError(f"cannot decode a {type(source).__name__}; hand in bytes or a path")
+    stream = container.read(source, limits)
+    model = codec or _codec_of(stream.header, _device(device))
+    return _decode_one(stream, model, to, region)
+
+
+def _codec_of(header: Header, device: str) -> Codec:
+    try:
+        return load_codec(header.codec, device, fingerprint=header.fingerprint)
+    except InputError as error:
+        raise UnsupportedError(
+            f"the stream was made by codec {header.codec!r}, which is not installed here ({error})"
+        ) from error
+
+
+def _decode_one(stream: Container, model: Codec, to: Output, region: Region | None) -> Any:
+    header = stream.header
+    if (header.codec, header.fingerprint) != (model.name, model.fingerprint):
+        raise UnsupportedError(
+            f"the stream needs {header.codec} ({header.fingerprint.hex()}), "
+            f"not {model.name} ({model.fingerprint.hex()})"
+        )
+    if header.modality != model.modality:
+        raise FormatError(f"{model.name} codes {model.modality} signals, the stream claims {header.modality}")
+    if header.modality != "image":
+        raise UnsupportedError(f"this version decodes pictures only, not {header.modality} signals")
+    if header.shape[0] != model.signal_channels:
+        raise FormatError(f"{header.shape[0]} channels in a stream of {model.name}, which codes {model.signal_channels}")
+    if region is not None:
+        region = _region(region)
+    size = header.shape[-2], header.shape[-1]
+    if to == "latent":
+        return model.decompress(header.params, stream.chunks, size, to="latent", region=region)
+    samples = model.decompress(header.params, stream.chunks, size, region=region)
+    return from_signal(samples, header, stream.boxes, to, region)
+
+
+def _region(region: Sequence[int]) -> Region:
+    if len(region) != 4 or any(int(v) != v for v in region):
+        raise InputError(f"region is {region!r}; four integers (top, left, bottom, right) are needed")
+    top, left, bottom, right = (int(v) for v in region)
+    return top, left, bottom, right
