@@ -1,10 +1,11 @@
 """Context-conditioned coding of integer latents without side information.
 
-`ContextModel.program` codes a latent (C, h, w) in a few vectorised passes a channel (`context_steps`). In each pass a
-small exact-integer network (`context_net`) reads the neighbours known so far and the earlier channels, and says for every
-symbol where its distribution lies and how wide it is; both only choose one of a bank of frozen integer tables. Nothing
-is adapted while coding and no float is compared, so encoder and decoder agree on every machine; and since a channel
-depends on earlier channels only, the first channels can be decoded alone.
+`ContextModel.program` codes a latent (C, h, w) in a few vectorised passes a channel (`context_steps`). In
+each pass a small exact-integer network (`context_net`) reads the neighbours known so far and the earlier
+channels, and says for every symbol where its distribution lies and how wide it is; both only choose one of a
+bank of frozen integer tables. Nothing is adapted while coding and no inexact sum is ever compared, so encoder
+and decoder agree on every machine; and since a channel depends on earlier channels only, the first channels
+can be decoded alone.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class ContextModel:
     gains: (C,) int8 >= 1: samples of a channel are multiplied by this before they enter a network.
     nets: one `StepNet` a step, in coding order.
     bank: the frequency tables.
-    class_start, class_fractions: (S,) the first table of each scale class, and log2 of how many positions of the mean
-        between two integers it distinguishes.
+    class_start, class_fractions: (S,) the first table of each scale class, and log2 of how many positions of
+        the mean between two integers it distinguishes.
 
     Example:
         >>> model = ContextModel.fit(latents)                        # doctest: +SKIP
@@ -105,13 +106,9 @@ class ContextModel:
         """
         c, h, w = (int(n) for n in shape)
         if not 1 <= c <= self.channels or h < 1 or w < 1:
-            raise InputError(
-                f"a latent of shape {tuple(shape)} does not fit a model of {self.channels} channels"
-            )
+            raise InputError(f"a latent of shape {tuple(shape)} does not fit a model of {self.channels} channels")
         if latent is not None and (latent.shape != (c, h, w) or latent.dtype.kind not in "iu"):
-            raise InputError(
-                f"expected an integer latent of shape {(c, h, w)}, not {latent.dtype}{latent.shape}"
-            )
+            raise InputError(f"expected an integer latent of shape {(c, h, w)}, not {latent.dtype}{latent.shape}")
         result = np.zeros((c, h * w), np.int32)
         planes = np.full((c, (h + 2 * REACH) * (w + 2 * REACH)), ZERO, np.uint8)
         nets = iter(self.nets)
@@ -196,8 +193,7 @@ class ContextModel:
             depths=a["depths"].astype(np.int8),
             gains=a["gains"].astype(np.int8),
             nets=tuple(
-                net.StepNet(taps=tap_rows[i], **{n: parts[n][i] for n in _NET_FIELDS})
-                for i in range(len(layout))
+                net.StepNet(taps=tap_rows[i], **{n: parts[n][i] for n in _NET_FIELDS}) for i in range(len(layout))
             ),
             bank=bank,
             class_start=a["class_start"].astype(np.int16),

@@ -4,9 +4,9 @@
     h = clip((W1 a + b1) >> s1, 0, 255)     a hidden layer of 8-bit weights and activations
     mean, scale = Wl a + W2 h + b           in 1/4096 of a step and 1/1024 of a scale class
 
-All operands are integers held in float32, and every sum is bounded by 2**24 (checked when a model is made), so no
-addition ever rounds and the order in which a BLAS adds is of no consequence. Shifts are multiplications by powers of
-two followed by a floor, exact for the same reason.
+All operands are integers held in float32, and every sum is bounded by 2**24 (checked when a model is made), so
+no addition ever rounds and the order in which a BLAS adds is of no consequence. Shifts are multiplications by
+powers of two followed by a floor, exact for the same reason.
 """
 
 from __future__ import annotations
@@ -56,12 +56,7 @@ class StepNet:
 
     def __post_init__(self) -> None:
         f, h = self.taps.shape[0], self.b1.shape[0]
-        if (
-            self.w1.shape != (h, f)
-            or self.wl.shape != (2, f)
-            or self.w2.shape != (2, h)
-            or self.s1.shape != (h,)
-        ):
+        if self.w1.shape != (h, f) or self.wl.shape != (2, f) or self.w2.shape != (2, h) or self.s1.shape != (h,):
             raise InputError(f"a step of {f} taps and {h} hidden units has weights of other shapes")
         first = np.abs(self.w1.astype(np.int64)).sum(1) * INPUT_MAX + np.abs(self.b1.astype(np.int64))
         last = (
@@ -137,8 +132,8 @@ def read(
 ) -> None:
     """out[f, i] = tables[which[f], sample of tap f at point i].
 
-    known: (h * w,) bytes of this channel, laid out on the step's padded grid by `pad`; planes: (channels before this
-    one, padded plane). Tap f reads the grid where back[f] is 0, else the plane that many channels earlier.
+    known: (h * w,) bytes of this channel, laid out on the step's padded grid by `pad`; planes: (channels before
+    this one, padded plane). Tap f reads the grid where back[f] is 0, else the plane that many channels earlier.
     """
     grid = known[pad]
     for f in range(back.size):

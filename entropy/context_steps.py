@@ -1,15 +1,15 @@
 """The order in which a context model codes a latent, and what each step may look at.
 
-A latent (C, h, w) is coded channel by channel, and each channel in a few passes over sub-lattices, so that every symbol
-of a pass is independent of the others in it and the pass is one vector operation. Three depths:
+A latent (C, h, w) is coded channel by channel, and each channel in a few passes over sub-lattices, so that no
+symbol of a pass depends on another of it and the pass is one vector operation. Three depths:
 
-    deep     the grid of stride 8 first, then strides 4, 2, 1: diagonal points, then the two kinds of edge points
+    deep     the grid of stride 8 first, then strides 4, 2, 1: diagonal points, then both kinds of edge points
     middle   the grid of stride 2 first, then stride 1 in the same three passes
     checker  the even squares of a chess board, then the odd ones
 
-A step looks at *own taps* (points of this channel that are known by then, counted on the grid of its stride) and at
-*cross taps* (earlier channels, known everywhere). Beyond a border both see the mirror image about the border sample:
-mirroring keeps the parity of a coordinate, so a known point is never mirrored onto one of the pass being coded.
+A step looks at *own taps* (points of this channel that are known by then, counted on the grid of its stride)
+and at *cross taps* (earlier channels, known everywhere). Beyond a border both see the mirror image about the
+border sample: mirroring keeps the parity of a coordinate, so known points stand in for known points.
 """
 
 from __future__ import annotations
