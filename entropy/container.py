@@ -1,7 +1,7 @@
-"""The `.ltz` container: one header, optional boxes, chunks; every byte is checked (docs/format.md is normative).
+"""The `.ltz` container: header, boxes, chunks; every byte is checked (docs/format.md is normative).
 
-The container knows no codec: it carries a codec's name, the fingerprint of its weights, the signal's shape and the
-codec's own parameters and payloads. Needs neither torch nor numpy.
+The container knows no codec: it carries a codec's name, the fingerprint of its weights, the signal's shape
+and the codec's own parameters and payloads. Needs neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import BinaryIO, Literal, overload
+from typing import BinaryIO, overload
 
 from .errors import FormatError, InputError, LimitError, UnsupportedError
 
-SIGNATURE = b"\x89LTZ\r\n\x1a\n"  # a bit above ASCII, both line endings and a DOS end of file: text-mode damage shows
+# a byte above ASCII, both line endings and a DOS end of file: damage by text-mode transfers shows
+SIGNATURE = b"\x89LTZ\r\n\x1a\n"
 VERSION = 1
 EXTENSION = ".ltz"
 FINGERPRINT_BYTES = 8
@@ -68,7 +69,7 @@ class Header:
         fingerprint: 8 bytes that name the weights and tables decoding depends on.
         modality: ``"image"``, ``"audio"`` or ``"tensor"``.
         kind: what kind of object came in: ``"pil"``, ``"numpy"`` or ``"tensor"``.
-        shape: as coded: (C, H, W) of an image, (C, T) of audio, any rank up to 8 of a tensor; every entry >= 1.
+        shape: as coded: (C, H, W) of an image, (C, T) of audio, any rank <= 8 of a tensor; all >= 1.
         dtype: of the original: uint8, uint16, float16, bfloat16, float32 or float64.
         mode: how samples were arranged: a Pillow mode, ``"L;1"`` for a grey array with a channel axis, or "".
         sample_rate: in Hz; 0 where there is none.
@@ -156,12 +157,12 @@ class Container:
     chunks: Chunks
     index: Index
 
-    def box(self, type: int) -> bytes | None:
+    def box(self, number: int) -> bytes | None:
         """Data of the box of this type, None where there is none."""
-        return next((b.data for b in self.boxes if b.type == type), None)
+        return next((b.data for b in self.boxes if b.type == number), None)
 
 
-# --- writing -----------------------------------------------------------------------------------------------------
+# --- writing -----------------------------------------------------------------------------------------------
 
 
 def _varint(value: int) -> bytes:
@@ -181,13 +182,11 @@ def _string(data: bytes) -> bytes:
     return _varint(len(data)) + data
 
 
-def write(
-    header: Header, chunks: Sequence[bytes], boxes: Sequence[Box] = (), limits: Limits = DEFAULT_LIMITS
-) -> bytes:
+def write(header: Header, chunks: Sequence[bytes], boxes: Sequence[Box] = (), limits: Limits = DEFAULT_LIMITS) -> bytes:
     """Put a stream together.
 
     Raises:
-        InputError: the header is not one that `read` accepts, a limit included; nothing is written that cannot be read.
+        InputError: `read` would not accept the header: a field is invalid, or a limit exceeded.
     """
     problem = _problem(header, [(b.type, len(b.data)) for b in boxes], len(chunks), limits)
     if problem:
@@ -219,7 +218,7 @@ def write(
     return b"".join(parts)
 
 
-# --- reading -----------------------------------------------------------------------------------------------------
+# --- reading -----------------------------------------------------------------------------------------------
 
 
 class _Reader:
@@ -298,9 +297,12 @@ def _problem(
     """What is wrong with a header, for readers and writers alike: (error, text), or None."""
     name, shape = header.codec, header.shape
     if not (0 < len(name) <= limits.name and name.isascii() and name.isprintable() and " " not in name):
-        return FormatError, f"codec name {name[:80]!r}: 1..{limits.name} printable ASCII characters are allowed"
+        return FormatError, f"codec name {name[:80]!r}: 1..{limits.name} printable ASCII characters, please"
     if len(header.fingerprint) != FINGERPRINT_BYTES:
-        return FormatError, f"the fingerprint has {len(header.fingerprint)} bytes instead of {FINGERPRINT_BYTES}"
+        return (
+            FormatError,
+            f"the fingerprint has {len(header.fingerprint)} bytes instead of {FINGERPRINT_BYTES}",
+        )
     for value, table, what in (
         (header.modality, MODALITIES, "modality"), (header.kind, KINDS, "kind"), (header.dtype, DTYPES, "dtype"),
         (header.mode, MODES, "mode"),
@@ -317,7 +319,10 @@ def _problem(
         return LimitError, f"{channels} channels; the limit is {limits.channels}"
     if prod(positions) > limits.samples:
         size = " x ".join(map(str, positions))
-        return LimitError, f"the signal has {size} samples; the limit is {limits.samples} (see container.Limits)"
+        return (
+            LimitError,
+            f"the signal has {size} samples; the limit is {limits.samples} (see container.Limits)",
+        )
     if not 0 <= header.sample_rate < 1 << 32 or (header.sample_rate > 0) != (header.modality == "audio"):
         return FormatError, f"sample rate {header.sample_rate} does not suit modality {header.modality}"
     if len(header.params) > limits.params:
@@ -382,9 +387,9 @@ def _parse(head: bytes, limits: Limits) -> Index:
     problem = _problem(header, boxes, len(sizes), limits)
     if problem:
         raise problem[0](f"refused .ltz header: {problem[1]}")
-    for type, _ in boxes:
-        if type & CRITICAL and type not in BOX_NAMES:
-            raise UnsupportedError(f"decoding needs box type {type}, which this version does not know: {_UPGRADE}")
+    for number, _ in boxes:
+        if number & CRITICAL and number not in BOX_NAMES:
+            raise UnsupportedError(f"decoding needs box type {number}, which this version does not know: {_UPGRADE}")
     total = len(head) + sum(sizes) + sum(size for _, size in boxes) + CRC_BYTES * (len(sizes) + len(boxes))
     return Index(header, boxes, sizes, len(head), total)
 
@@ -409,11 +414,11 @@ def _head_length(prefix: bytes, limits: Limits) -> int:
 _PREFIX = len(SIGNATURE) + 1 + 9
 
 
-def read_header(source: bytes | memoryview | BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Index:
+def read_header(source: bytes | bytearray | memoryview | BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Index:
     """Header and tables only: of a whole stream, or from the start of an open binary file.
 
-    The payload is neither read nor checked, except that its length must be the one the header implies where it can be
-    known (bytes, or a seekable file).
+    The payload is neither read nor checked, except that its length must be the one the header implies, where
+    it can be known (bytes, or a seekable file).
 
     Raises:
         FormatError, LimitError, UnsupportedError: as `read`.
@@ -450,11 +455,11 @@ def _checked(blob: memoryview, at: int, size: int, what: str) -> bytes:
 
 def _boxes(blob: memoryview, index: Index) -> Iterator[Box]:
     at = index.start
-    for type, size in index.boxes:
-        data = _checked(blob, at, size, f"box {BOX_NAMES.get(type, type)}")
+    for number, size in index.boxes:
+        data = _checked(blob, at, size, f"box {BOX_NAMES.get(number, number)}")
         at += size + CRC_BYTES
-        if type in BOX_NAMES:
-            yield Box(type, data)
+        if number in BOX_NAMES:
+            yield Box(number, data)
 
 
 def read(blob: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS) -> Container:

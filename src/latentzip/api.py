@@ -19,7 +19,7 @@ from .entropy.container import Container, Header, Limits
 from .entropy.errors import FormatError, InputError, UnsupportedError
 from .images import open_picture
 from .metadata import CHOICES
-from .signal_io import Region, from_signal, is_batch, to_signal
+from .signal_io import Region, check_boxes, from_signal, is_batch, to_signal
 
 Output = Literal["signal", "latent", "pil", "numpy", "tensor"]
 _OUTPUTS = ("signal", "latent", "pil", "numpy", "tensor")
@@ -168,7 +168,9 @@ def _decode_one(stream: Container, model: Codec, to: Output, region: Region | No
     if header.modality != "image":
         raise UnsupportedError(f"this version decodes pictures only, not {header.modality} signals")
     if header.shape[0] != model.signal_channels:
-        raise FormatError(f"{header.shape[0]} channels in a stream of {model.name}, which codes {model.signal_channels}")
+        raise FormatError(
+            f"{header.shape[0]} channels in a stream of {model.name}, which codes {model.signal_channels}"
+        )
     if region is not None:
         region = _region(region)
     size = header.shape[-2], header.shape[-1]
@@ -176,6 +178,14 @@ def _decode_one(stream: Container, model: Codec, to: Output, region: Region | No
         return model.decompress(header.params, stream.chunks, size, to="latent", region=region)
     samples = model.decompress(header.params, stream.chunks, size, region=region)
     return from_signal(samples, header, stream.boxes, to, region)
+
+
+def check(source: bytes, limits: Limits = container.DEFAULT_LIMITS) -> None:
+    """Verify checksums, entropy-decode everything and unpack auxiliary planes; raises as `decode` does."""
+    stream = container.read(source, limits)
+    latent = _decode_one(stream, _codec_of(stream.header, "cpu"), "latent", None)
+    check_boxes(stream.header, stream.boxes)
+    del latent
 
 
 def _region(region: Sequence[int]) -> Region:

@@ -103,7 +103,7 @@ def encode_file(
     """Encode a picture file (or an array in a ``.npy`` file) to a `.ltz` file.
 
     Args:
-        dst: the file to write; by default ``src`` with the extension ``.ltz``. A folder means a file of that name in it.
+        dst: the file to write; by default ``src`` with the extension ``.ltz``. A folder: a file of that name in it.
         codec, quality, device, metadata: as `encode`.
         force: replace an existing file.
 
@@ -149,9 +149,7 @@ def decode_file(
     header = container.read_header(blob).header
     target = _target(src, dst, ".npy" if to == "latent" else default_suffix(header))
     with atomic_writer(target, force) as file:
-        write_decoded(
-            blob, file, target.suffix, latent=to == "latent", region=region, device=device, codec=codec
-        )
+        write_decoded(blob, file, target.suffix, latent=to == "latent", region=region, device=device, codec=codec)
     return target
 
 
@@ -167,4 +165,3 @@ def same_file(a: Path, b: Path) -> bool:
     with suppress(OSError):
         return os.path.samefile(a, b)
     return False
-

@@ -24,9 +24,7 @@ Path_ = str | os.PathLike[str]
 
 # formats that Pillow reads only with the help of a plug-in: extension -> (module, what to do after installing it)
 _PLUGINS = {
-    **dict.fromkeys(
-        (".heic", ".heif", ".hif"), ("pillow_heif", "register_heif_opener", "pip install pillow-heif")
-    ),
+    **dict.fromkeys((".heic", ".heif", ".hif"), ("pillow_heif", "register_heif_opener", "pip install pillow-heif")),
     ".jxl": ("pillow_jxl", "", "pip install pillow-jxl-plugin"),
 }
 _RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf")
@@ -97,7 +95,13 @@ def open_picture(source: Path_ | BinaryIO, name: str | None = None) -> Image.Ima
             return np.load(stream, allow_pickle=False)
         stream.seek(0)
         image = Image.open(stream)
-        if image.format not in {"MPO", "GIF", "WEBP", "PNG", "TIFF"}:  # others keep the file open to no purpose
+        if image.format not in {
+            "MPO",
+            "GIF",
+            "WEBP",
+            "PNG",
+            "TIFF",
+        }:  # others keep the file open to no purpose
             warn_depth(image, name)
             image.load()
         return image
@@ -120,9 +124,7 @@ def warn_depth(image: Image.Image, name: str) -> None:
     for tile in getattr(image, "tile", ()):
         arguments = tile[3] if isinstance(tile[3], (tuple, list)) else (tile[3],)
         if any(isinstance(a, str) and ";16" in a for a in arguments):
-            converted(
-                f"{name}: colour of 16 bits a channel is read as 8 bits; hand in a uint16 array to keep them"
-            )
+            converted(f"{name}: colour of 16 bits a channel is read as 8 bits; hand in a uint16 array to keep them")
             return
 
 
@@ -137,7 +139,7 @@ def _to_srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes 
 
         try:
             profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-            space = profile.profile.xcolor_space.strip().upper()
+            space = str(getattr(profile.profile, "xcolor_space", "")).strip().upper()
             if space == _SPACES[mode]:
                 target = ImageCms.createProfile("sRGB")
                 rgb = ImageCms.profileToProfile(image, profile, target, outputMode="RGB")
@@ -212,9 +214,7 @@ def from_pillow(image: Image.Image, metadata: str = "auto", name: str = "picture
     elif mode == "I":
         low, high = int(array.min()), int(array.max())
         if low < 0 or high > 65535:
-            raise InputError(
-                f"{name}: mode I with values {low}..{high}; only 0..65535 can be coded: scale it first"
-            )
+            raise InputError(f"{name}: mode I with values {low}..{high}; only 0..65535 can be coded: scale it first")
         array = array.astype(np.uint16)
     return Picture(array, mode, kept.with_icc(icc if metadata != "none" else None))
 
@@ -240,7 +240,7 @@ def to_pillow(array: np.ndarray, mode: str, metadata: Metadata) -> Image.Image:
     """
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
-    if array.ndim == 3 or mode == "L":
+    if mode not in ("F", "I", "I;16"):
         if array.dtype == np.uint16 and array.ndim == 3:
             array = np.rint(array.astype(np.float32) * (255 / 65535)).astype(np.uint8)
         elif array.dtype.kind == "f":
@@ -255,10 +255,10 @@ def to_pillow(array: np.ndarray, mode: str, metadata: Metadata) -> Image.Image:
 def check_suffix(suffix: str) -> str:
     """Pillow's name of the format that a file name's suffix asks for; InputError when it writes none."""
     Image.init()
-    format = Image.EXTENSION.get(suffix.lower())
-    if format is None or format not in Image.SAVE:
+    name = Image.EXTENSION.get(suffix.lower())
+    if name is None or name not in Image.SAVE:
         raise InputError(f"cannot write {suffix or 'a name without extension'} files; use .png, .tif or .npy")
-    return format
+    return name
 
 
 def save_picture(image: Image.Image, stream: BinaryIO, suffix: str) -> None:
@@ -267,13 +267,13 @@ def save_picture(image: Image.Image, stream: BinaryIO, suffix: str) -> None:
     Raises:
         InputError: unknown suffix, or a format that cannot hold the picture (the text says which does).
     """
-    format = check_suffix(suffix)
-    options = Metadata.of(image).save_options(format)
-    if format in ("JPEG", "WEBP"):
+    name = check_suffix(suffix)
+    options = Metadata.of(image).save_options(name)
+    if name in ("JPEG", "WEBP"):
         options["quality"] = 95
-    if format == "PNG":
+    if name == "PNG":
         options["compress_level"] = 4  # a third of the time of the default for 2 % more bytes
     try:
-        image.save(stream, format, **options)
+        image.save(stream, name, **options)
     except (OSError, ValueError, KeyError) as error:
-        raise UnsupportedError(f"{format} cannot hold this picture of mode {image.mode}: {error}; use .png") from error
+        raise UnsupportedError(f"{name} cannot hold this picture of mode {image.mode}: {error}; use .png") from error

@@ -78,7 +78,9 @@ def from_index(index: Index) -> Info:
 
 
 def inspect(
-    source: bytes | bytearray | memoryview | str | os.PathLike[str], *, limits: Limits = container.DEFAULT_LIMITS
+    source: bytes | bytearray | memoryview | str | os.PathLike[str],
+    *,
+    limits: Limits = container.DEFAULT_LIMITS,
 ) -> Info:
     """Read the header of a stream in memory or of a file; payloads are neither read nor checked.
 

@@ -14,7 +14,29 @@ from .entropy.errors import InputError
 CHOICES = ("auto", "all", "none")
 
 # TIFF tags that describe how a file lays out its pixels, not the picture
-_LAYOUT = {254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 297, 317, 320, 322, 323, 324, 325, 330}
+_LAYOUT = {
+    254,
+    255,
+    256,
+    257,
+    258,
+    259,
+    262,
+    266,
+    273,
+    277,
+    278,
+    279,
+    284,
+    297,
+    317,
+    320,
+    322,
+    323,
+    324,
+    325,
+    330,
+}
 _LAYOUT |= {332, 338, 339, 347, 512, 513, 514, 529, 530, 532, 700, 33723, 34377, 34675}
 
 
@@ -49,20 +71,20 @@ class Metadata:
         pairs = (("icc_profile", self.icc), ("exif", self.exif), ("xmp", self.xmp))
         return {key: data for key, data in pairs if data}
 
-    def save_options(self, format: str) -> dict[str, Any]:
+    def save_options(self, file_format: str) -> dict[str, Any]:
         """Arguments of ``Image.save`` that write it; formats that cannot hold it get less."""
         options: dict[str, Any] = {}
         if self.icc:
             options["icc_profile"] = self.icc
         if self.exif:
             options["exif"] = self.exif
-        if self.xmp and format == "PNG":
+        if self.xmp and file_format == "PNG":
             from PIL.PngImagePlugin import PngInfo
 
             text = PngInfo()
             text.add_itxt("XML:com.adobe.xmp", self.xmp.decode("utf-8", "replace"))
             options["pnginfo"] = text
-        elif self.xmp and format in ("JPEG", "WEBP", "AVIF"):
+        elif self.xmp and file_format in ("JPEG", "WEBP", "AVIF"):
             options["xmp"] = self.xmp
         return options
 

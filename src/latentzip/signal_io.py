@@ -169,6 +169,11 @@ def _alpha(header: Header, boxes: Sequence[Box], region: Region | None) -> Tenso
     return torch.from_numpy(flat.copy()).view(_TORCH[header.dtype])
 
 
+def check_boxes(header: Header, boxes: Sequence[Box]) -> None:
+    """Raises FormatError when the auxiliary plane is missing, superfluous or does not unpack."""
+    _alpha(header, boxes, None)
+
+
 def _quantised(x: Tensor, dtype: str) -> Tensor:
     """Floats in [0, 1] -> the original dtype; ``x`` may be overwritten."""
     if dtype == "uint8":

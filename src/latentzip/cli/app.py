@@ -1,0 +1,87 @@
+"""Dispatch: finds the command, imports its module, turns errors into one line and an exit status.
+
+Exit status: 0 all good, 1 some input failed, 2 wrong usage, 130 interrupted, 143 terminated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+from .. import __version__
+from ..entropy.errors import CodecError
+
+# command -> (module with add_arguments(parser) and run(args) -> exit status, help)
+COMMANDS = {
+    "encode": (".encode", "pictures -> .ltz files"),
+    "decode": (".decode", ".ltz files -> pictures, arrays or latents"),
+    "info": (".info", "what .ltz files contain, without decoding"),
+    "list": (".list_codecs", "codecs, with their rates and measured quality"),
+    "verify": (".verify", "check .ltz files from the first byte to the last"),
+    "train": ("..training.cli", "train a codec from a folder of pictures"),
+}
+
+
+def _parser(chosen: str | None) -> argparse.ArgumentParser:
+    """The parser; only the chosen command's module is imported and asked for its arguments."""
+    parser = argparse.ArgumentParser(
+        prog="codec-cli",
+        description="Neural codecs on the command line: codec-cli encode photo.png; codec-cli decode photo.ltz",
+        epilog="codec-cli COMMAND --help explains a command. Set LATENTZIP_DEBUG=1 for tracebacks.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"codec-cli (latentzip) {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module, text) in COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        if name == chosen:
+            loaded = import_module(module, __package__)
+            loaded.add_arguments(sub)
+            sub.set_defaults(run=loaded.run)
+    return parser
+
+
+def _terminate(number: int, frame: Any) -> NoReturn:
+    raise SystemExit(128 + number)  # unwinds like an interrupt, so that temporary files are removed
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((a for a in arguments if a in COMMANDS), None)
+    if argv is None:
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        args = _parser(chosen).parse_args(arguments)
+        status = args.run(args)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # whoever read our output has gone; keep Python from complaining again when it closes stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (CodecError, OSError) as error:
+        if debugging():
+            raise
+        print(f"codec-cli: {one_line(error)}", file=sys.stderr)
+        return 1
+
+
+def debugging() -> bool:
+    """Whether tracebacks are wanted."""
+    return os.environ.get("LATENTZIP_DEBUG", "0") not in ("", "0")
+
+
+def one_line(error: BaseException) -> str:
+    """An error as users read it."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}" + (f": {error.filename}" if error.filename is not None else "")
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,259 @@
+"""What the file commands share: inputs, names of outputs, the loop over files, progress and reports."""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..entropy.errors import CodecError, InputError
+from ..files import same_file
+from ..warn import ConversionWarning
+from .app import debugging, one_line
+
+STD = "-"
+PICTURES = {
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".ppm", ".pgm"),
+    *(".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".avif", ".tga", ".qoi", ".ico", ".heic", ".heif", ".hif", ".jxl"),
+    ".npy",
+}
+
+
+class Usage(Exception):
+    """Wrong usage: printed like argparse does, exit status 2."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One input and where its output goes; ``"-"`` is stdin or stdout."""
+
+    source: str
+    target: str
+
+
+def add_common(parser: argparse.ArgumentParser, what: str) -> None:
+    """Arguments of every command that reads files."""
+    parser.add_argument("inputs", nargs="+", metavar="IN", help=f"{what}; - is standard input")
+    parser.add_argument("-r", "--recursive", action="store_true", help="look into folders, and folders in them")
+    parser.add_argument("--json", action="store_true", help="report as one JSON object a line")
+    parser.add_argument("--quiet", action="store_true", help="no progress, no notes; errors still show")
+
+
+def add_output(parser: argparse.ArgumentParser, default: str) -> None:
+    """Arguments of every command that writes files."""
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", help=f"file, folder, or - for standard output (default: {default})"
+    )
+    parser.add_argument("-f", "--force", action="store_true", help="replace existing files")
+    parser.add_argument("-j", "--threads", type=positive, metavar="N", help="threads to use (default: all cores)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... or auto (default: cpu)")
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1")
+    return value
+
+
+def start_engines(threads: int | None) -> None:
+    """Set the number of threads and load the compiled loops in the background, while torch is being imported."""
+    if threads is not None:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ[name] = str(threads)  # read when torch makes its thread pools
+    from ..entropy import warm
+
+    thread = warm()
+    if thread is not None:
+        atexit.register(thread.join, 20.0)  # the interpreter must not go down under a compiler at work
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+# --- inputs and outputs ------------------------------------------------------------------------------------------
+
+
+def find_inputs(inputs: Iterable[str], recursive: bool, suffixes: Iterable[str]) -> list[tuple[str, Path]]:
+    """Every input file with the name that its output gets inside an output folder: (path or "-", relative path).
+
+    Raises:
+        Usage: a folder without ``-r``, or a folder in which nothing is found.
+    """
+    wanted, found = frozenset(suffixes), []
+    for item in inputs:
+        path = Path(item)
+        if item == STD:
+            found.append((STD, Path("stdin")))
+        elif path.is_dir():
+            if not recursive:
+                raise Usage(f"{item} is a folder; add -r to take the files in it")
+            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in wanted and p.is_file())
+            if not files:
+                raise Usage(f"no {'/'.join(sorted(wanted)[:4])}... files in {item}" if len(wanted) > 1
+                            else f"no {next(iter(wanted))} files in {item}")  # fmt: skip
+            found += [(str(p), p.relative_to(path)) for p in files]
+        else:
+            found.append((item, Path(path.name)))
+    if sum(source == STD for source, _ in found) > 1:
+        raise Usage("standard input (-) can be read once only")
+    return found
+
+
+def plan(args: argparse.Namespace, suffixes: Iterable[str], suffix: Callable[[str], str]) -> list[Job]:
+    """Where each input goes. ``suffix(source)`` is the extension of an output without a name of its own.
+
+    Raises:
+        Usage: several inputs for one file, or binary output to a terminal.
+    """
+    found = find_inputs(args.inputs, args.recursive, suffixes)
+    out: str | None = args.output
+    if out is None and len(found) == 1 and found[0][0] == STD:
+        out = STD
+    if out == STD:
+        if len(found) > 1:
+            raise Usage(f"{len(found)} inputs cannot go to one standard output; name a folder with -o")
+        if args.json:
+            raise Usage("--json and data cannot share standard output; name a file with -o")
+        if sys.stdout.isatty():
+            raise Usage("this is binary data and standard output is a terminal; name a file with -o, or use a pipe")
+        return [Job(found[0][0], STD)]
+    folder = out is not None and (Path(out).is_dir() or out.endswith(("/", os.sep)))
+    several = len(found) > 1 or any(Path(i).is_dir() for i in args.inputs)
+    if out is not None and several and not folder:
+        if Path(out).suffix:
+            raise Usage(f"{len(found)} inputs cannot go to one file {out}; name a folder (end it with /)")
+        folder = True
+    jobs = []
+    for source, relative in found:
+        if folder:
+            assert out is not None
+            target = Path(out) / relative.with_suffix(suffix(source))
+        elif out is not None:
+            target = Path(out)
+        elif source == STD:
+            raise Usage("standard input needs a name for its output when there are other inputs: use -o FOLDER/")
+        else:
+            target = Path(source).with_suffix(suffix(source))
+        jobs.append(Job(source, str(target)))
+    return jobs
+
+
+def prepare_target(job: Job, taken: dict[str, str], force: bool, make_parents: bool) -> None:
+    """Refuse outputs that would destroy something, before the work begins; make folders that mirror inputs."""
+    from ..files import check_writable
+
+    target = Path(job.target)
+    if same_file(Path(job.source), target):
+        raise InputError("input and output are the same file; name another with -o")
+    key = os.path.abspath(target)
+    if key in taken:
+        raise InputError(f"its output {target} is that of {taken[key]} too; encode them to different folders")
+    taken[key] = job.source
+    if make_parents:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(target, force)
+
+
+def label(name: str, standard: str = "<stdin>") -> str:
+    """A path as it is shown."""
+    return standard if name == STD else name
+
+
+def read_input(source: str) -> bytes:
+    """All bytes of a file or of standard input."""
+    return sys.stdin.buffer.read() if source == STD else Path(source).read_bytes()
+
+
+def write_stdout(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+# --- the loop ----------------------------------------------------------------------------------------------------
+
+
+def run_all(
+    args: argparse.Namespace,
+    items: list[Any],
+    work: Callable[[Any], dict[str, Any]],
+    describe: Callable[[dict[str, Any]], str] | None,
+    *,
+    name: Callable[[Any], str],
+    report_to_stdout: bool = False,
+) -> int:
+    """Do ``work`` on every item; a failure costs one line and the exit status, not the other items.
+
+    Args:
+        work: returns a row of plain data for ``--json``; raises CodecError or OSError.
+        describe: a row in words, None for silence.
+        report_to_stdout: whether the words are the command's result (stdout) or notes (stderr, off with --quiet).
+    """
+    failed = 0
+    bar = _bar(args, len(items))
+    for item in items:
+        start = time.perf_counter()
+        source = name(item)
+        shown = label(source)
+        row: dict[str, Any] = {"input": source}
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("default")
+                warnings.simplefilter("always", ConversionWarning)
+                row |= work(item)
+            row["seconds"] = round(time.perf_counter() - start, 4)
+            notes = [str(w.message) for w in caught if issubclass(w.category, (ConversionWarning, ResourceWarning))]
+            notes = [n.removeprefix(f"{source}: ") for n in notes]
+            if notes:
+                row["warnings"] = notes
+        except (CodecError, OSError, MemoryError) as error:
+            if isinstance(error, BrokenPipeError) or debugging():
+                raise
+            failed += 1
+            text = one_line(error) if not isinstance(error, MemoryError) else "not enough memory"
+            row["error"] = text.removeprefix(f"{source}: ")
+        if bar is not None:
+            bar.clear()
+        for note in row.get("warnings", ()):
+            if not args.quiet:
+                print(f"{shown}: warning: {note}", file=sys.stderr)
+        if "error" in row:
+            print(f"{shown}: {row['error']}", file=sys.stderr)
+        if args.json:
+            print(json.dumps(row))
+        elif describe is not None and "error" not in row:
+            if report_to_stdout:
+                print(describe(row))
+            elif not args.quiet:
+                print(describe(row), file=sys.stderr)
+        if bar is not None:
+            bar.update()
+    if bar is not None:
+        bar.close()
+    return 1 if failed else 0
+
+
+def _bar(args: argparse.Namespace, total: int) -> Any:
+    """A progress bar for several files on a terminal; it shows once a second has passed."""
+    if args.quiet or total < 2 or not sys.stderr.isatty():
+        return None
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit="file", delay=1, leave=False, file=sys.stderr)
+
+
+def size_text(count: int) -> str:
+    """Bytes for people: decimal units."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count} B"

@@ -1,0 +1,94 @@
+"""codec-cli encode: pictures -> .ltz files."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+from .. import DEFAULT_CODEC
+from ..entropy.container import EXTENSION
+from . import common
+from .common import STD, Job, Usage, label
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    common.add_common(parser, "pictures (whatever Pillow reads), .npy arrays, or folders with -r")
+    common.add_output(parser, "photo.png -> photo.ltz beside it")
+    parser.add_argument("-c", "--codec", default=DEFAULT_CODEC, help=f"see codec-cli list (default: {DEFAULT_CODEC})")
+    parser.add_argument(
+        "-q", "--quality", type=_quality, metavar="1..100", help="for codecs of variable rate; 100 is best"
+    )
+    parser.add_argument(
+        "--metadata", choices=("auto", "all", "none"), default="auto",
+        help="keep the ICC profile (auto), also EXIF and XMP (all), or nothing; orientation is applied always",
+    )  # fmt: skip
+
+
+def _quality(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text} does not lie in 1..100")
+    return value
+
+
+def _check_codec(args: argparse.Namespace) -> None:
+    """Wrong names and refused qualities are wrong usage, found before torch is loaded."""
+    from ..codecs.registry import check_name, list_codecs
+    from ..entropy.errors import InputError
+
+    try:
+        check_name(args.codec)
+    except InputError as error:
+        raise Usage(str(error)) from error
+    info = next(i for i in list_codecs() if i.name == args.codec)
+    if args.quality is not None and info.fixed_rate and info.modality:
+        variable = [i.name for i in list_codecs() if not i.fixed_rate]
+        hint = f", or choose {' or '.join(variable)}" if variable else ""
+        raise Usage(f"{args.codec} has one fixed rate: leave --quality out{hint}")
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        _check_codec(args)
+        jobs = common.plan(args, common.PICTURES, lambda _: EXTENSION)
+    except Usage as error:
+        print(f"codec-cli encode: error: {error}", file=sys.stderr)
+        return 2
+    common.start_engines(args.threads)
+    from ..api import encode
+    from ..files import atomic_writer
+    from ..images import open_picture
+    from ..info import inspect
+
+    taken: dict[str, str] = {}
+
+    def work(job: Job) -> dict[str, Any]:
+        if job.target != STD:
+            common.prepare_target(job, taken, args.force, make_parents=args.output is not None)
+        if job.source == STD:
+            picture: Any = open_picture(io.BytesIO(common.read_input(STD)), "stdin")
+        else:
+            picture = Path(job.source)
+        blob = encode(picture, args.codec, args.quality, args.device, args.metadata)
+        if job.target == STD:
+            common.write_stdout(blob)
+        else:
+            with atomic_writer(job.target, args.force) as file:
+                file.write(blob)
+        info = inspect(blob)
+        size = None if job.source == STD else Path(job.source).stat().st_size
+        return {
+            "output": job.target, "codec": info.codec, "quality": info.quality, "shape": list(info.shape),
+            "input_bytes": size, "num_bytes": len(blob), "bpp": round(info.bpp, 4),
+        }  # fmt: skip
+
+    def describe(row: dict[str, Any]) -> str:
+        before = f"{common.size_text(row['input_bytes'])} -> " if row["input_bytes"] else ""
+        paths = f"{label(row['input'])} -> {label(row['output'], '<stdout>')}"
+        after = f"{common.size_text(row['num_bytes'])}, {row['bpp']:.3f} bpp, {row['seconds']:.2f} s"
+        return f"{paths}: {before}{after}"
+
+    return common.run_all(args, jobs, work, describe, name=lambda job: job.source)
