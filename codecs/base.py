@@ -157,7 +157,8 @@ class Codec(nn.Module):
         """
         if x.ndim != 3 or x.shape[0] != self.signal_channels or 0 in x.shape:
             raise InputError(
-                f"{self.name} takes signals of shape ({self.signal_channels}, H, W) with H, W >= 1, not {tuple(x.shape)}"
+                f"{self.name} takes signals of shape ({self.signal_channels}, H, W) with H, W >= 1, "
+                f"not {tuple(x.shape)}"
             )
         if not bool(torch.isfinite(x).all()):
             raise InputError(f"the signal contains NaN or infinite values; {self.name} cannot code them")
@@ -236,8 +237,11 @@ class Codec(nn.Module):
             need = (ly0, ly1, lx0, lx1)
         else:
             need = (
-                min(t.hy0 for t in tiles), max(t.hy1 for t in tiles), min(t.hx0 for t in tiles), max(t.hx1 for t in tiles)
-            )  # fmt: skip
+                min(t.hy0 for t in tiles),
+                max(t.hy1 for t in tiles),
+                min(t.hx0 for t in tiles),
+                max(t.hx1 for t in tiles),
+            )
         latent = torch.zeros(self.latent_channels, need[1] - need[0], need[3] - need[2], dtype=self.latent_dtype)
         wanted = [
             (i, t)

@@ -58,9 +58,7 @@ def _plugins() -> dict[str, EntryPoint]:
 
 def list_codecs() -> list[CodecInfo]:
     """All codecs that can be loaded, bundled ones first."""
-    infos = [
-        CodecInfo(e.name, e.modality, e.summary, e.fixed_rate, e.results) for e in pretrained.index() if e.current
-    ]
+    infos = [CodecInfo(e.name, e.modality, e.summary, e.fixed_rate, e.results) for e in pretrained.index() if e.current]
     for name, point in sorted(_plugins().items()):
         infos.append(CodecInfo(name, source=point.dist.name if point.dist else "?"))
     return infos

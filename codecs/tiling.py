@@ -29,9 +29,7 @@ def tile_grid(height: int, width: int, size: int, halo: int = 0) -> list[Tile]:
     """Tiles of at most ``size`` x ``size`` positions in row order."""
     ys, xs = cuts(height, size), cuts(width, size)
     return [
-        Tile(
-            y0, y1, x0, x1, max(0, y0 - halo), min(height, y1 + halo), max(0, x0 - halo), min(width, x1 + halo)
-        )
+        Tile(y0, y1, x0, x1, max(0, y0 - halo), min(height, y1 + halo), max(0, x0 - halo), min(width, x1 + halo))
         for y0, y1 in zip(ys, ys[1:])
         for x0, x1 in zip(xs, xs[1:])
     ]

@@ -13,7 +13,7 @@ import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -154,7 +154,7 @@ class OriginalWalloc(Codec):
 class _TensorUnpickler(pickle.Unpickler):
     """Lets tensors and plain containers through; every other class becomes an inert namespace."""
 
-    _allowed = {
+    _allowed: ClassVar = {
         ("collections", "OrderedDict"),
         ("torch._utils", "_rebuild_tensor_v2"),
         ("torch._utils", "_rebuild_parameter"),
@@ -204,9 +204,7 @@ def import_checkpoint(path: str | Path, config: str | Path | dict[str, Any] | No
         raise InputError(
             f"{path} holds no weights called {error}; only light-encoder image models can be imported"
         ) from error
-    given: dict[str, Any] = {}
-    if config is not None:
-        given = config if isinstance(config, dict) else json.loads(Path(config).read_text())
+    given: Any = config if isinstance(config, dict) else json.loads(Path(config).read_text()) if config else {}
     channels = int(given.get("channels", 3))
     levels = int(given.get("J", round(np.log(bands / channels) / np.log(4))))
     result = OriginalWalloc(OriginalConfig(channels, levels, width, latent_dim, int(given.get("latent_bits", 8))))

@@ -33,9 +33,14 @@ _STAGE = 4  # levels per block product: beyond, the filters grow faster than the
 _STRIP = 1 << 17  # elements a strip's intermediate holds, so that it stays in the second-level cache
 
 
+def _filter_bank(wavelet: str) -> Any:
+    """Taps (dec_lo, dec_hi, rec_lo, rec_hi), all of one even length."""
+    return pywt.Wavelet(wavelet).filter_bank  # type: ignore[attr-defined]
+
+
 def _level_matrices(n: int, wavelet: str, mode: Mode) -> tuple[np.ndarray, np.ndarray]:
     """Exact one-level analysis and synthesis matrices (n, n) in float64; rows [A; D]. ``n`` is even."""
-    bank = pywt.Wavelet(wavelet).filter_bank
+    bank = _filter_bank(wavelet)
     dec, rec = np.array(bank[:2]), np.array(bank[2:])
     half = dec.shape[1] // 2
 
@@ -62,7 +67,7 @@ def _level_matrices(n: int, wavelet: str, mode: Mode) -> tuple[np.ndarray, np.nd
 
 
 def _check_symmetric(wavelet: str) -> None:
-    for taps in np.array(pywt.Wavelet(wavelet).filter_bank[:2]):
+    for taps in np.array(_filter_bank(wavelet)[:2]):
         support = np.flatnonzero(np.abs(taps) > 1e-12)
         taps = taps[support[0] : support[-1] + 1]
         if len(taps) % 2 == 0 or not np.allclose(taps, taps[::-1]):

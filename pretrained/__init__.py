@@ -42,7 +42,7 @@ class Entry:
 
     def read(self) -> bytes:
         """The weights file, checked against its SHA-256."""
-        data = (files(__package__) / self.file).read_bytes()
+        data = (files(__name__) / self.file).read_bytes()
         if hashlib.sha256(data).hexdigest() != self.sha256:
             raise CodecError(f"weights {self.file} are damaged (checksum differs); reinstall latentzip")
         return data
@@ -51,7 +51,7 @@ class Entry:
 @lru_cache(maxsize=1)
 def index() -> tuple[Entry, ...]:
     """All bundled releases."""
-    path = files(__package__) / "index.json"
+    path = files(__name__) / "index.json"
     if not path.is_file():
         return ()
     return tuple(Entry(**item) for item in json.loads(path.read_text())["codecs"])

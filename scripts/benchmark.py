@@ -72,7 +72,9 @@ def main() -> int:
         (args.out / f"{args.kind}.md").write_text(result["markdown"] + "\n")
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps({"kind": args.kind, "machine": about, "threads": args.threads, **result}, indent=1))
+        args.json.write_text(
+            json.dumps({"kind": args.kind, "machine": about, "threads": args.threads, **result}, indent=1)
+        )
     return 0
 
 

@@ -13,10 +13,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import latentzip as lz
 import numpy as np
-from latentzip.evaluation.metrics import ms_ssim, psnr
 from PIL import Image
+
+import latentzip as lz
+from latentzip.evaluation.metrics import ms_ssim, psnr
 
 COLUMNS = ("photo", "size", "file", "bpp", "PSNR dB", "MS-SSIM", "encode s", "decode s")
 
@@ -100,7 +101,9 @@ def main(argv: list[str] | None = None) -> int:
     photos = bundled()
     if args.images:
         photos = [(p.stem, np.asarray(Image.open(p).convert("RGB"))) for p in args.images]
-    lz.encode(Image.new("RGB", (64, 64)), codec=args.codec)  # loads weights and compiled kernels, so that times are codec times
+    lz.encode(
+        Image.new("RGB", (64, 64)), codec=args.codec
+    )  # loads weights and compiled kernels, so that times are codec times
     rows: list[list[str]] = []
     figures: list[str] = []
     print(" ".join(f"{c:>12}" for c in COLUMNS))

@@ -14,9 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def python(*args, cwd, path=""):
     env = {**os.environ, "PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(
-        [sys.executable, *args], cwd=cwd, env=env, check=True, capture_output=True, text=True
-    ).stdout
+    return subprocess.run([sys.executable, *args], cwd=cwd, env=env, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +55,8 @@ def test_wheel_has_code_weights_and_tables(archives):
 
 
 def test_sdist_has_tests_and_scripts(archives):
-    names = {n.partition("/")[2] for n in tarfile.open(archives[1]).getnames()}
+    with tarfile.open(archives[1]) as archive:
+        names = {n.partition("/")[2] for n in archive.getnames()}
     assert {"tests/test_layout.py", "scripts/train.py", "docs/format.md", "LICENSE", "constraints.txt"} <= names
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
 from latentzip.training.data import list_images, load_rgb
 
 

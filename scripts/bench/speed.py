@@ -13,15 +13,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import latentzip as lz
 import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor
+
+import latentzip as lz
 from latentzip.codecs.walloc_original import OriginalConfig, OriginalWalloc
 from latentzip.evaluation.conventional import CONVENTIONAL
 from latentzip.kernels.compand import compand
 from latentzip.kernels.wavelet import inverse_wavelet_packet2d, wavelet_packet2d
-from PIL import Image
-from torch import Tensor
 
 from . import pictures
 
@@ -62,7 +63,7 @@ class DepthwisePackets:
     def __init__(self) -> None:
         import pywt
 
-        w = pywt.Wavelet("bior4.4")
+        w: Any = pywt.Wavelet("bior4.4")  # type: ignore[attr-defined]
         self.pad = w.dec_len // 2
         lo, hi = (torch.tensor(f[::-1]) for f in (w.dec_lo, w.dec_hi))
         self.taps = torch.stack([torch.outer(y, x) for x in (lo, hi) for y in (lo, hi)])[:, None].float()
@@ -164,12 +165,14 @@ def transforms(pixels: np.ndarray, threads: int, seconds: float) -> list[dict[st
         for levels in (3, 4):
             s = 1 << levels
             part = x[..., : x.shape[-2] // s * s, : x.shape[-1] // s * s].contiguous()
-            ours = best(lambda: wavelet_packet2d(part, levels), seconds)
-            theirs = best(lambda: peer.analysis(part, levels), seconds)
+            ours = best(lambda p=part, j=levels: wavelet_packet2d(p, j), seconds)
+            theirs = best(lambda p=part, j=levels: peer.analysis(p, j), seconds)
             y = wavelet_packet2d(part, levels)
             row = {"kind": "packets", "size": size, "threads": threads, "levels": levels}
-            inverse = best(lambda: inverse_wavelet_packet2d(y, levels), seconds)
-            their_inverse = best(lambda: peer.synthesis(y, levels), seconds) if hasattr(peer, "synthesis") else None
+            inverse = best(lambda y=y, j=levels: inverse_wavelet_packet2d(y, j), seconds)
+            their_inverse = None
+            if hasattr(peer, "synthesis"):
+                their_inverse = best(lambda y=y, j=levels: peer.synthesis(y, j), seconds)
             rows.append({**row, "name": "latentzip", "encode_mp_s": mp / ours, "decode_mp_s": mp / inverse})
             rows.append(
                 {
@@ -195,7 +198,7 @@ def codecs(pixels: np.ndarray, names: list[str], threads: int, seconds: float, q
     rows = []
     for name, encode, decode in pairs:
         data = encode()
-        t_encode, t_decode = best(encode, seconds), best(lambda d=data: decode(d), seconds)
+        t_encode, t_decode = best(encode, seconds), best(lambda f=decode, d=data: f(d), seconds)
         rows.append(
             {
                 "kind": "codec", "name": name, "size": size, "threads": threads, "bpp": 8 * len(data) / (mp * 1e6),

@@ -18,7 +18,8 @@ class Plugin(EntryPoint):
 
     def load(self):
         scope = {}
-        exec(re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL).group(1), scope)
+        (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+        exec(code, scope)
         return scope["BlockMeans"]
 
 

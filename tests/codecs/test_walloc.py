@@ -1,5 +1,7 @@
 """WaLLoC through the codec contract: sizes, tiles, regions, threads, batches, storage."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -43,13 +45,18 @@ def test_any_size(codec, size):
 
 def test_latents_survive_exactly(codec):
     x = picture(150, 90)
-    assert torch.equal(round_trip(codec, x, to="latent").short(), codec.latent(x, codec.default_quality if codec.variable_rate else None))
+    assert torch.equal(
+        round_trip(codec, x, to="latent").short(),
+        codec.latent(x, codec.default_quality if codec.variable_rate else None),
+    )
 
 
 def test_tiled_equals_whole(codec, monkeypatch):
     x = picture(250, 330)
     latent = codec.latent(x)
-    whole = codec.synthesis(latent[None], (250, 330), codec.default_quality if codec.variable_rate else None)[0].clamp(0, 1)
+    whole = codec.synthesis(latent[None], (250, 330), codec.default_quality if codec.variable_rate else None)[0].clamp(
+        0, 1
+    )
     c = codec.compress(x)
     monkeypatch.setattr(type(codec), "tile", 16)
     tiled = codec.decompress(c.params, c.chunks, (250, 330))
@@ -80,7 +87,7 @@ def test_region_touches_only_the_chunks_it_needs(codec, monkeypatch):
     c = codec.compress(x)
 
     class Lazy(list):
-        touched = set()
+        touched: ClassVar = set()
 
         def __getitem__(self, i):
             self.touched.add(i)
@@ -129,7 +136,7 @@ def test_wrong_input_is_named(codec):
         codec.compress(torch.full((3, 8, 8), float("nan")))
     if codec.variable_rate:
         for quality in (0, 101, 3.5):
-            with pytest.raises(InputError, match="1 .* to 100"):
+            with pytest.raises(InputError, match=r"1 .* to 100"):
                 codec.compress(torch.zeros(3, 8, 8), quality)
     else:
         with pytest.raises(InputError, match="fixed rate"):

@@ -46,10 +46,10 @@ def test_pickled_configuration_objects_stay_inert(pair, tmp_path):
 
     import __main__
 
-    __main__.Config = Config  # what the older checkpoints refer to
+    __main__.__dict__["Config"] = Config  # what the older checkpoints refer to
     Config.__module__, Config.__qualname__ = "__main__", "Config"
     path = tmp_path / "old.pth"
     torch.save({"model_state_dict": theirs.state_dict(), "config": Config()}, path)
-    del __main__.Config
+    del __main__.__dict__["Config"]
     again = import_checkpoint(path)
     assert torch.equal(again.encoder.weight, ours.encoder.weight)

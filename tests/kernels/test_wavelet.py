@@ -8,6 +8,7 @@ import pywt
 import torch
 
 from latentzip.kernels.wavelet import (
+    Mode,
     inverse_wavelet_packet1d,
     inverse_wavelet_packet2d,
     padded_length,
@@ -120,6 +121,7 @@ def test_symmetric_mode_refuses_other_filters(wavelet):
 
 def test_levels_compose():
     x = torch.randn(1, 1, 64, 64)
-    for mode, split in itertools.product(["periodization", "symmetric"], [1, 2]):
+    modes: list[Mode] = ["periodization", "symmetric"]
+    for mode, split in itertools.product(modes, [1, 2]):
         twice = wavelet_packet2d(wavelet_packet2d(x, split, mode=mode), 3 - split, mode=mode)
         torch.testing.assert_close(twice, wavelet_packet2d(x, 3, mode=mode), atol=1e-5, rtol=0)

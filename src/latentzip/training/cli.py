@@ -20,7 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", default="1", help="release number of the exported weights")
     parser.add_argument("--test", help="folder of test images for the figures of the card")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a field of the recipe, e.g. steps=9000"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a field of the recipe, e.g. steps=9000",
     )
 
 

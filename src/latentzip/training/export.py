@@ -98,10 +98,6 @@ def export_walloc(
     return file
 
 
-def _recipe_dict(recipe: Recipe) -> dict[str, Any]:
-    return asdict(recipe)
-
-
 def _update_index(
     out: Path, codec: Walloc, file: Path, blob: bytes, summary: str, version: str, results: dict[str, Any]
 ) -> None:
@@ -129,9 +125,7 @@ def _update_index(
     path.write_text(json.dumps({"codecs": entries}, indent=1) + "\n")
 
 
-def _write_card(
-    path: Path, codec: Walloc, trainer: Trainer, pictures: int, size: int, results: dict[str, Any]
-) -> None:
+def _write_card(path: Path, codec: Walloc, trainer: Trainer, pictures: int, size: int, results: dict[str, Any]) -> None:
     recipe, config = trainer.recipe, codec.config
     parameters = sum(p.numel() for p in codec.parameters())
     reduction = config.channels * 4**config.levels / config.latent_channels
@@ -142,13 +136,14 @@ def _write_card(
 
 | | |
 |---|---|
-| architecture | {config.levels}-level {config.wavelet} wavelet packets, linear encoder to {config.latent_channels} \
-channels of int8 at 1/{codec.stride} ({reduction:g}x fewer numbers), {config.depth} residual blocks of width {config.width} |
+| architecture | {config.levels}-level {config.wavelet} wavelet packets, linear encoder to \
+{config.latent_channels} channels of int8 at 1/{codec.stride} ({reduction:g}x fewer numbers), \
+{config.depth} residual blocks of width {config.width} |
 | parameters | {parameters / 1e6:.2f} M, {size / 1e6:.2f} MB with the entropy model |
 | fingerprint | `{codec.fingerprint.hex()}` |
 | loss | {recipe.lmbda} * MSE (8-bit scale) + bits per pixel |
-| training | {trainer.step} steps of {recipe.batch} crops of {recipe.crop} px, {trainer.seconds / 3600:.2f} h on {device} \
-({threads} thread{"s" if threads > 1 else ""}), seed {recipe.seed} |
+| training | {trainer.step} steps of {recipe.batch} crops of {recipe.crop} px, {trainer.seconds / 3600:.2f} h on \
+{device} ({threads} thread{"s" if threads > 1 else ""}), seed {recipe.seed} |
 | entropy model | fitted on the latents of {pictures} training pictures |
 
 ## Measured on files (container included)

@@ -100,7 +100,7 @@ def validate(model: Walloc, rate: CausalRate | None, images: list[np.ndarray]) -
     for image in images:
         x = torch.tensor(image).permute(2, 0, 1)[None].float() / 255
         z = model.analysis(x)
-        y = model.synthesis(z, image.shape[:2]).clamp(0, 1).mul(255).round()
+        y = model.synthesis(z, (image.shape[0], image.shape[1])).clamp(0, 1).mul(255).round()
         psnr.append(10 * math.log10(255**2 / (y - x * 255).square().mean().item()))
         if rate is not None:
             bpp.append(rate(z.float()).sum().item() / (image.shape[0] * image.shape[1]))
@@ -110,10 +110,10 @@ def validate(model: Walloc, rate: CausalRate | None, images: list[np.ndarray]) -
 class Trainer:
     """One run: model, rate estimate, optimiser, averaged weights, checkpoint and resume."""
 
-    def __init__(self, recipe: Recipe, data: str, run: Path, device: str = "cpu", compile: bool = False) -> None:
+    def __init__(self, recipe: Recipe, data: str, run: Path, device: str = "cpu", compiled: bool = False) -> None:
         self.recipe, self.run, self.device = recipe, run, torch.device(device)
         torch.manual_seed(recipe.seed)
-        self.model = Walloc(recipe.model, recipe.name).to(self.device, memory_format=torch.channels_last)
+        self.model = Walloc(recipe.model, recipe.name).to(memory_format=torch.channels_last).to(self.device)  # type: ignore[call-overload]
         self.rate = CausalRate(recipe.model.latent_channels).to(self.device)
         both = nn.ModuleDict({"model": self.model, "rate": self.rate})
         self.both = both
@@ -139,7 +139,7 @@ class Trainer:
             self.sampler.step = 0
             fit_linear(self.model, crops, recipe.gain)
             self.average.module.load_state_dict(both.state_dict())
-        if compile:
+        if compiled:
             self.model.decoder.compile()
 
     def lr_factor(self) -> float:
@@ -188,8 +188,10 @@ class Trainer:
                 self.seconds += now - last
                 mean = sums / 50
                 psnr = 10 * math.log10(255**2 / mean[1])
-                log(f"{self.step:6d}/{self.recipe.steps} loss {mean[0]:.4f} psnr {psnr:.2f} dB bpp {mean[2]:.4f} "
-                    f"{(now - last) / 50:.2f} s/step")
+                log(
+                    f"{self.step:6d}/{self.recipe.steps} loss {mean[0]:.4f} psnr {psnr:.2f} dB bpp {mean[2]:.4f} "
+                    f"{(now - last) / 50:.2f} s/step"
+                )
                 last, sums = now, np.zeros(3)
             if self.step % every == 0 or self.step == self.recipe.steps:
                 self.save()
@@ -200,7 +202,7 @@ class Trainer:
 
     def averaged(self) -> tuple[Walloc, CausalRate]:
         both = self.average.module
-        return both["model"], both["rate"]
+        return both.get_submodule("model"), both.get_submodule("rate")  # type: ignore[return-value]
 
     def validate(self, images: list[np.ndarray]) -> dict[str, float]:
         model, rate = self.averaged()
