@@ -4,10 +4,10 @@ The same functions as `_plain.py`, which is their definition; both write and rea
 conventions:
 
 * A *pair* is what an interval comes to: `start << 16 | frequency` in one uint32 when the precision is at most
-16, or two
-  uint32 (start, then frequency) of 24 bits each for the mixtures.
+  16, or two uint32 (start, then frequency) of 24 bits each for the mixtures.
 * `state` is a uint64 array of K coder states, `ptr` and `begin` bound each stream's unread words in `words`;
-  `side` = [symbols so far, raw bit position, raw bits, escape position, escape bytes] is kept between calls.
+  `side` = [symbols so far, raw bit position, raw bits, escape position, escape bytes] is kept between calls;
+  `raw` holds the raw section as uint32 with three words of padding.
 * Functions that parse untrusted bytes or indices return 0, or one of the negative codes below.
 """
 
@@ -26,34 +26,39 @@ _u = np.uint64  # unsigned indices spare numba's wrap-around of negative ones
 
 
 @_jit
-def ranges_table(symbols, index, offset, info, pack, out):
-    """Pairs of n symbols under indexed tables; returns the number of escapes or BAD_INDEX.
+def _known(index, tables):
+    top, bottom = np.int64(0), np.int64(0)
+    for i in range(index.shape[0]):
+        top = max(top, np.int64(index[i]))
+        bottom = min(bottom, np.int64(index[i]))
+    return bottom >= 0 and top < tables
 
-    symbols: (n,) int32; index: (n,) uint8 or int32; offset: (1,) or (n,) int32; out: (n,) uint32.
+
+@_jit
+def ranges_table(residuals, index, info, pack, out):
+    """Pairs of n integers under indexed tables; returns the number of escapes or BAD_INDEX.
+
+    residuals: (n,) int32; index: (n,) uint8 or int32; info: `TableBank.rows`; out: (n,) uint32.
     """
-    step = _u(0) if offset.shape[0] == 1 else _u(1)
-    tables = _u(info.shape[0])
+    if not _known(index, info.shape[0]):
+        return BAD_INDEX
     escapes = 0
-    for i in range(_u(symbols.shape[0])):
+    for i in range(_u(residuals.shape[0])):
         t = _u(index[i])
-        if t >= tables:
-            return BAD_INDEX
-        r = np.int32(symbols[i] - offset[i * step])
         last = _u(info[t, _u(2)])
-        e = min(_u(np.int64(r >> info[t, _u(1)]) - np.int64(info[t, _u(0)])), last)
+        e = min(_u(np.int64(residuals[i] >> info[t, _u(1)]) - np.int64(info[t, _u(0)])), last)
         escapes += e == last
         out[i] = pack[_u(info[t, _u(3)]) + e]
     return escapes
 
 
 @_jit
-def escapes_table(symbols, index, offset, info, out):
-    """The zigzag values of the escaped symbols, in order, into out (uint32)."""
-    step = 0 if offset.shape[0] == 1 else 1
+def escapes_table(residuals, index, info, out):
+    """The zigzag values of the escaped integers, in order, into out (uint32)."""
     m = 0
-    for i in range(symbols.shape[0]):
+    for i in range(residuals.shape[0]):
         t = np.int64(index[i])
-        r = np.int32(symbols[i] - offset[i * step])
+        r = residuals[i]
         e = np.int64(r >> info[t, 1]) - np.int64(info[t, 0])
         if e < 0 or e >= info[t, 2]:
             out[m] = np.uint32((r << 1) ^ (r >> 31))
@@ -61,28 +66,26 @@ def escapes_table(symbols, index, offset, info, out):
 
 
 @_jit
-def ranges_raw_table(symbols, index, offset, info, pack, out, buf, pos):
+def ranges_raw_table(residuals, index, info, pack, out, buf, pos):
     """As `ranges_table`, and the raw low bits appended to buf (uint32, little-endian bits) from bit `pos` on.
 
-    Returns (escapes or BAD_INDEX, new bit position). Without branches: each step writes the word it is
-    filling.
+    Returns (escapes or BAD_INDEX, new bit position). Without branches: each step writes the word it is filling.
     """
-    step = _u(0) if offset.shape[0] == 1 else _u(1)
-    tables = _u(info.shape[0])
+    if not _known(index, info.shape[0]):
+        return BAD_INDEX, pos
     escapes = 0
     w, have = _u(pos >> 5), _u(pos & 31)
     acc = _u(buf[w]) & ((_u(1) << have) - _u(1))
-    for i in range(_u(symbols.shape[0])):
+    for i in range(_u(residuals.shape[0])):
         t = _u(index[i])
-        if t >= tables:
-            return BAD_INDEX, pos
-        r = np.int32(symbols[i] - offset[i * step])
+        r = np.int64(residuals[i])
+        k = _u(info[t, _u(1)])
         last = _u(info[t, _u(2)])
-        e = min(_u(np.int64(r >> info[t, _u(1)]) - np.int64(info[t, _u(0)])), last)
-        escapes += e == last
+        e = min(_u((r >> np.int64(k)) - np.int64(info[t, _u(0)])), last)
         out[i] = pack[_u(info[t, _u(3)]) + e]
-        k = _u(info[t, _u(1)]) * _u(e != last)
-        acc |= (_u(np.int64(r)) & ((_u(1) << k) - _u(1))) << have
+        escapes += e == last
+        k *= _u(e != last)
+        acc |= (_u(r) & ((_u(1) << k) - _u(1))) << have
         have += k
         buf[w] = np.uint32(acc)
         w += have >> _u(5)
@@ -221,163 +224,147 @@ def _escape(side, escapes):
     return ESCAPE_BAD, np.int64(0)
 
 
-# Helpers of the hot loops take scalars only: an array handed to another compiled function has its references
-# counted at each call, which costs several times what the symbol does.
-
-
 @_jit
-def _low_bits(b0, b1, b2, b3, p, k):
-    """k <= 25 bits of four bytes, from bit p mod 8 on."""
-    low = np.uint32(b0) | np.uint32(b1) << np.uint32(8)
-    high = np.uint32(b2) | np.uint32(b3) << np.uint32(8)
-    return (_u(low | high << np.uint32(16)) >> (p & _u(7))) & ((_u(1) << k) - _u(1))
-
-
-@_jit
-def _refill(s, p, first, word):
-    """State and position, after a word was taken where the state fell below 2**32 and one is left."""
-    if s < _u(0x100000000) and p > first:
-        return (s << _u(32)) | _u(word), p - _u(1)
-    return s, p
-
-
-@_jit
-def decode_lut(state, ptr, begin, words, side, raw, escapes, index, offset, info, lut, precision, out):
-    """Decode out.size symbols (int32) under indexed tables whose slots fit 32 bits, in a chunk without raw
-    bits.
-
-    Returns 0 or an error code. words carries one word of padding in front: words[ptr[j] - 1] is always
-    readable.
-    """
-    step = _u(0) if offset.shape[0] == 1 else _u(1)
-    tables, mask = _u(info.shape[0]), _u(state.shape[0] - 1)
-    bits, shift = _u(precision), _u(24 - precision)
-    fine = (_u(1) << shift) - _u(1)
-    phase = _u(side[0])
-    for i in range(_u(out.shape[0])):
-        t = _u(index[i])
-        if t >= tables:
-            return BAD_INDEX
-        j = (phase + i) & mask
-        s = state[j]
-        q = s & _u(0xFFFFFF)
-        slot = _u(lut[(t << bits) | (q >> shift)])
-        s = (s >> _u(24)) * (((slot >> _u(8)) & _u(0xFFF)) << shift) + (
-            ((slot >> _u(20)) << shift) | (q & fine)
-        )
-        p = _u(ptr[j])
-        state[j], ptr[j] = _refill(s, p, _u(begin[j]), words[p - _u(1)])
-        e = np.int64(slot & _u(255))
-        if e == 255:
-            err, v = _escape(side, escapes)
-            if err:
-                return err
-        else:
-            if info[t, _u(1)]:
-                return RAW_END
-            v = e + np.int64(info[t, _u(0)])
-        out[i] = np.int32(v + np.int64(offset[i * step]))
-    side[0] += out.shape[0]
-    return 0
-
-
-@_jit
-def decode_lut_raw(state, ptr, begin, words, side, raw, escapes, index, offset, info, lut, precision, out):
-    """As `decode_lut`, for chunks with raw bits; read without a branch, as a table of none reads none."""
-    step = _u(0) if offset.shape[0] == 1 else _u(1)
-    tables, mask = _u(info.shape[0]), _u(state.shape[0] - 1)
-    bits, shift = _u(precision), _u(24 - precision)
-    fine = (_u(1) << shift) - _u(1)
-    phase = _u(side[0])
-    at, end = _u(side[1]), _u(side[2])
-    for i in range(_u(out.shape[0])):
-        t = _u(index[i])
-        if t >= tables:
-            return BAD_INDEX
-        j = (phase + i) & mask
-        s = state[j]
-        q = s & _u(0xFFFFFF)
-        slot = _u(lut[(t << bits) | (q >> shift)])
-        s = (s >> _u(24)) * (((slot >> _u(8)) & _u(0xFFF)) << shift) + (
-            ((slot >> _u(20)) << shift) | (q & fine)
-        )
-        p = _u(ptr[j])
-        state[j], ptr[j] = _refill(s, p, _u(begin[j]), words[p - _u(1)])
-        e = np.int64(slot & _u(255))
-        if e == 255:
-            err, v = _escape(side, escapes)
-            if err:
-                return err
-        else:
-            k = _u(info[t, _u(1)])
-            b = at >> _u(3)
-            low = _low_bits(raw[b], raw[b + _u(1)], raw[b + _u(2)], raw[b + _u(3)], at, k)
-            at += k
-            if at > end:
-                return RAW_END
-            v = ((e + np.int64(info[t, _u(0)])) << np.int64(k)) | np.int64(low)
-        out[i] = np.int32(v + np.int64(offset[i * step]))
-    side[0] += out.shape[0]
+def _leave(side, count, at, end):
+    """Note how far a call came; RAW_END if it used more raw bits than there are."""
+    if at > end:
+        return RAW_END
+    side[0] += count
     side[1] = np.int64(at)
     return 0
 
 
+# The hot loops below hand no array to another compiled function where it can be helped: numba would count references
+# at each call, which costs several times what a symbol does. Likewise the words are refilled in a nested branch.
+
+
 @_jit
-def decode_search(
-    state,
-    ptr,
-    begin,
-    words,
-    side,
-    raw,
-    escapes,
-    index,
-    offset,
-    info,
-    pack,
-    buckets,
-    bucket_bits,
-    precision,
-    out,
-):
-    """As `decode_lut_raw` for any bank: a bucket of quantiles, then a walk along its table."""
-    step = _u(0) if offset.shape[0] == 1 else _u(1)
-    tables, mask = _u(info.shape[0]), _u(state.shape[0] - 1)
-    bits, shift, coarse = _u(bucket_bits), _u(24 - precision), _u(precision - bucket_bits)
+def decode_lut(state, ptr, begin, words, side, raw, escapes, index, tables, lut, entries, precision, out):
+    """Decode out.size integers (int32) under indexed tables with lookup slots, in a chunk without raw bits.
+
+    Returns 0 or an error code.
+    """
+    if not _known(index, tables):
+        return BAD_INDEX
+    mask, bits, shift = _u(state.shape[0] - 1), _u(precision), _u(24 - precision)
     phase = _u(side[0])
-    at, end = _u(side[1]), _u(side[2])
     for i in range(_u(out.shape[0])):
         t = _u(index[i])
-        if t >= tables:
-            return BAD_INDEX
+        j = (phase + i) & mask
+        s = state[j]
+        q = s & _u(0xFFFFFF)
+        entry = entries[(t << _u(8)) | _u(lut[(t << bits) | (q >> shift)])]
+        s = (s >> _u(24)) * (entry & _u(0x1FFF000)) + q - ((entry >> _u(13)) & _u(0xFFF000))
+        if s < _u(0x100000000):
+            p = _u(ptr[j])
+            if p > _u(begin[j]):
+                s = (s << _u(32)) | _u(words[p - _u(1)])
+                ptr[j] = np.int64(p - _u(1))
+        state[j] = s
+        v = np.int64(entry) >> np.int64(37)
+        if entry & _u(31):
+            if entry & _u(31) != _u(31):
+                return RAW_END
+            err, v = _escape(side, escapes)
+            if err:
+                return err
+        out[i] = np.int32(v)
+    side[0] += out.shape[0]
+    return 0
+
+
+@_jit
+def decode_lut_raw(state, ptr, begin, words, side, raw, escapes, index, tables, lut, entries, precision, out):
+    """As `decode_lut`, for chunks with raw bits; read without a branch, as a table of none reads none."""
+    if not _known(index, tables):
+        return BAD_INDEX
+    mask, bits, shift = _u(state.shape[0] - 1), _u(precision), _u(24 - precision)
+    phase = _u(side[0])
+    w, end = _u(side[1] >> 5), _u(side[2])
+    have = _u(32) - _u(side[1] & 31)
+    acc = _u(raw[w]) >> _u(side[1] & 31)
+    for i in range(_u(out.shape[0])):
+        t = _u(index[i])
+        j = (phase + i) & mask
+        s = state[j]
+        q = s & _u(0xFFFFFF)
+        entry = entries[(t << _u(8)) | _u(lut[(t << bits) | (q >> shift)])]
+        s = (s >> _u(24)) * (entry & _u(0x1FFF000)) + q - ((entry >> _u(13)) & _u(0xFFF000))
+        if s < _u(0x100000000):
+            p = _u(ptr[j])
+            if p > _u(begin[j]):
+                s = (s << _u(32)) | _u(words[p - _u(1)])
+                ptr[j] = np.int64(p - _u(1))
+        state[j] = s
+        v = np.int64(entry) >> np.int64(37)
+        k = entry & _u(31)
+        if k == _u(31):
+            err, v = _escape(side, escapes)
+            if err:
+                return err
+        else:
+            if have < _u(32):
+                if w << _u(5) >= end:  # then more was used than there is; else the next word is there, or padding
+                    return RAW_END
+                w += _u(1)
+                acc |= _u(raw[w]) << have
+                have += _u(32)
+            v = (v << np.int64(k)) | np.int64(acc & ((_u(1) << k) - _u(1)))
+            acc >>= k
+            have -= k
+        out[i] = np.int32(v)
+    return _leave(side, out.shape[0], (w << _u(5)) + _u(32) - have, end)
+
+
+@_jit
+def decode_search(
+    state, ptr, begin, words, side, raw, escapes, index, info, pack, buckets, bucket_bits, precision, out
+):
+    """As `decode_lut_raw` for any bank: a bucket of quantiles, then a walk along its table."""
+    if not _known(index, info.shape[0]):
+        return BAD_INDEX
+    mask, bits, shift = _u(state.shape[0] - 1), _u(bucket_bits), _u(24 - precision)
+    coarse = _u(24 - bucket_bits)
+    phase = _u(side[0])
+    w, end = _u(side[1] >> 5), _u(side[2])
+    have = _u(32) - _u(side[1] & 31)
+    acc = _u(raw[w]) >> _u(side[1] & 31)
+    for i in range(_u(out.shape[0])):
+        t = _u(index[i])
         j = (phase + i) & mask
         s = state[j]
         q = s & _u(0xFFFFFF)
         slot = q >> shift
-        e = _u(buckets[(t << bits) | (slot >> coarse)])
         base, last = _u(info[t, _u(3)]), _u(info[t, _u(2)])
+        e = _u(buckets[(t << bits) | (q >> coarse)])
         while e < last and _u(pack[base + e + _u(1)] >> np.uint32(16)) <= slot:
             e += _u(1)
         pair = _u(pack[base + e])
-        s = (s >> _u(24)) * ((pair & _u(0xFFFF)) << shift) + (q - ((pair >> _u(16)) << shift))
-        p = _u(ptr[j])
-        state[j], ptr[j] = _refill(s, p, _u(begin[j]), words[p - _u(1)])
+        s = (s >> _u(24)) * ((pair & _u(0xFFFF)) << shift) + q - ((pair >> _u(16)) << shift)
+        if s < _u(0x100000000):
+            p = _u(ptr[j])
+            if p > _u(begin[j]):
+                s = (s << _u(32)) | _u(words[p - _u(1)])
+                ptr[j] = np.int64(p - _u(1))
+        state[j] = s
+        v = np.int64(e) + np.int64(info[t, _u(0)])
         if e == last:
             err, v = _escape(side, escapes)
             if err:
                 return err
         else:
+            if have < _u(32):
+                if w << _u(5) >= end:
+                    return RAW_END
+                w += _u(1)
+                acc |= _u(raw[w]) << have
+                have += _u(32)
             k = _u(info[t, _u(1)])
-            b = at >> _u(3)
-            low = _low_bits(raw[b], raw[b + _u(1)], raw[b + _u(2)], raw[b + _u(3)], at, k)
-            at += k
-            if at > end:
-                return RAW_END
-            v = ((np.int64(e) + np.int64(info[t, _u(0)])) << np.int64(k)) | np.int64(low)
-        out[i] = np.int32(v + np.int64(offset[i * step]))
-    side[0] += out.shape[0]
-    side[1] = np.int64(at)
-    return 0
+            v = (v << np.int64(k)) | np.int64(acc & ((_u(1) << k) - _u(1)))
+            acc >>= k
+            have -= k
+        out[i] = np.int32(v)
+    return _leave(side, out.shape[0], (w << _u(5)) + _u(32) - have, end)
 
 
 @_jit
@@ -386,11 +373,11 @@ def decode_raw(side, raw, bits, lo, out):
     k = _u(bits)
     at, end = _u(side[1]), _u(side[2])
     for i in range(out.shape[0]):
-        b = at >> _u(3)
-        low = _low_bits(raw[b], raw[b + _u(1)], raw[b + _u(2)], raw[b + _u(3)], at, k)
+        w = at >> _u(5)
+        both = (_u(raw[w + _u(1)]) << _u(32)) | _u(raw[w])
         at += k
         if at > end:
             return RAW_END
-        out[i] = np.int32(np.int64(low) + lo)
+        out[i] = np.int32(np.int64((both >> ((at - k) & _u(31))) & ((_u(1) << k) - _u(1))) + lo)
     side[1] = np.int64(at)
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._fast import _escape, _jit, _refill, _u
+from ._fast import _escape, _jit, _u
 
 BAD_MIXTURE = -5
 MEAN_LIMIT = 1 << 19
@@ -77,9 +77,7 @@ def ranges_mixture(symbols, weights, means, scale, first, count, phi, rate, out)
 
 
 @_jit
-def decode_mixture(
-    state, ptr, begin, words, side, escapes, weights, means, scale, first, count, phi, rate, out
-):
+def decode_mixture(state, ptr, begin, words, side, escapes, weights, means, scale, first, count, phi, rate, out):
     """Decode out.size symbols; 0 or an error code."""
     phase = _u(side[0])
     mask = _u(state.shape[0] - 1)
@@ -119,8 +117,12 @@ def decode_mixture(
             if e <= a or e >= b:
                 e = (a + b) >> 1
         s = (s >> _u(24)) * _u(high - low) + _u(q - low)
-        p = _u(ptr[j])
-        state[j], ptr[j] = _refill(s, p, _u(begin[j]), words[p - _u(1)])
+        if s < _u(0x100000000):
+            p = _u(ptr[j])
+            if p > _u(begin[j]):
+                s = (s << _u(32)) | _u(words[p - _u(1)])
+                ptr[j] = np.int64(p - _u(1))
+        state[j] = s
         if a == m:
             err, x = _escape(side, escapes)
             if err:

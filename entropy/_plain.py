@@ -23,31 +23,29 @@ _LOW = 0xFFFFFFFF
 _QUANTILE = 0xFFFFFF
 
 
-def _entries(symbols, index, offset, info):
-    """(residuals, rows, entries, escape mask), or None if an index is outside the bank."""
-    t = index.astype(np.int64)
-    if t.size and (t.min() < 0 or t.max() >= info.shape[0]):
-        return None
-    row = info[t].astype(np.int64)
-    r = (
-        (symbols.astype(np.int64) - offset).astype(np.int32).astype(np.int64)
-    )  # modulo 2**32, as any int32 must fit
+def _entries(residuals, index, info):
+    """(residuals, rows, entries, escape mask)."""
+    row = info[index.astype(np.int64)].astype(np.int64)
+    r = residuals.astype(np.int64)
     e = (r >> row[:, 1]) - row[:, 0]
     escape = (e < 0) | (e >= row[:, 2])
     return r, row, np.where(escape, row[:, 2], e), escape
 
 
-def ranges_table(symbols, index, offset, info, pack, out):
-    found = _entries(symbols, index, offset, info)
-    if found is None:
+def _known(index, tables):
+    return not index.size or 0 <= int(index.min()) <= int(index.max()) < tables
+
+
+def ranges_table(residuals, index, info, pack, out):
+    if not _known(index, info.shape[0]):
         return BAD_INDEX
-    _, row, e, escape = found
+    _, row, e, escape = _entries(residuals, index, info)
     out[:] = pack[row[:, 3] + e]
     return int(escape.sum())
 
 
-def escapes_table(symbols, index, offset, info, out):
-    r, _, _, escape = _entries(symbols, index, offset, info)
+def escapes_table(residuals, index, info, out):
+    r, _, _, escape = _entries(residuals, index, info)
     r = r[escape]
     out[: r.size] = ((r << 1) ^ (r >> 63)) & _LOW
 
@@ -63,11 +61,10 @@ def _append_bits(values, widths, buf, pos):
     return (pos & ~31) + have
 
 
-def ranges_raw_table(symbols, index, offset, info, pack, out, buf, pos):
-    found = _entries(symbols, index, offset, info)
-    if found is None:
+def ranges_raw_table(residuals, index, info, pack, out, buf, pos):
+    if not _known(index, info.shape[0]):
         return BAD_INDEX, pos
-    r, row, e, escape = found
+    r, row, e, escape = _entries(residuals, index, info)
     out[:] = pack[row[:, 3] + e]
     keep = ~escape & (row[:, 1] > 0)
     return int(escape.sum()), _append_bits(r[keep].tolist(), row[keep, 1].tolist(), buf, pos)
@@ -81,11 +78,7 @@ def write_raw(symbols, bits, lo, buf, pos):
 def estimate_bits(pairs, segments, every):
     total = 0
     for first, n, precision, wide in segments.tolist():
-        f = (
-            pairs[first + 1 : first + 2 * n : 2][::every]
-            if wide
-            else pairs[first : first + n : every] & 0xFFFF
-        )
+        f = pairs[first + 1 : first + 2 * n : 2][::every] if wide else pairs[first : first + n : every] & 0xFFFF
         f = f.astype(np.int64)
         log = np.frexp(f.astype(np.float64))[1].astype(np.int64) - 1
         m = (f << 8 >> log) - 256  # log2(1 + x) is x + 0.344 x (1 - x), nearly
@@ -143,49 +136,29 @@ def _raw(side, raw, k):
     if p + k > side[2]:
         return RAW_END, 0
     side[1] = p + k
-    byte = p >> 3
-    return 0, (int.from_bytes(raw[byte : byte + 4].tobytes(), "little") >> (p & 7)) & ((1 << k) - 1)
-
-
-def _wrap(v):
-    return (v + 0x80000000 & _LOW) - 0x80000000
+    w = p >> 5
+    return 0, ((int(raw[w + 1]) << 32 | int(raw[w])) >> (p & 31)) & ((1 << k) - 1)
 
 
 def decode_search(
-    state,
-    ptr,
-    begin,
-    words,
-    side,
-    raw,
-    escapes,
-    index,
-    offset,
-    info,
-    pack,
-    buckets,
-    bucket_bits,
-    precision,
-    out,
+    state, ptr, begin, words, side, raw, escapes, index, info, pack, buckets, bucket_bits, precision, out
 ):
+    if not _known(index, info.shape[0]):
+        return BAD_INDEX
     shift = 24 - precision
-    coarse = precision - bucket_bits
     streams = state.size
     states, ptrs, begins = state.tolist(), ptr.tolist(), begin.tolist()
-    rows, offsets = info.tolist(), offset.tolist()
-    one = len(offsets) == 1
+    rows = info.tolist()
     pairs = pack.tolist() if pack.size <= 4 * out.size else pack
     phase = int(side[0])
     values = []
     for i, t in enumerate(index.tolist()):
-        if not 0 <= t < len(rows):
-            return BAD_INDEX
         lo, k, last, base = rows[t]
         j = (phase + i) & (streams - 1)
         s = states[j]
         q = s & _QUANTILE
         slot = q >> shift
-        e = int(buckets[(t << bucket_bits) | (slot >> coarse)])
+        e = int(buckets[(t << bucket_bits) | (q >> 24 - bucket_bits)])
         while e < last and int(pairs[base + e + 1]) >> 16 <= slot:
             e += 1
         pair = int(pairs[base + e])
@@ -205,7 +178,7 @@ def decode_search(
                 if err:
                     return err
                 v = v << k | low
-        values.append(_wrap(v + offsets[0 if one else i]))
+        values.append(v)
     state[:] = states
     ptr[:] = ptrs
     out[:] = values
@@ -218,5 +191,5 @@ def decode_raw(side, raw, bits, lo, out):
         err, v = _raw(side, raw, bits)
         if err:
             return err
-        out[i] = _wrap(v + lo)
+        out[i] = v + lo
     return 0

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._plain import _escape, _wrap
+from ._plain import _escape
 
 BAD_MIXTURE = -5
 MEAN_LIMIT = 1 << 19  # sixteenths: means lie within +-32768
@@ -34,12 +34,7 @@ def windows(weights, means, scale, reach, first, count):
     weights, means, scale: (n, K) int32.
     """
     w, mu = weights.astype(np.int64), means.astype(np.int64)
-    if (
-        (w < 0).any()
-        or (w.sum(1) != 256).any()
-        or (abs(mu) > MEAN_LIMIT).any()
-        or ((scale < 0) | (scale > 63)).any()
-    ):
+    if (w < 0).any() or (w.sum(1) != 256).any() or (abs(mu) > MEAN_LIMIT).any() or ((scale < 0) | (scale > 63)).any():
         return BAD_MIXTURE
     span = reach[scale].astype(np.int64)
     first[:] = np.where(w > 0, (mu - span) >> 4, 1 << 40).min(1)
@@ -70,9 +65,7 @@ def ranges_mixture(symbols, weights, means, scale, first, count, phi, rate, out)
     return int(escape.sum())
 
 
-def decode_mixture(
-    state, ptr, begin, words, side, escapes, weights, means, scale, first, count, phi, rate, out
-):
+def decode_mixture(state, ptr, begin, words, side, escapes, weights, means, scale, first, count, phi, rate, out):
     """Decode out.size symbols (int32); returns 0 or an error code."""
     w, mu = weights.astype(np.int64), means.astype(np.int64)
     phase, streams = int(side[0]), state.size
@@ -103,7 +96,7 @@ def decode_mixture(
             err, v = _escape(side, escapes)
             if err:
                 return err
-            out[i] = _wrap(v)
+            out[i] = v
         else:
             out[i] = int(first[i]) + a
     side[0] = phase + out.size

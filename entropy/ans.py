@@ -69,9 +69,7 @@ def unpack(blob: bytes | bytearray | memoryview) -> Sections:
     flags = view[0]
     log_k = flags & 7
     if flags >> 5 or log_k > MAX_LOG_STREAMS:
-        raise FormatError(
-            f"an entropy-coded chunk begins with 0x{flags:02x}, which no version of this format writes"
-        )
+        raise FormatError(f"an entropy-coded chunk begins with 0x{flags:02x}, which no version of this format writes")
     pos = 1
     sizes = [0, 0]
     for i in range(2):
@@ -86,9 +84,7 @@ def unpack(blob: bytes | bytearray | memoryview) -> Sections:
         deltas.append((z >> 1) ^ -(z & 1))
     a, b = pos + sizes[0], pos + sizes[0] + sizes[1]
     if b > len(view):
-        raise FormatError(
-            f"an entropy-coded chunk declares {b} bytes of header and side sections but has {len(view)}"
-        )
+        raise FormatError(f"an entropy-coded chunk declares {b} bytes of header and side sections but has {len(view)}")
     data = bytes(view[b:])
     if data.endswith(b"\0"):
         raise FormatError("an entropy-coded chunk ends in a zero byte: it was padded or altered")

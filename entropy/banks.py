@@ -50,13 +50,9 @@ def frozen_bank(family: str = "gaussian", profile: str = "default") -> TableBank
         InputError: no such family or profile.
     """
     if family not in FAMILIES or profile not in PROFILES:
-        raise InputError(
-            f"no frozen bank {family!r}/{profile!r}; families: {FAMILIES}, profiles: {tuple(PROFILES)}"
-        )
+        raise InputError(f"no frozen bank {family!r}/{profile!r}; families: {FAMILIES}, profiles: {tuple(PROFILES)}")
     head = f"{family}.{PROFILES[profile]}."
-    return TableBank.from_arrays(
-        {k.removeprefix(head): v for k, v in _arrays().items() if k.startswith(head)}
-    )
+    return TableBank.from_arrays({k.removeprefix(head): v for k, v in _arrays().items() if k.startswith(head)})
 
 
 @cache

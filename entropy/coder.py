@@ -108,35 +108,31 @@ class Encoder:
 
     # primitives that models are written with
 
-    def table(
-        self, symbols: Symbols, bank: TableBank, index: np.ndarray, offset: np.ndarray, shape: tuple
-    ) -> None:
+    def table(self, symbols: Symbols, bank: TableBank, index: np.ndarray, offset: np.ndarray, shape: tuple) -> None:
         """Append symbols under indexed tables; index (n,) uint8 or int32, offset (1,) or (n,) int32."""
         x = as_int32(symbols, shape)
         n = x.size
         if n == 0:
             return
+        if offset.size > 1 or offset[0]:
+            x = x - offset  # modulo 2**32, so that any symbol and offset have a residual
         core, rows = self._engine.core, bank.rows
         room = self._room(n)
         if bank.max_raw_bits:
             self._raw_room(n * bank.max_raw_bits)
-            escapes, bits = core.ranges_raw_table(
-                x, index, offset, rows, bank.pack, room, self._raw, self._raw_bits
-            )
+            escapes, bits = core.ranges_raw_table(x, index, rows, bank.pack, room, self._raw, self._raw_bits)
         else:
-            escapes, bits = core.ranges_table(x, index, offset, rows, bank.pack, room), self._raw_bits
+            escapes, bits = core.ranges_table(x, index, rows, bank.pack, room), self._raw_bits
         if escapes < 0:
             raise InputError(f"a table index is outside the bank's {bank.num_tables} tables")
         self._raw_bits = int(bits)
         if escapes:
             values = np.empty(escapes, np.uint32)
-            core.escapes_table(x, index, offset, rows, values)
+            core.escapes_table(x, index, rows, values)
             self._escapes.append(values)
         self._advance(n, bank.precision, 0)
 
-    def mixture(
-        self, symbols: Symbols, weights: np.ndarray, means: np.ndarray, scale: np.ndarray, phi, shape
-    ) -> None:
+    def mixture(self, symbols: Symbols, weights: np.ndarray, means: np.ndarray, scale: np.ndarray, phi, shape) -> None:
         """Append symbols under integer Gaussian mixtures; parameters (n, K) int32."""
         x = as_int32(symbols, shape)
         if x.size == 0:
@@ -188,7 +184,7 @@ class Decoder:
 
     Raises:
         FormatError: the bytes are no chunk. Every read is bounded: corrupt bytes give wrong symbols or this
-            error, never a crash; `finish` tells whether all was used up, a checksum around the chunk the rest.
+            error, never a crash; `finish` tells whether all was used up, a checksum around it the rest.
     """
 
     def __init__(self, blob: bytes | bytearray | memoryview, *, engine: Engine | None = None) -> None:
@@ -203,11 +199,10 @@ class Decoder:
         taken = np.minimum(sections.counts, 2)
         high = self._words[end - 1].astype(np.uint64)
         low = self._words[np.maximum(end - 2, 0)].astype(np.uint64)
-        self._state = np.where(
-            taken == 2, high << np.uint64(32) | low, np.where(taken == 1, high, np.uint64(0))
-        )
+        self._state = np.where(taken == 2, high << np.uint64(32) | low, np.where(taken == 1, high, np.uint64(0)))
         self._ptr = end - taken
-        self._raw = np.frombuffer(sections.raw + bytes(8), np.uint8)
+        padding = bytes(12 - len(sections.raw) % 4 + 4)
+        self._raw = np.frombuffer(sections.raw + padding, "<u4").astype(np.uint32, copy=False)
         self._escapes = np.frombuffer(sections.escapes or b"\0", np.uint8)
         # symbols so far, raw position and size in bits, escape position and size in bytes
         self._side = np.array([0, 0, 8 * len(sections.raw), 0, len(sections.escapes)], np.int64)
@@ -239,13 +234,9 @@ class Decoder:
                 "it is corrupt or of another model"
             )
         if (side[1] + 7) >> 3 << 3 != side[2] or side[3] != side[4]:
-            raise FormatError(
-                "an entropy-coded chunk has side bytes left over: it is corrupt or of another model"
-            )
-        if side[1] & 7 and int(self._raw[side[1] >> 3]) >> (side[1] & 7):
-            raise FormatError(
-                "the raw section of an entropy-coded chunk is not padded with zeros: it is corrupt"
-            )
+            raise FormatError("an entropy-coded chunk has side bytes left over: it is corrupt or of another model")
+        if side[1] & 7 and int(self._raw[side[1] >> 5]) >> (side[1] & 31):
+            raise FormatError("the raw section of an entropy-coded chunk is not padded with zeros: it is corrupt")
 
     def tell(self) -> bytes:
         """A restart point: hand it to `seek` of a new Decoder of the same bytes to go on from here.
@@ -294,27 +285,19 @@ class Decoder:
     def table(self, bank: TableBank, index: np.ndarray, offset: np.ndarray) -> np.ndarray:
         """index.size symbols under indexed tables; index (n,) uint8 or int32, offset (1,) or (n,) int32."""
         out = np.empty(index.size, np.int32)
+        if not out.size:
+            return out
         core = self._engine.core
-        head = (
-            self._state,
-            self._ptr,
-            self._begin,
-            self._words,
-            self._side,
-            self._raw,
-            self._escapes,
-            index,
-            offset,
-        )
+        head = (self._state, self._ptr, self._begin, self._words, self._side, self._raw, self._escapes, index)
         if bank.has_lut and self._engine.name == "numba":
             loop = core.decode_lut_raw if self._side[2] else core.decode_lut
-            err = loop(*head, bank.rows, bank.lut, bank.precision, out)
+            err = loop(*head, bank.num_tables, bank.lut, bank.entries, bank.precision, out)
         else:
-            err = core.decode_search(
-                *head, bank.rows, bank.pack, bank.buckets, bank.bucket_bits, bank.precision, out
-            )
+            err = core.decode_search(*head, bank.rows, bank.pack, bank.buckets, bank.bucket_bits, bank.precision, out)
         if err:
             _fail(err, f"a table index is outside the bank's {bank.num_tables} tables")
+        if offset.size > 1 or offset[0]:
+            out += offset
         return out
 
     def mixture(self, weights: np.ndarray, means: np.ndarray, scale: np.ndarray, phi) -> np.ndarray:
@@ -357,9 +340,7 @@ class RateMeter:
 def _windows(kernels: Any, weights: np.ndarray, means: np.ndarray, scale: np.ndarray, reach: np.ndarray):
     first, count = np.empty(len(weights), np.int64), np.empty(len(weights), np.int64)
     if kernels.windows(weights, means, scale, reach, first, count):
-        raise InputError(
-            "mixture parameters out of range: weights >= 0 with sum 256, |mean| <= 2**19, scale 0..63"
-        )
+        raise InputError("mixture parameters out of range: weights >= 0 with sum 256, |mean| <= 2**19, scale 0..63")
     return first, count
 
 
@@ -379,11 +360,7 @@ def as_int32(symbols: Symbols, shape: tuple[int, ...]) -> np.ndarray:
                     raise InputError("symbols must be integers: round them before coding")
         elif x.dtype.kind not in "iu":
             raise InputError(f"symbols must be integers, not {x.dtype}")
-        if (
-            x.size
-            and x.dtype.itemsize > 2
-            and not (float(x.min()) >= -(2**31) and float(x.max()) <= 2**31 - 1)
-        ):
+        if x.size and x.dtype.itemsize > 2 and not (float(x.min()) >= -(2**31) and float(x.max()) <= 2**31 - 1):
             raise InputError("a symbol is beyond int32")
         x = x.astype(np.int32)
     return flat(x)
@@ -407,9 +384,7 @@ def to_numpy(x: Any) -> np.ndarray:
 def _fail(err: int, bad_parameters: str) -> None:
     if err == -1:
         raise InputError(bad_parameters)
-    what = {-2: "raw section ends early", -3: "escape section ends early", -4: "escape section is malformed"}[
-        err
-    ]
+    what = {-2: "raw section ends early", -3: "escape section ends early", -4: "escape section is malformed"}[err]
     raise FormatError(f"the {what}: the entropy-coded chunk is truncated, corrupt or of another model")
 
 

@@ -44,9 +44,7 @@ class _Exact(nn.Module):
     bias: Tensor
     shift: Tensor
 
-    def __init__(
-        self, weight: Tensor, bias: Tensor, shift: Tensor, in_range: Range, out_range: Range
-    ) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, shift: Tensor, in_range: Range, out_range: Range) -> None:
         super().__init__()
         for name, a in (("weight", weight), ("bias", bias), ("shift", shift)):
             if a.is_floating_point():
@@ -158,9 +156,7 @@ class _Qat(nn.Module):
         w = self.weight.detach().double().abs().flatten(1)
         top, mass = w.amax(1).clamp(min=1e-12), w.sum(1)
         reach = mass * max(map(abs, self.in_range)) + self.bias.detach().double().abs() * 2.0**self.in_frac
-        e = torch.minimum(
-            torch.log2(127.0 / top).floor(), torch.log2(0.45 * BOUND / reach.clamp(min=1e-9)).floor()
-        )
+        e = torch.minimum(torch.log2(127.0 / top).floor(), torch.log2(0.45 * BOUND / reach.clamp(min=1e-9)).floor())
         # the shift e + in_frac - out_frac must lie in 0..22
         least = self.out_frac - self.in_frac
         return e.clamp(max(least, -20), least + 22).long()
@@ -171,11 +167,7 @@ class _Qat(nn.Module):
         grid = torch.exp2(e.double())
         view = (-1,) + (1,) * (self.weight.dim() - 1)
         w = torch.round(self.weight.detach().double() * grid.view(view)).clamp(-127, 127).long()
-        b = (
-            torch.round(self.bias.detach().double() * grid * 2.0**self.in_frac)
-            .clamp(-(2.0**22), 2.0**22)
-            .long()
-        )
+        b = torch.round(self.bias.detach().double() * grid * 2.0**self.in_frac).clamp(-(2.0**22), 2.0**22).long()
         return w, b, e + self.in_frac - self.out_frac
 
     def _on_grid(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -239,9 +231,7 @@ class QatConv2d(_Qat):
 
     def export(self) -> ExactConv2d:
         """The exact layer of the present weights; its bound is checked."""
-        return ExactConv2d(
-            *self.integers(), self.in_range, self.out_range, self.stride, self.padding, self.groups
-        )
+        return ExactConv2d(*self.integers(), self.in_range, self.out_range, self.stride, self.padding, self.groups)
 
 
 class QatLinear(_Qat):
@@ -295,9 +285,7 @@ def export(net: nn.Sequential) -> nn.Sequential:
         elif isinstance(layer, (nn.PixelShuffle, nn.Identity)):
             layers.append(layer)
         else:
-            raise InputError(
-                f"layer {i} ({type(layer).__name__}) has no exact form: use Qat layers and PixelShuffle"
-            )
+            raise InputError(f"layer {i} ({type(layer).__name__}) has no exact form: use Qat layers and PixelShuffle")
     return nn.Sequential(*layers).eval()
 
 

@@ -56,9 +56,7 @@ class TableModel(Model):
 
     bank: TableBank
 
-    def __init__(
-        self, bank: TableBank, index: Any, offset: Any = 0, shape: tuple[int, ...] | None = None
-    ) -> None:
+    def __init__(self, bank: TableBank, index: Any, offset: Any = 0, shape: tuple[int, ...] | None = None) -> None:
         self.bank = bank
         self.index = index
         self.offset = offset
@@ -78,11 +76,7 @@ class TableModel(Model):
         if index.dtype != np.uint8 and index.dtype != np.int32:
             if index.dtype.kind not in "iub":
                 raise InputError(f"a table index must be integer, not {index.dtype}")
-            if (
-                index.dtype.itemsize >= 4
-                and index.size
-                and not 0 <= int(index.min()) <= int(index.max()) < 1 << 31
-            ):
+            if index.dtype.itemsize >= 4 and index.size and not 0 <= int(index.min()) <= int(index.max()) < 1 << 31:
                 raise InputError(f"a table index is outside the bank's {self.bank.num_tables} tables")
             index = index.astype(np.int32)
         if index.shape != self.shape:
@@ -126,9 +120,7 @@ class Factorized(TableModel):
     ) -> None:
         channels = shape[axis]
         if not 0 <= first <= first + channels <= bank.num_tables:
-            raise InputError(
-                f"{channels} channels from table {first} on need more than {bank.num_tables} tables"
-            )
+            raise InputError(f"{channels} channels from table {first} on need more than {bank.num_tables} tables")
         index = np.arange(first, first + channels).astype(np.uint8 if bank.num_tables <= 256 else np.int32)
         view = [1] * len(shape)
         view[axis] = channels
@@ -153,14 +145,10 @@ class _Scaled(TableModel):
         shape: tuple[int, ...] | None = None,
     ) -> None:
         if (index is None) == (scale is None):
-            raise InputError(
-                f"{type(self).__name__} takes an index (to code) or a scale (to train), exactly one"
-            )
+            raise InputError(f"{type(self).__name__} takes an index (to code) or a scale (to train), exactly one")
         self.scale = scale
         self._profile = profile
-        super().__init__(
-            banks.frozen_bank(self.family, profile), scale if index is None else index, offset, shape
-        )
+        super().__init__(banks.frozen_bank(self.family, profile), scale if index is None else index, offset, shape)
 
     def lowered(self) -> tuple[np.ndarray, np.ndarray]:
         if self.scale is not None and self.index is self.scale:
@@ -248,9 +236,7 @@ class Mixture(Model):
         for a in (self.weights, self.means, self.scale):
             a = to_numpy(a)
             if a.dtype.kind not in "iu":
-                raise InputError(
-                    f"mixture parameters must be integers, not {a.dtype} (see Mixture.from_float)"
-                )
+                raise InputError(f"mixture parameters must be integers, not {a.dtype} (see Mixture.from_float)")
             if a.dtype.itemsize > 2 and a.size and max(int(a.max()), -int(a.min())) > 1 << 20:
                 raise InputError("mixture parameters out of range: |mean| <= 2**19 sixteenths")
             out.append(flat(a.astype(np.int32, copy=False)).reshape(-1, a.shape[-1]))
@@ -303,15 +289,11 @@ class Uniform(Model):
         self._bits = (self._count - 1).bit_length()
         self._raw = self._count == 1 << self._bits and self._bits <= 24
         self._bank: TableBank | None = None
-        self._centre = (
-            1 << 31 if self._bits == 32 else 0
-        )  # the table speaks of int32, so wide ranges are centred
+        self._centre = 1 << 31 if self._bits == 32 else 0  # the table speaks of int32, so wide ranges are centred
 
     def _tables(self) -> TableModel:
         if self._bank is None:
-            k = max(
-                0, self._bits - 7
-            )  # at most 128 entries: rounding their frequencies costs nothing to speak of
+            k = max(0, self._bits - 7)  # at most 128 entries: rounding their frequencies costs nothing to speak of
             last = (self._count - 1) >> k
             weights = np.full(last + 2, 1 << k, np.float64)
             weights[-2:] = self._count - (last << k), 0.0

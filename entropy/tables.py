@@ -21,8 +21,9 @@ from .errors import InputError
 MAX_PRECISION = 16  # a packed (start, frequency) pair must fit 32 bits
 MAX_RAW_BITS = 25  # with a bit position of 0..7 they fit the 32 bits read at once
 MAX_TABLES = 1 << 16
-LUT_PRECISION = 12  # up to here one 32-bit slot a quantile answers everything the decoder asks
-LUT_ENTRIES = 256  # 255 symbols and the escape: eight bits of a slot
+LUT_PRECISION = 12  # up to here the decoder looks a quantile up, above it searches
+LUT_ENTRIES = 256  # 255 symbols and the escape: a byte
+LUT_TABLES = 4096  # six kilobytes a table are worth it up to here
 
 
 class TableBank:
@@ -60,9 +61,7 @@ class TableBank:
             raise InputError(f"a bank needs 1..{MAX_TABLES} tables, not {len(tables)}")
         for t, f in enumerate(tables):
             if f.ndim != 1 or f.size < 2 or f.dtype.kind not in "iu":
-                raise InputError(
-                    f"table {t} must be a 1-D integer array of at least 2 entries, not {f.dtype}{f.shape}"
-                )
+                raise InputError(f"table {t} must be a 1-D integer array of at least 2 entries, not {f.dtype}{f.shape}")
             if int(f.min()) < 1 or int(f.sum(dtype=np.int64)) != 1 << precision:
                 raise InputError(
                     f"table {t} must have entries >= 1 that sum to 2**{precision}; "
@@ -81,9 +80,9 @@ class TableBank:
 
         freq = np.concatenate(tables).astype(np.uint32)
         base = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        start = (
-            np.cumsum(freq, dtype=np.int64) - freq - np.repeat(np.arange(sizes.size) << precision, sizes)
-        ).astype(np.uint32)
+        start = (np.cumsum(freq, dtype=np.int64) - freq - np.repeat(np.arange(sizes.size) << precision, sizes)).astype(
+            np.uint32
+        )
         self._set("precision", int(precision))
         self._set("num_tables", int(sizes.size))
         self._set("max_raw_bits", int(raw_.max()))
@@ -161,9 +160,7 @@ class TableBank:
         """
         missing = {"freq", "layout", "precision"} - set(arrays)
         if missing:
-            raise InputError(
-                f"a table bank needs the arrays freq, layout and precision; missing: {sorted(missing)}"
-            )
+            raise InputError(f"a table bank needs the arrays freq, layout and precision; missing: {sorted(missing)}")
         freq = np.asarray(arrays["freq"])
         layout = np.asarray(arrays["layout"], np.int64)
         if layout.ndim != 2 or layout.shape[1] != 3 or layout[:, 2].min(initial=2) < 2:
@@ -214,20 +211,34 @@ class TableBank:
 
     @cached_property
     def has_lut(self) -> bool:
-        """Whether one 32-bit slot a quantile fits: precision <= 12 and at most 256 entries a table."""
-        return self.precision <= LUT_PRECISION and int(self.info[:, 2].max()) <= LUT_ENTRIES
+        """Whether a byte a quantile answers which entry it is, and 64 bits an entry answer the rest."""
+        return (
+            self.precision <= LUT_PRECISION
+            and self.num_tables <= LUT_TABLES
+            and int(self.info[:, 2].max()) <= LUT_ENTRIES
+            and int(abs(self.info[:, 0].astype(np.int64)).max()) + LUT_ENTRIES < 1 << 26
+        )
 
     @cached_property
-    def lut(self) -> npt.NDArray[np.uint32]:
-        """(T << precision,): entry (8 bits, 255 = escape) | frequency (12) | distance from start (12)."""
-        out = np.empty((self.num_tables, 1 << self.precision), np.uint32)
-        for t in range(self.num_tables):
+    def lut(self) -> npt.NDArray[np.uint8]:
+        """(T << precision,): the entry that each quantile belongs to. A byte each: 64 tables stay in a core's L2."""
+        tables = [np.repeat(np.arange(n), self.table(t)) for t, n in enumerate(self.info[:, 2])]
+        return _frozen(np.concatenate(tables).astype(np.uint8))
+
+    @cached_property
+    def entries(self) -> npt.NDArray[np.uint64]:
+        """(T << 8,): all about an entry: raw bits (5, 31 = escape), 7 free, frequency (13), start (12), value (27).
+
+        Frequency and start are brought to 12 bits of precision; the value is signed, without its raw bits.
+        """
+        out = np.zeros((self.num_tables, LUT_ENTRIES), np.int64)
+        up = LUT_PRECISION - self.precision
+        for t, (lo, raw, n, _) in enumerate(self.info.tolist()):
             f = self.table(t).astype(np.int64)
-            names = np.arange(f.size)
-            names[-1] = LUT_ENTRIES - 1
-            bias = np.arange(1 << self.precision) - np.repeat(np.cumsum(f) - f, f)
-            out[t] = (np.repeat(names | f << 8, f) | bias << 20).astype(np.uint32)
-        return _frozen(out.reshape(-1))
+            bits, value = np.full(n, raw), lo + np.arange(n)
+            bits[-1], value[-1] = 31, 0
+            out[t, :n] = bits | f << (12 + up) | (np.cumsum(f) - f) << (25 + up) | value << 37
+        return _frozen(out.reshape(-1).view(np.uint64))
 
     @cached_property
     def bucket_bits(self) -> int:
@@ -303,9 +314,7 @@ def _support(counts: npt.NDArray[np.float64], precision: int) -> tuple[int, int]
         return 0, 1
     a, b = int(worth[0]), int(worth[-1]) + 1
     if b - a > (1 << precision) - 1:
-        raise InputError(
-            f"a histogram spans {b - a} values: precision {precision} cannot hold them; use raw_bits"
-        )
+        raise InputError(f"a histogram spans {b - a} values: precision {precision} cannot hold them; use raw_bits")
     return a, b
 
 

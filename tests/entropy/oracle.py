@@ -53,12 +53,9 @@ def decode_tables(blob: bytes, bank, index, offset=0):
     """The symbols of a chunk that holds one array under indexed tables."""
     streams, raw, escapes = split(blob)
     coders = [
-        constriction.stream.stack.AnsCoder(w) if w.size else constriction.stream.stack.AnsCoder()
-        for w in streams
+        constriction.stream.stack.AnsCoder(w) if w.size else constriction.stream.stack.AnsCoder() for w in streams
     ]
-    models = [
-        exact_model(bank.table(t).astype(np.int64) << (24 - bank.precision)) for t in range(bank.num_tables)
-    ]
+    models = [exact_model(bank.table(t).astype(np.int64) << (24 - bank.precision)) for t in range(bank.num_tables)]
     bits = int.from_bytes(raw, "little")
     at = 0
     escaped = zigzags(escapes)

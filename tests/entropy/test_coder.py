@@ -53,9 +53,7 @@ def calls(draw):
     """Symbols and the model to code them with."""
     shape = draw(SHAPES)
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    symbols = np.round(rng.standard_cauchy(shape) * draw(st.sampled_from([0.1, 1, 30]))).clip(
-        -(2**31), 2**31 - 1
-    )
+    symbols = np.round(rng.standard_cauchy(shape) * draw(st.sampled_from([0.1, 1, 30]))).clip(-(2**31), 2**31 - 1)
     symbols = symbols.astype(np.int32)
     if symbols.size and draw(st.booleans()):
         symbols.flat[draw(st.integers(0, symbols.size - 1))] = draw(INT32)
@@ -101,9 +99,7 @@ def test_constriction_alone_reads_every_stream(bank, shape, streams, seed):
     rng = np.random.default_rng(seed)
     index = rng.integers(0, bank.num_tables, shape)
     row = bank.info[index].astype(np.int64)
-    symbols = (row[..., 0] + rng.integers(-1, 1 + row[..., 2]) << row[..., 1]) + rng.integers(
-        0, 1 << row[..., 1]
-    )
+    symbols = (row[..., 0] + rng.integers(-1, 1 + row[..., 2]) << row[..., 1]) + rng.integers(0, 1 << row[..., 1])
     encoder = Encoder(streams)
     encoder.code(symbols, TableModel(bank, index))
     np.testing.assert_array_equal(oracle.decode_tables(encoder.finish(), bank, index), symbols)

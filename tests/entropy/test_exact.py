@@ -102,9 +102,7 @@ def test_autocast_and_matmul_precision_do_not_reach_it(trained, latents):
 
 
 def test_compiled(trained, latents):
-    backend = (
-        "inductor" if os.environ.get("LATENTZIP_SLOW") else "aot_eager"
-    )  # inductor takes a minute to compile
+    backend = "inductor" if os.environ.get("LATENTZIP_SLOW") else "aot_eager"  # inductor takes a minute to compile
     exact = export(trained)
     assert torch.equal(torch.compile(exact, backend=backend)(latents), exact(latents))
 

@@ -171,10 +171,7 @@ def test_fuzz():
     count = int(os.environ.get("LATENTZIP_FUZZ", "3000"))
     rng = np.random.default_rng(20240)
     pool = [
-        (models, encode(models, symbols, k))
-        for i in range(12)
-        for models, symbols in [program(i)]
-        for k in (1, 4, 64)
+        (models, encode(models, symbols, k)) for i in range(12) for models, symbols in [program(i)] for k in (1, 4, 64)
     ]
     refused = 0
     slowest = 0.0
