@@ -10,6 +10,7 @@ can be decoded alone.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -146,6 +147,14 @@ class ContextModel:
     @cached_property
     def _drop(self) -> npt.NDArray[np.int32]:
         return net.FRACTION_BITS - self.class_fractions.astype(np.int32)
+
+    def fingerprint(self) -> bytes:
+        """Eight bytes that name this model in a file header: all that decoding depends on."""
+        h = hashlib.sha256(b"latentzip context model 1\n")
+        for name, value in sorted(self.to_arrays().items()):
+            h.update(f"{name} {value.shape}\n".encode())
+            h.update(value.astype("<i4").tobytes())
+        return h.digest()[:8]
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain integer arrays, for safetensors or npz."""

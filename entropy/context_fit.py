@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from . import context_net as net
 from .context import ZERO, ContextModel, inputs
-from .context_steps import CHECKER, DEEP, MIDDLE, OWN_TAPS, STEPS, Step, geometry, plane_pad
+from .context_steps import CHECKER, DEEP, EVEN, MIDDLE, ODD, OWN_TAPS, STEPS, Step, geometry, plane_pad
 from .context_train import CLASS_LOW, CLASS_STEP, CLASSES, pursue, ridge, rounded_net, train
 from .errors import InputError
 from .tables import TableBank
@@ -32,7 +32,7 @@ class FitOptions:
 
     deep, middle: how many channels are coded in ten and the next in four passes; the others take two.
     chunk: latents are cut into tiles of at most this size, as they will be coded.
-    value_taps, magnitude_taps, hidden: the size of a network.
+    value_taps, magnitude_taps, hidden: the size of a network; checker_hidden for channels coded in two passes.
     steps: gradient steps for a network; samples: symbols a network sees at most.
     """
 
@@ -41,10 +41,11 @@ class FitOptions:
     chunk: int = 64
     value_taps: int = 24
     magnitude_taps: int = 24
-    hidden: int = 24
-    steps: int = 600
+    hidden: int = 32
+    checker_hidden: int = 24
+    steps: int = 1200
     batch: int = 2048
-    samples: int = 120_000
+    samples: int = 250_000
     seed: int = 0
     workers: int = 2
 
@@ -191,7 +192,8 @@ def _fit_step(
     a, symbols, total = _read(tiles, tables, taps, channel, step, opt.samples, rng)
     if symbols.size == 0:  # tiles too small to have such points
         a, symbols, total = np.zeros((len(taps), 1), np.float32), np.zeros(1, np.int32), 1
-    hidden = opt.hidden if len(taps) else 0
+    hidden = opt.checker_hidden if step.kind in (EVEN, ODD) else opt.hidden
+    hidden = hidden if len(taps) else 0
     trained, bits = train(a, symbols, hidden, opt, rng)
     rounded = rounded_net(trained, a, taps)
     info = {"bits": bits, "samples": symbols.size, "taps": len(taps)}

@@ -14,7 +14,7 @@ from . import context_net as net
 
 # scale class k stands for the logistic scale exp(CLASS_LOW + k CLASS_STEP)
 CLASS_LOW, CLASS_STEP, CLASSES = -4.2, 0.2, 41
-LEARNING_RATE = 4e-3
+LEARNING_RATE = 2.5e-2
 
 
 def pursue(x: npt.NDArray[np.float32], y: npt.NDArray[np.float32], count: int) -> list[int]:
