@@ -25,6 +25,7 @@ from .errors import InputError
 from .models import TableModel
 from .tables import TableBank
 
+VERSION = 1  # of the arrays and of every constant in `context_net` and `context_steps`
 ZERO = 128  # a sample x is kept as the byte x + 128
 
 
@@ -159,6 +160,7 @@ class ContextModel:
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain integer arrays, for safetensors or npz."""
         out = {
+            "version": np.array([VERSION], np.int16),
             "depths": self.depths,
             "gains": self.gains,
             "class_start": self.class_start,
@@ -178,10 +180,12 @@ class ContextModel:
         Raises:
             InputError: a key is missing or the arrays are no valid model.
         """
-        need = {"depths", "gains", "class_start", "class_fractions", "layout", "taps", *_NET_FIELDS}
+        need = {"version", "depths", "gains", "class_start", "class_fractions", "layout", "taps", *_NET_FIELDS}
         if missing := need - set(arrays):
             raise InputError(f"a context model lacks the arrays {sorted(missing)}")
         a = {k: np.asarray(arrays[k]) for k in need}
+        if a["version"].tolist() != [VERSION]:
+            raise InputError(f"a context model of version {a['version'].tolist()}: this release reads {VERSION}")
         layout = a["layout"].astype(np.int64)
         if layout.ndim != 2 or layout.shape[1] != 2 or layout.min(initial=0) < 0:
             raise InputError(f"the layout of a context model must be (N, 2), not {layout.shape}")
