@@ -272,8 +272,11 @@ def save_picture(image: Image.Image, stream: BinaryIO, suffix: str) -> None:
     if name in ("JPEG", "WEBP"):
         options["quality"] = 95
     if name == "PNG":
+        if image.mode == "I":  # 16 bits in 32
+            image = Image.fromarray(np.asarray(image).astype(np.uint16))
         options["compress_level"] = 4  # a third of the time of the default for 2 % more bytes
     try:
         image.save(stream, name, **options)
     except (OSError, ValueError, KeyError) as error:
-        raise UnsupportedError(f"{name} cannot hold this picture of mode {image.mode}: {error}; use .png") from error
+        other = ".tif" if image.mode == "F" else ".png"
+        raise UnsupportedError(f"{name} cannot hold this picture of mode {image.mode}: {error}; use {other}") from error
