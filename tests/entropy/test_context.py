@@ -238,3 +238,17 @@ def test_photographs_take_fewer_bytes_than_static_tables_and_webp() -> None:
     size = len(encode(model, latent))
     assert size < 0.85 * static_bytes(latent, train)
     assert size < webp_bytes(latent)
+
+
+def test_constant_latents_can_be_fitted() -> None:
+    flat = [np.zeros((3, 16, 16), np.int8), np.full((3, 5, 1), 7, np.int8)]
+    model = ContextModel.fit(flat, deep=1, middle=1, hidden=4, steps=50, batch=64)
+    for latent in flat:
+        np.testing.assert_array_equal(decode(model, encode(model, latent), latent.shape), latent)
+
+
+def test_latents_that_do_not_match_are_refused() -> None:
+    with pytest.raises(InputError, match="at least one latent"):
+        ContextModel.fit([])
+    with pytest.raises(InputError, match=r"integer arrays \(3, h, w\)"):
+        ContextModel.fit([np.zeros((3, 4, 4), np.int8), np.zeros((2, 4, 4), np.int8)])
