@@ -26,30 +26,64 @@ _u = np.uint64  # unsigned indices spare numba's wrap-around of negative ones
 
 
 @_jit
-def _known(index, tables):
+def _top(index, tables):
+    """The largest index, or -1 if one is outside 0..tables-1."""
     top, bottom = np.int64(0), np.int64(0)
     for i in range(index.shape[0]):
         top = max(top, np.int64(index[i]))
         bottom = min(bottom, np.int64(index[i]))
-    return bottom >= 0 and top < tables
+    return top if bottom >= 0 and top < tables else np.int64(-1)
 
 
 @_jit
-def ranges_table(residuals, index, info, pack, out):
-    """Pairs of n integers under indexed tables; returns the number of escapes or BAD_INDEX.
+def ranges_table(residuals, index, info, pack, plain, out, away, buf, pos):
+    """Pairs of n integers under indexed tables, their raw low bits, and the first escaped ones.
 
-    residuals: (n,) int32; index: (n,) uint8 or int32; info: `TableBank.rows`; out: (n,) uint32.
+    residuals: (n,) int32; index: (n,) uint8 or int32; info: `TableBank.rows`; plain: how many tables of the bank come
+    before the first with raw bits; out: (n,) uint32; away: uint32, zigzag values of escaped integers as far as it
+    goes (`escapes_table` gives all); buf: uint32, little-endian bits, written from bit `pos` on.
+    Returns (escapes or BAD_INDEX, new bit position).
     """
-    if not _known(index, info.shape[0]):
-        return BAD_INDEX
-    escapes = 0
+    top = _top(index, info.shape[0])
+    if top < 0:
+        return BAD_INDEX, pos
+    escapes, room = 0, away.shape[0]
+    if top < plain:
+        for i in range(_u(residuals.shape[0])):
+            t = _u(index[i])
+            last = _u(info[t, _u(2)])
+            e = _u(np.int64(residuals[i]) - np.int64(info[t, _u(0)]))
+            if e >= last:
+                e = last
+                if escapes < room:
+                    away[escapes] = np.uint32((residuals[i] << 1) ^ (residuals[i] >> 31))
+                escapes += 1
+            out[i] = pack[_u(info[t, _u(3)]) + e]
+        return escapes, pos
+    # each step writes the word it is filling: no branch asks whether a table has raw bits
+    w, have = _u(pos >> 5), _u(pos & 31)
+    acc = _u(buf[w]) & ((_u(1) << have) - _u(1))
     for i in range(_u(residuals.shape[0])):
         t = _u(index[i])
+        r = np.int64(residuals[i])
+        k = _u(info[t, _u(1)])
         last = _u(info[t, _u(2)])
-        e = min(_u(np.int64(residuals[i] >> info[t, _u(1)]) - np.int64(info[t, _u(0)])), last)
-        escapes += e == last
+        e = _u((r >> np.int64(k)) - np.int64(info[t, _u(0)]))
+        if e >= last:
+            e = last
+            k = _u(0)
+            if escapes < room:
+                away[escapes] = np.uint32((r << 1) ^ (r >> 31))
+            escapes += 1
         out[i] = pack[_u(info[t, _u(3)]) + e]
-    return escapes
+        acc |= (_u(r) & ((_u(1) << k) - _u(1))) << have
+        have += k
+        buf[w] = np.uint32(acc)
+        w += have >> _u(5)
+        acc >>= have & _u(32)
+        have &= _u(31)
+    buf[w] = np.uint32(acc)
+    return escapes, (np.int64(w) << 5) + np.int64(have)
 
 
 @_jit
@@ -63,36 +97,6 @@ def escapes_table(residuals, index, info, out):
         if e < 0 or e >= info[t, 2]:
             out[m] = np.uint32((r << 1) ^ (r >> 31))
             m += 1
-
-
-@_jit
-def ranges_raw_table(residuals, index, info, pack, out, buf, pos):
-    """As `ranges_table`, and the raw low bits appended to buf (uint32, little-endian bits) from bit `pos` on.
-
-    Returns (escapes or BAD_INDEX, new bit position). Without branches: each step writes the word it is filling.
-    """
-    if not _known(index, info.shape[0]):
-        return BAD_INDEX, pos
-    escapes = 0
-    w, have = _u(pos >> 5), _u(pos & 31)
-    acc = _u(buf[w]) & ((_u(1) << have) - _u(1))
-    for i in range(_u(residuals.shape[0])):
-        t = _u(index[i])
-        r = np.int64(residuals[i])
-        k = _u(info[t, _u(1)])
-        last = _u(info[t, _u(2)])
-        e = min(_u((r >> np.int64(k)) - np.int64(info[t, _u(0)])), last)
-        out[i] = pack[_u(info[t, _u(3)]) + e]
-        escapes += e == last
-        k *= _u(e != last)
-        acc |= (_u(r) & ((_u(1) << k) - _u(1))) << have
-        have += k
-        buf[w] = np.uint32(acc)
-        w += have >> _u(5)
-        acc >>= have & _u(32)
-        have &= _u(31)
-    buf[w] = np.uint32(acc)
-    return escapes, (np.int64(w) << 5) + np.int64(have)
 
 
 @_jit
@@ -244,7 +248,7 @@ def decode_lut(state, ptr, begin, words, side, raw, escapes, index, tables, lut,
 
     Returns 0 or an error code.
     """
-    if not _known(index, tables):
+    if _top(index, tables) < 0:
         return BAD_INDEX
     mask, bits, shift = _u(state.shape[0] - 1), _u(precision), _u(24 - precision)
     phase = _u(side[0])
@@ -276,7 +280,7 @@ def decode_lut(state, ptr, begin, words, side, raw, escapes, index, tables, lut,
 @_jit
 def decode_lut_raw(state, ptr, begin, words, side, raw, escapes, index, tables, lut, entries, precision, out):
     """As `decode_lut`, for chunks with raw bits; read without a branch, as a table of none reads none."""
-    if not _known(index, tables):
+    if _top(index, tables) < 0:
         return BAD_INDEX
     mask, bits, shift = _u(state.shape[0] - 1), _u(precision), _u(24 - precision)
     phase = _u(side[0])
@@ -321,7 +325,7 @@ def decode_search(
     state, ptr, begin, words, side, raw, escapes, index, info, pack, buckets, bucket_bits, precision, out
 ):
     """As `decode_lut_raw` for any bank: a bucket of quantiles, then a walk along its table."""
-    if not _known(index, info.shape[0]):
+    if _top(index, info.shape[0]) < 0:
         return BAD_INDEX
     mask, bits, shift = _u(state.shape[0] - 1), _u(bucket_bits), _u(24 - precision)
     coarse = _u(24 - bucket_bits)

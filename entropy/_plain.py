@@ -36,12 +36,17 @@ def _known(index, tables):
     return not index.size or 0 <= int(index.min()) <= int(index.max()) < tables
 
 
-def ranges_table(residuals, index, info, pack, out):
+def ranges_table(residuals, index, info, pack, plain, out, away, buf, pos):
     if not _known(index, info.shape[0]):
-        return BAD_INDEX
-    _, row, e, escape = _entries(residuals, index, info)
+        return BAD_INDEX, pos
+    r, row, e, escape = _entries(residuals, index, info)
     out[:] = pack[row[:, 3] + e]
-    return int(escape.sum())
+    first = r[escape][: away.size]
+    away[: first.size] = ((first << 1) ^ (first >> 63)) & _LOW
+    keep = ~escape & (row[:, 1] > 0)
+    if keep.any():
+        pos = _append_bits(r[keep].tolist(), row[keep, 1].tolist(), buf, pos)
+    return int(escape.sum()), pos
 
 
 def escapes_table(residuals, index, info, out):
@@ -59,15 +64,6 @@ def _append_bits(values, widths, buf, pos):
     words = np.frombuffer(acc.to_bytes((have // 32 + 1) * 4, "little"), "<u4")
     buf[pos >> 5 : (pos >> 5) + words.size] = words
     return (pos & ~31) + have
-
-
-def ranges_raw_table(residuals, index, info, pack, out, buf, pos):
-    if not _known(index, info.shape[0]):
-        return BAD_INDEX, pos
-    r, row, e, escape = _entries(residuals, index, info)
-    out[:] = pack[row[:, 3] + e]
-    keep = ~escape & (row[:, 1] > 0)
-    return int(escape.sum()), _append_bits(r[keep].tolist(), row[keep, 1].tolist(), buf, pos)
 
 
 def write_raw(symbols, bits, lo, buf, pos):

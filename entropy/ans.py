@@ -24,7 +24,7 @@ import numpy.typing as npt
 from .errors import FormatError
 
 MAX_LOG_STREAMS = 6
-BYTES_PER_STREAM = 1200  # fewer and the 4-5 bytes that a stream costs would exceed 0.5 %
+BYTES_PER_STREAM = 3600  # the 4-5 bytes that a stream costs stay near a tenth of a percent
 
 
 class Sections(NamedTuple):
@@ -37,7 +37,7 @@ class Sections(NamedTuple):
 
 
 def choose_log_streams(payload_bytes: int) -> int:
-    """log2 of the number of streams that a payload of this size can carry at under half a percent."""
+    """log2 of the number of streams that a payload of this size can carry for about a tenth of a percent."""
     return min(MAX_LOG_STREAMS, max(1, payload_bytes // BYTES_PER_STREAM).bit_length() - 1)
 
 

@@ -58,12 +58,13 @@ class Encoder:
             raise InputError(f"streams must be a power of two in 1..64, not {streams}")
         self._streams = streams
         self._engine = engine or current_engine()
-        self._pairs = np.empty(1024, np.uint32)
+        self._pairs = _borrow(1024)
         self._used = 0
         self._segments: list[list[int]] = []  # first, count, precision, wide
         self._raw = np.zeros(16, np.uint32)
         self._raw_bits = 0
         self._escapes: list[np.ndarray] = []
+        self._away = np.empty(256, np.uint32)
         self._finished = False
 
     def code(self, symbols: Symbols, model: Model) -> Symbols:
@@ -98,10 +99,14 @@ class Encoder:
         streams = 1 << log_k
         # a symbol takes at most its precision in bits; two words more hold a final state, two are slack
         widest = int(segments[:, 2].max(initial=1))
-        out = np.empty((streams, (-(-total // streams) * widest + 31) // 32 + 4), np.uint32)
+        capacity = (-(-total // streams) * widest + 31) // 32 + 4
+        buffer = _borrow(streams * capacity)
+        out = buffer[: streams * capacity].reshape(streams, capacity)
         used = np.zeros(streams, np.int64)
         core.encode(self._pairs, segments, log_k, out, used)
         words = np.concatenate([out[j, : used[j]] for j in range(streams)])
+        _give_back(buffer)
+        _give_back(self._pairs)
         raw = self._raw.astype("<u4", copy=False).view(np.uint8)[: (self._raw_bits + 7) >> 3].tobytes()
         escapes = ans.leb128(np.concatenate(self._escapes)) if self._escapes else b""
         return ans.pack(ans.Sections(words, used, raw, escapes))
@@ -120,15 +125,16 @@ class Encoder:
         room = self._room(n)
         if bank.max_raw_bits:
             self._raw_room(n * bank.max_raw_bits)
-            escapes, bits = core.ranges_raw_table(x, index, rows, bank.pack, room, self._raw, self._raw_bits)
-        else:
-            escapes, bits = core.ranges_table(x, index, rows, bank.pack, room), self._raw_bits
+        away = self._away
+        escapes, bits = core.ranges_table(x, index, rows, bank.pack, bank.plain, room, away, self._raw, self._raw_bits)
         if escapes < 0:
             raise InputError(f"a table index is outside the bank's {bank.num_tables} tables")
         self._raw_bits = int(bits)
         if escapes:
-            values = np.empty(escapes, np.uint32)
-            core.escapes_table(x, index, rows, values)
+            values = away[:escapes].copy()
+            if escapes > away.size:
+                values = np.empty(escapes, np.uint32)
+                core.escapes_table(x, index, rows, values)
             self._escapes.append(values)
         self._advance(n, bank.precision, 0)
 
@@ -158,8 +164,9 @@ class Encoder:
     def _room(self, n: int) -> np.ndarray:
         need = self._used + n
         if need > self._pairs.size:
-            grown = np.empty(max(need, 2 * self._pairs.size), np.uint32)
+            grown = _borrow(max(need, 2 * self._pairs.size))
             grown[: self._used] = self._pairs[: self._used]
+            _give_back(self._pairs)
             self._pairs = grown
         return self._pairs[self._used : need]
 
@@ -335,6 +342,24 @@ class RateMeter:
         """Count bits (of integers exactly, of float tensors differentiably); returns what it was given."""
         self.bits = self.bits + model.bits(symbols)
         return symbols
+
+
+# Encoders hand their buffers on: fresh pages cost as much as a quarter of the coding. list.append and pop are atomic.
+_SPARE: list[np.ndarray] = []
+_MAX_SPARE, _MAX_SPARE_WORDS = 8, 1 << 22
+
+
+def _borrow(n: int) -> np.ndarray:
+    try:
+        spare = _SPARE.pop()
+    except IndexError:
+        return np.empty(n, np.uint32)
+    return spare if spare.size >= n else np.empty(n, np.uint32)
+
+
+def _give_back(buffer: np.ndarray) -> None:
+    if 1 << 14 <= buffer.size <= _MAX_SPARE_WORDS and len(_SPARE) < _MAX_SPARE:
+        _SPARE.append(buffer)
 
 
 def _windows(kernels: Any, weights: np.ndarray, means: np.ndarray, scale: np.ndarray, reach: np.ndarray):

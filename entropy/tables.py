@@ -210,6 +210,11 @@ class TableBank:
         return _frozen(out)
 
     @cached_property
+    def plain(self) -> int:
+        """How many tables come before the first one with raw bits."""
+        return int(np.flatnonzero(self.info[:, 1])[0]) if self.max_raw_bits else self.num_tables
+
+    @cached_property
     def has_lut(self) -> bool:
         """Whether a byte a quantile answers which entry it is, and 64 bits an entry answer the rest."""
         return (
