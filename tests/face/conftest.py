@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from latentzip import pretrained
 from latentzip.codecs import registry
 

@@ -6,14 +6,15 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import latentzip as lz
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+import latentzip as lz
 from latentzip.codecs.registry import load_codec
 from latentzip.entropy import container
 from latentzip.entropy.container import AUX, Box, Limits, read, write
-from PIL import Image
 
 
 def test_every_codec_round_trips(any_codec, rgb, psnr):

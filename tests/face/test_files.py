@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import latentzip as lz
 import numpy as np
 import pytest
-from latentzip.files import atomic_writer
 from PIL import Image
+
+import latentzip as lz
+from latentzip.files import atomic_writer
 
 
 @pytest.fixture
@@ -71,10 +72,10 @@ def test_formats_that_cannot_hold_it(codec, tmp_path):
     path.write_bytes(lz.encode(np.full((9, 9, 4), 99, np.uint8), codec))
     with pytest.raises(lz.UnsupportedError, match=r"JPEG cannot hold this picture of mode RGBA.*use \.png"):
         lz.decode_file(path, tmp_path / "a.jpg")
-    for name, text in (("a.xyz", "cannot write .xyz"), ("a", "without extension")):
+    for name, text in (("a.xyz", r"cannot write \.xyz"), ("a", "without extension")):
         with pytest.raises(lz.InputError, match=text):
             lz.decode_file(path, tmp_path / name)
-    with pytest.raises(lz.InputError, match="latents are written as .npy"):
+    with pytest.raises(lz.InputError, match=r"latents are written as \.npy"):
         lz.decode_file(path, tmp_path / "a.png", to="latent")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.ltz"]
     path.write_bytes(lz.encode(np.full((9, 9, 3), 99, np.uint16), codec))

@@ -7,12 +7,13 @@ import struct
 import warnings
 import zlib
 
-import latentzip as lz
 import numpy as np
 import pytest
 import torch
-from latentzip.planes import fill_hidden
 from PIL import Image, ImageCms, ImageOps
+
+import latentzip as lz
+from latentzip.planes import fill_hidden
 
 GOOD = 28.0  # dB: any codec at hand does better on smooth pictures; damage is far below
 

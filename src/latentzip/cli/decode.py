@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"codec-cli decode: error: {error}", file=sys.stderr)
         return 2
     common.start_engines(args.threads)
+    from .. import api  # noqa: F401  here, so that its loading is not taken for the first file's time
+
     taken: dict[str, str] = {}
 
     def work(job: Job) -> dict[str, Any]:
