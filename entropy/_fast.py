@@ -21,7 +21,14 @@ RAW_END = -2
 ESCAPE_END = -3
 ESCAPE_BAD = -4
 
-_jit = njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+
+def _jit(function):
+    try:
+        return njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)(function)
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written: compile each time
+        return njit(nogil=True, error_model="numpy", boundscheck=False)(function)
+
+
 _u = np.uint64  # unsigned indices spare numba's wrap-around of negative ones
 
 
@@ -138,6 +145,14 @@ def estimate_bits(pairs, segments, every):
 
 
 @_jit
+def _divide(x, f):
+    """x // f for f < 2**24 and x < f * 2**40: a float64 division that is at most one off, put right."""
+    q = _u(np.int64(np.float64(x) / np.float64(np.int64(f))))
+    r = np.int64(x - q * f)
+    return q + _u(r >= np.int64(f)) - _u(r < 0)
+
+
+@_jit
 def encode(pairs, segments, log_k, out, used):
     """Push all pairs, last first, onto K streams; pair i goes to stream i mod K.
 
@@ -159,9 +174,8 @@ def encode(pairs, segments, log_k, out, used):
         first, n, wide = _u(segments[g, 0]), _u(segments[g, 1]), segments[g, 3]
         shift = _u(24 - segments[g, 2])
         before = after - n
-        # The loops differ in how they divide. Below 2**12 counts, (s >> shift) < 2**52 and the quotient <
-        # 2**40, so a float64 division cannot cross an integer; it has the better throughput, the integer one
-        # the better latency.
+        # The loops differ in how they divide. Below 2**12 counts, (s >> shift) < 2**52 and the quotient < 2**40, so a
+        # float64 division cannot cross an integer; it has the better throughput, the integer one the better latency.
         if wide:
             for c in range(n):
                 i = n - _u(1) - c
@@ -172,7 +186,7 @@ def encode(pairs, segments, log_k, out, used):
                 over = _u((s >> _u(40)) >= f)
                 where[j] += over
                 s >>= over << _u(5)
-                state[j] = s + (s // f) * (_u(1 << 24) - f) + _u(pairs[first + i + i])
+                state[j] = s + _divide(s, f) * (_u(1 << 24) - f) + _u(pairs[first + i + i])
         elif shift >= _u(12) and streams > 2:
             for c in range(n):
                 i = n - _u(1) - c
@@ -185,6 +199,19 @@ def encode(pairs, segments, log_k, out, used):
                 where[j] += over
                 s >>= over << _u(5)
                 q = _u(np.int64(np.float64(np.int64(s >> shift)) / np.float64(np.int64(f))))
+                state[j] = s + q * (_u(1 << 24) - (f << shift)) + ((e >> _u(16)) << shift)
+        elif streams > 2:
+            for c in range(n):
+                i = n - _u(1) - c
+                j = (before + i) & mask
+                e = _u(pairs[first + i])
+                f = e & _u(0xFFFF)
+                s = state[j]
+                flat[where[j]] = np.uint32(s)
+                over = _u((s >> _u(40)) >= (f << shift))
+                where[j] += over
+                s >>= over << _u(5)
+                q = _divide(s >> shift, f)
                 state[j] = s + q * (_u(1 << 24) - (f << shift)) + ((e >> _u(16)) << shift)
         else:
             for c in range(n):

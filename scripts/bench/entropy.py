@@ -2,9 +2,9 @@
 
 Three workloads. *log*: Gaussians whose deviation is log-uniform over the 64 of the bank, by index. *low*: the 30
 smallest of them, the smaller the more often, as a low-rate image codec has them. *int8*: Laplacian channels as bytes,
-the latents of a codec without a hyperprior. Speed is millions of symbols a second of process CPU time, best of several runs, from
-arrays in memory to bytes and back; "over ideal" compares all bytes with -log2 p under the true distribution. Threads
-are timed by the clock, so a busy machine shows there.
+the latents of a codec without a hyperprior. Speed is millions of symbols a second of process CPU time, best of several
+runs, from arrays in memory to bytes and back; "over ideal" compares all bytes with -log2 p under the true distribution.
+Threads are timed by the clock, so a busy machine shows there.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ PEER = "compressai EntropyModel"
 
 
 class Work(NamedTuple):
-    """Symbols (n,) int32, the table or channel of each, and what an ideal coder needs."""
+    """Symbols (n,) int32, the table (or channel) of each, and what an ideal coder needs."""
 
     name: str
     symbols: np.ndarray
-    index: np.ndarray
+    table: np.ndarray
     deviation: np.ndarray  # of each table or channel
     ideal_bits: float
 
@@ -109,7 +109,7 @@ def ours(work: Work, repeats: int) -> Iterator[Result]:
         bank = fitted(work)
         models = {"latentzip, table a channel": Factorized(bank, (12, n // 12), 0)}
     else:
-        models = {f"latentzip {profile}": Gaussian(work.index, profile=profile) for profile in ("default", "max")}
+        models = {f"latentzip {profile}": Gaussian(work.table, profile=profile) for profile in ("default", "max")}
     for name, model in models.items():
         symbols = work.symbols.reshape(model.shape)
 
@@ -129,7 +129,7 @@ def ours(work: Work, repeats: int) -> Iterator[Result]:
 
 def fitted(work: Work) -> TableBank:
     """Twelve-bit tables from the histogram of each channel."""
-    counts = [np.bincount(work.symbols[work.index == c] + 128, minlength=256) for c in range(12)]
+    counts = [np.bincount(work.symbols[work.table == c] + 128, minlength=256) for c in range(12)]
     return TableBank.from_histograms(counts, lo=-128)
 
 
@@ -186,7 +186,7 @@ def compressai(work: Work, repeats: int) -> Iterator[Result]:
         model = GaussianConditional(list(work.deviation))
         model.update()
         x = torch.from_numpy(work.symbols).float()[None]
-        index = torch.from_numpy(work.index.astype(np.int32))[None]
+        index = torch.from_numpy(work.table.astype(np.int32))[None]
 
         def decode(strings: Any) -> Any:
             return model.decompress(strings, index).numpy()
@@ -198,7 +198,7 @@ def compressai(work: Work, repeats: int) -> Iterator[Result]:
         cdfs = [[0, *(np.cumsum(bank.table(c).astype(np.int64)) << 4).tolist()] for c in range(12)]
         longest = max(map(len, cdfs))
         tables = [[c + [0] * (longest - len(c)) for c in cdfs], [len(c) for c in cdfs], bank.info[:, 0].tolist()]
-    symbols, indexes = work.symbols.tolist(), work.index.tolist()
+    symbols, indexes = work.symbols.tolist(), work.table.tolist()
     yield measure(
         "compressai.ans, lists ready",
         work,
@@ -214,8 +214,8 @@ def constriction_rows(work: Work, repeats: int) -> Iterator[Result]:
     import constriction
 
     n = work.symbols.size
-    stack, model = constriction.stream.stack, constriction.stream.model
-    s = np.ascontiguousarray(work.deviation[work.index])
+    stack, model = constriction.stream.stack, constriction.stream.model  # type: ignore[attr-defined]
+    s = np.ascontiguousarray(work.deviation[work.table])
     gauss = work.name != "int8"
     family = model.QuantizedGaussian(-4000, 4000) if gauss else model.QuantizedLaplace(-128, 127)
     mean, width = np.zeros(n), s if gauss else s / 2**0.5
@@ -230,8 +230,8 @@ def constriction_rows(work: Work, repeats: int) -> Iterator[Result]:
 
     yield measure("constriction, parameter arrays", work, encode, decode, n, repeats)
 
-    order = np.argsort(work.index, kind="stable")
-    grouped = np.split(work.symbols[order], np.cumsum(np.bincount(work.index))[:-1])
+    order = np.argsort(work.table, kind="stable")
+    grouped = np.split(work.symbols[order], np.cumsum(np.bincount(work.table))[:-1])
     parts = []
     for t, group in enumerate(grouped):
         if not group.size:
@@ -263,7 +263,7 @@ def torchac(work: Work, repeats: int) -> Iterator[Result]:
     import torchac as peer  # pyright: ignore[reportMissingImports]
 
     part = 10_000
-    s = work.deviation[work.index[:part]][:, None]
+    s = work.deviation[work.table[:part]][:, None]
     reach = int(abs(work.symbols[:part]).max()) + 1
     law = norm if work.name != "int8" else laplace
     width = s if work.name != "int8" else s / 2**0.5
@@ -332,7 +332,7 @@ def byte_coders(work: Work, repeats: int) -> Iterator[Result]:
 
 def thread_scaling(work: Work, threads: list[int], repeats: int) -> list[dict[str, Any]]:
     """Clock time of 16 chunks over each number of threads."""
-    items = [[(x, Gaussian(i))] for x, i in zip(np.array_split(work.symbols, 16), np.array_split(work.index, 16))] * 4
+    items = [[(x, Gaussian(i))] for x, i in zip(np.array_split(work.symbols, 16), np.array_split(work.table, 16))] * 4
     models = [[m for _, m in item] for item in items]
     n = 4 * work.symbols.size
     rows = []

@@ -172,6 +172,29 @@ def test_many_small_calls_equal_one():
     decoder.finish()
 
 
+def test_more_escapes_than_an_encoder_sets_aside():
+    symbols = np.arange(-400, 400, dtype=np.int32) * 5_000_000
+    model = Gaussian(np.full(800, 50, np.uint8))
+    blobs = []
+    for engine in ENGINES:
+        encoder = Encoder(engine=engine)
+        encoder.code(symbols, model)
+        blobs.append(encoder.finish())
+    assert blobs[0] == blobs[1]
+    np.testing.assert_array_equal(Decoder(blobs[0]).code(None, model), symbols)
+
+
+def test_warm_compiles_everything_ahead():
+    from latentzip.entropy import _fast, _fast_mixture, warm
+
+    thread = warm()
+    assert thread is not None
+    thread.join()
+    assert warm(background=False) is None
+    for loop in (_fast.encode, _fast.decode_lut_raw, _fast.decode_search, _fast_mixture.decode_mixture):
+        assert loop.signatures
+
+
 def test_restart_points():
     rng = np.random.default_rng(5)
     index = rng.integers(0, 64, (10, 500)).astype(np.uint8)
