@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..entropy.errors import FormatError, InputError
 from .tiling import Tile, tile_grid
 
-Shape = tuple[int, ...]
+Shape = tuple[int, int, int]
 _PARAMS_VERSION = 1
 _CHUNK_UNIT = 16  # chunk sides are stored in this unit
 

@@ -106,7 +106,7 @@ class Walloc(Codec):
     def _rate_gain(self, quality: float | None) -> float:
         """Factor on the latents: 1 at quality 0, 20 at quality 100, where the companded range of a byte is full."""
         if self.variable_rate:
-            return 20.0 ** ((self.default_quality if quality is None else quality) / 100)
+            return 20.0 ** ((quality or self.default_quality or 50) / 100)
         if quality is not None:
             raise InputError(f"{self.name} has one fixed rate: leave quality out, or choose a codec with variable rate")
         return 1.0

@@ -1,0 +1,32 @@
+"""Streams of released weights decode for ever: the same latents to the bit, the same pictures to one level."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import latentzip as lz
+
+FOLDER = Path(__file__).resolve().parents[1] / "golden" / "ltz"
+ENTRIES = json.loads((FOLDER / "index.json").read_text())
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_golden_stream(name):
+    blob = (FOLDER / f"{name}.ltz").read_bytes()
+    latent = np.ascontiguousarray(np.asarray(lz.decode(blob, to="latent")))
+    assert list(latent.shape) == ENTRIES[name]["latent"]
+    assert hashlib.sha256(latent.tobytes()).hexdigest() == ENTRIES[name]["sha256"]
+    decoded, expected = np.asarray(lz.decode(blob)), np.load(FOLDER / f"{name}.npy")
+    assert decoded.shape == expected.shape
+    assert decoded.dtype == expected.dtype
+    step = 257 if decoded.dtype == np.uint16 else 1
+    assert np.abs(decoded.astype(np.int64) - expected).max() <= step
+
+
+def test_every_current_codec_has_golden_streams():
+    for info in lz.list_codecs():
+        if info.source == "latentzip":
+            assert any(name.startswith(info.name) for name in ENTRIES), info.name
