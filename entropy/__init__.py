@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         float_bits,
         scale_index,
     )
+    from .priors import FactorizedPrior
     from .tables import TableBank
 
 _HOMES = {
@@ -44,6 +45,7 @@ _HOMES = {
         "float_bits",
         "scale_index",
     ),
+    "priors": ("FactorizedPrior",),
     "tables": ("TableBank",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -54,6 +56,7 @@ __all__ = [
     "Decoder",
     "Encoder",
     "Factorized",
+    "FactorizedPrior",
     "FormatError",
     "Gaussian",
     "InputError",

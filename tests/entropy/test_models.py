@@ -8,6 +8,7 @@ from latentzip.entropy import (
     Decoder,
     Encoder,
     Factorized,
+    FactorizedPrior,
     Gaussian,
     Laplace,
     Mixture,
@@ -170,3 +171,31 @@ def test_mixture_intervals_rise_for_any_parameters():
         assert starts[0] == 0
         assert starts[-1] == 1 << 24
         assert (np.diff(starts) >= 1).all()
+
+
+def test_a_trained_prior_promises_what_its_tables_cost():
+    g = torch.Generator().manual_seed(0)
+    spread = torch.tensor([0.3, 1.5, 12.0])[:, None]
+    z = torch.round(torch.randn(3, 6000, generator=g) * spread)[None]
+    prior = FactorizedPrior(3, reach=40)
+    optimiser = torch.optim.Adam(prior.parameters(), 0.2)
+    for _ in range(60):
+        noisy = z + torch.rand(z.shape, generator=g) - 0.5 if _ < 20 else z
+        loss = prior.bits(noisy)
+        optimiser.zero_grad()
+        (loss / z.numel()).backward()
+        optimiser.step()
+    promised = prior.bits(z).item()
+    assert coded_bits(z.int(), prior.model(z.shape)) == pytest.approx(promised, rel=0.006)
+    counts = [np.unique(c, return_counts=True)[1] / c.size for c in z[0].numpy()]
+    entropy = sum(-(p * np.log2(p)).sum() * 6000 for p in counts)
+    assert promised < 1.03 * entropy
+    assert prior.bank().num_tables == 3
+
+
+def test_a_prior_pulls_far_symbols_back():
+    x = torch.tensor([[[0.4, -900.0, 63.0, -63.2]]], requires_grad=True)
+    FactorizedPrior(1).bits(x).backward()
+    assert (x.grad * x.detach().sign() > 0).all()
+    with pytest.raises(InputError, match=r"reach of 1\.\.1000"):
+        FactorizedPrior(3, reach=0)

@@ -1,0 +1,58 @@
+"""The factorised prior to train: one distribution a channel, by its logits, exported as integer tables."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .errors import InputError
+from .models import Factorized
+from .tables import TableBank
+
+
+class FactorizedPrior(nn.Module):
+    """Learned distributions over the integers -reach..reach, one a channel.
+
+    Args:
+        channels: number of channels.
+        reach: the largest magnitude with a logit of its own; beyond it symbols are escaped.
+        deviation: that of the Laplacian from which training starts.
+
+    Example:
+        >>> prior = FactorizedPrior(4)
+        >>> z = torch.randn(2, 4, 8, 8).round()
+        >>> rate = prior.bits(z)                  # differentiable: by z and by the logits
+        >>> model = prior.model(z.shape)          # integer tables, to code with
+    """
+
+    def __init__(self, channels: int, reach: int = 63, deviation: float = 3.0) -> None:
+        super().__init__()
+        if channels < 1 or not 1 <= reach <= 1000:
+            raise InputError(f"a prior needs channels >= 1 and a reach of 1..1000, not {channels} and {reach}")
+        self.reach = reach
+        r = torch.arange(-reach, reach + 1).abs().float()
+        self.logits = nn.Parameter((-r * math.sqrt(2) / deviation).repeat(channels, 1))
+
+    def bits(self, x: Tensor, axis: int = 1) -> Tensor:
+        """Sum of -log2 p of float symbols whose channels lie along `axis`; linear between integers."""
+        costs = -torch.log_softmax(self.logits.float(), 1) / math.log(2)  # (C, 2 reach + 1)
+        y = x.movedim(axis, 0).reshape(costs.shape[0], -1).float()
+        inside = y.clamp(-self.reach, self.reach)
+        low = inside.detach().floor().clamp(max=self.reach - 1)
+        at = low.long() + self.reach
+        below, above = costs.gather(1, at), costs.gather(1, at + 1)
+        # an escape costs its bytes, which grow with the logarithm
+        beyond = 8 * torch.log2(1 + (y - inside).abs())
+        return (below + (above - below) * (inside - low) + beyond).sum()
+
+    @torch.no_grad()
+    def bank(self, precision: int = 12) -> TableBank:
+        """The distributions as integer tables: made once, after training, and stored with the weights."""
+        p = torch.softmax(self.logits.double().cpu(), 1).numpy()
+        return TableBank.from_histograms(list(p), lo=-self.reach, precision=precision)
+
+    def model(self, shape: tuple[int, ...], axis: int = 1, bank: TableBank | None = None) -> Factorized:
+        """How symbols of this shape are coded; hand in the stored bank, or one is made of the present logits."""
+        return Factorized(bank or self.bank(), tuple(shape), axis, tensor=True)
