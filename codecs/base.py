@@ -125,7 +125,7 @@ class Codec(nn.Module):
                 raise InputError(f"{self.name} has one fixed rate: leave quality out, or choose a variable-rate codec")
             return 0
         value = self.default_quality if quality is None else quality
-        if value is None or value != int(value) or not 1 <= value <= 100:
+        if value is None or not 1 <= value <= 100 or value != int(value):
             raise InputError(f"quality is {value!r}; {self.name} takes an integer from 1 (smallest) to 100 (best)")
         return int(value)
 

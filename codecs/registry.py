@@ -106,4 +106,6 @@ def load_codec(name: str, device: str = "cpu", *, fingerprint: bytes | None = No
         UnsupportedError: no installed weights have this fingerprint.
     """
     check_name(name)
+    if fingerprint is None and name not in _plugins():
+        fingerprint = bytes.fromhex(pretrained.find(name).fingerprint)  # one cache entry, named or not
     return _load(name, fingerprint, str(device))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,6 +78,8 @@ def encode(
         if len(x) == 0:
             raise InputError("the batch is empty")
         return [encode(item, codec, quality, device, metadata) for item in x]
+    if quality is not None and not isinstance(quality, Real):
+        raise InputError(f"quality is {quality!r}; a number from 1 to 100 is needed")
     model = codec if isinstance(codec, Codec) else load_codec(codec, _device(device, x))
     return _encode_one(x, model, quality, metadata)
 

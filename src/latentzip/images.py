@@ -94,17 +94,7 @@ def open_picture(source: Path_ | BinaryIO, name: str | None = None) -> Image.Ima
             stream.seek(0)
             return np.load(stream, allow_pickle=False)
         stream.seek(0)
-        image = Image.open(stream)
-        if image.format not in {
-            "MPO",
-            "GIF",
-            "WEBP",
-            "PNG",
-            "TIFF",
-        }:  # others keep the file open to no purpose
-            warn_depth(image, name)
-            image.load()
-        return image
+        return Image.open(stream)
     except UnidentifiedImageError:
         if _try_plugin(Path(name).suffix.lower()):
             stream.seek(0)

@@ -167,6 +167,19 @@ def test_quality_is_refused_by_fixed_rates(rgb):
         lz.encode(rgb, "toy", quality=50)
 
 
+def test_quality(rgb, psnr):
+    blobs = {q: lz.encode(rgb, "toy-variable", quality=q) for q in (10, 50, 90)}
+    assert blobs[50] == lz.encode(rgb, "toy-variable")
+    assert [lz.inspect(b).quality for b in blobs.values()] == [10, 50, 90]
+    measured = [psnr(rgb, lz.decode(b)) for b in blobs.values()]
+    assert measured == sorted(measured)
+    for bad in (0, 101, 5.5, float("nan")):
+        with pytest.raises(lz.InputError, match="from 1"):
+            lz.encode(rgb, "toy-variable", quality=bad)
+    with pytest.raises(lz.InputError, match="a number from 1"):
+        lz.encode(rgb, "toy-variable", quality="best")  # type: ignore[arg-type]
+
+
 def test_device_that_is_not_there(rgb, codec):
     if torch.cuda.is_available():
         pytest.skip("it is there")

@@ -126,6 +126,14 @@ def test_binary_is_not_for_terminals(photo, codec, run, monkeypatch):
     assert "terminal" in err[0]
 
 
+def test_quality(photo, run):
+    assert run("encode", photo, "-c", "toy-variable", "-q", "80")[0] == 0
+    assert "quality 80" in run("info", photo.with_suffix(".ltz"))[1].decode()
+    status, _, err = run("encode", photo, "-c", "toy", "-q", "80", "-f")
+    assert status == 1
+    assert "one fixed rate" in err[0]
+
+
 def test_region_and_latent(packed, run, tmp_path):
     whole = lz.decode(packed, "numpy")
     assert run("decode", packed, "-o", tmp_path / "p.png", "--region", "2,3,20,31")[0] == 0
@@ -162,7 +170,7 @@ def test_one_line_a_failure_and_the_rest_is_done(photo, codec, run, tmp_path):
     assert status == 1
     assert err == [
         f"{tmp_path / 'bad.png'}: not a picture that Pillow can read",
-        f"{tmp_path / 'none.png'}: No such file or directory: {tmp_path / 'none.png'}",
+        f"{tmp_path / 'none.png'}: No such file or directory",
     ]
     assert photo.with_suffix(".ltz").exists()
 

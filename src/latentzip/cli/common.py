@@ -148,6 +148,11 @@ def plan(args: argparse.Namespace, suffixes: Iterable[str], suffix: Callable[[st
     return jobs
 
 
+def any_readable(jobs: Iterable[Job]) -> bool:
+    """Whether there is an input at all: if not, errors need not wait for torch."""
+    return any(job.source == STD or os.path.exists(job.source) for job in jobs)
+
+
 def prepare_target(job: Job, taken: dict[str, str], force: bool, make_parents: bool) -> None:
     """Refuse outputs that would destroy something, before the work begins; make folders that mirror inputs."""
     from ..files import check_writable
@@ -211,7 +216,7 @@ def run_all(
                 warnings.simplefilter("always", ConversionWarning)
                 row |= work(item)
             row["seconds"] = round(time.perf_counter() - start, 4)
-            notes = [str(w.message) for w in caught if issubclass(w.category, (ConversionWarning, ResourceWarning))]
+            notes = [str(w.message) for w in caught if issubclass(w.category, ConversionWarning)]
             notes = [n.removeprefix(f"{source}: ") for n in notes]
             if notes:
                 row["warnings"] = notes
@@ -220,7 +225,7 @@ def run_all(
                 raise
             failed += 1
             text = one_line(error) if not isinstance(error, MemoryError) else "not enough memory"
-            row["error"] = text.removeprefix(f"{source}: ")
+            row["error"] = text.removeprefix(f"{source}: ").removesuffix(f": {source}")
         if bar is not None:
             bar.clear()
         for note in row.get("warnings", ()):

@@ -57,8 +57,9 @@ def run(args: argparse.Namespace) -> int:
     except Usage as error:
         print(f"codec-cli decode: error: {error}", file=sys.stderr)
         return 2
-    common.start_engines(args.threads)
-    from .. import api  # noqa: F401  here, so that its loading is not taken for the first file's time
+    if common.any_readable(jobs):
+        common.start_engines(args.threads)
+        from .. import api  # noqa: F401  here, so that its loading is not taken for the first file's time
 
     taken: dict[str, str] = {}
 

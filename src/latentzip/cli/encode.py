@@ -57,10 +57,10 @@ def run(args: argparse.Namespace) -> int:
     except Usage as error:
         print(f"codec-cli encode: error: {error}", file=sys.stderr)
         return 2
-    common.start_engines(args.threads)
-    from ..api import encode
+    if common.any_readable(jobs):
+        common.start_engines(args.threads)
+        from .. import api  # noqa: F401  here, so that its loading is not taken for the first file's time
     from ..files import atomic_writer
-    from ..images import open_picture
     from ..info import inspect
 
     taken: dict[str, str] = {}
@@ -68,6 +68,10 @@ def run(args: argparse.Namespace) -> int:
     def work(job: Job) -> dict[str, Any]:
         if job.target != STD:
             common.prepare_target(job, taken, args.force, make_parents=args.output is not None)
+        size = None if job.source == STD else Path(job.source).stat().st_size  # fails first where there is no file
+        from ..api import encode
+        from ..images import open_picture
+
         if job.source == STD:
             picture: Any = open_picture(io.BytesIO(common.read_input(STD)), "stdin")
         else:
@@ -79,7 +83,6 @@ def run(args: argparse.Namespace) -> int:
             with atomic_writer(job.target, args.force) as file:
                 file.write(blob)
         info = inspect(blob)
-        size = None if job.source == STD else Path(job.source).stat().st_size
         return {
             "output": job.target, "codec": info.codec, "quality": info.quality, "shape": list(info.shape),
             "input_bytes": size, "num_bytes": len(blob), "bpp": round(info.bpp, 4),

@@ -27,7 +27,7 @@ class Toy(Walloc):
 
 def make(name: str) -> Toy:
     """Factory of the entry point."""
-    codec = Toy(WallocConfig(latent_channels=24, depth=0), name)
+    codec = Toy(WallocConfig(latent_channels=24, depth=0, variable_rate=name == "toy-variable"), name)
     y, x = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
     waves = torch.stack([torch.sin(x / (3 + 5 * i) + y / (4 + 3 * j)) for i in range(3) for j in range(3)])
     picture = waves.reshape(3, 3, 128, 128) * 0.2
@@ -40,7 +40,7 @@ def make(name: str) -> Toy:
     with torch.no_grad():
         codec.encoder.weight.copy_(basis[:, :, None, None])
         codec.encoder.bias.zero_()  # type: ignore[union-attr]
-        codec.log_gain.fill_(3.0)
+        codec.log_gain.fill_(1.5 if codec.variable_rate else 3.0)
         codec.decoder.linear.weight.copy_(basis.T[:, :, None, None])
         codec.decoder.linear.bias.zero_()  # type: ignore[union-attr]
         codec.decoder.latent_std.fill_(1.0)
