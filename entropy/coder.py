@@ -49,7 +49,7 @@ class Encoder:
         >>> _ = encoder.code(np.array([0, -3, 100]), model)
         >>> decoder = Decoder(encoder.finish())
         >>> decoder.code(None, model)
-        array([   0,   -3,  100], dtype=int32)
+        array([  0,  -3, 100], dtype=int32)
         >>> decoder.finish()
     """
 

@@ -29,7 +29,7 @@ from latentzip.entropy.errors import FormatError, InputError
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=7)
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 ENGINES = [load_engine("numba"), load_engine("plain")]
 
 
