@@ -303,7 +303,7 @@ def test_reader_that_leaves(packed):
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupts_leave_nothing_half_written(number, status, tmp_path, codec, rgb):
     big = np.tile(rgb, (20, 12, 1))
-    for i in range(60):
+    for i in range(40):
         Image.fromarray(big).save(tmp_path / f"{i:02}.bmp")
     process = start("encode", "-r", tmp_path, "-o", f"{tmp_path}/out/", "-c", codec, "-j", 1, stderr=subprocess.PIPE)
     assert process.stderr is not None
@@ -314,25 +314,26 @@ def test_interrupts_leave_nothing_half_written(number, status, tmp_path, codec, 
     assert process.wait(timeout=60) == status, rest
     assert "Traceback" not in rest
     done = list((tmp_path / "out").iterdir())
-    assert 0 < len(done) < 60
+    assert 0 < len(done) < 40
     for path in done:
         assert path.suffix == ".ltz"
         lz.inspect(path)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_another_process_decodes_the_same(threads, packed, tmp_path):
+def test_another_process_decodes_the_same(packed):
     """Another process, one and two threads: the same latents and the same pixels."""
     program = (
         "import sys, torch, numpy as np, latentzip as lz\n"
-        "torch.set_num_threads(int(sys.argv[1]))\n"
-        "np.savez(sys.argv[3], x=lz.decode(sys.argv[2], 'numpy'), z=lz.decode(sys.argv[2], 'latent').numpy())"
+        "for threads in (1, 2):\n"
+        "    torch.set_num_threads(threads)\n"
+        "    x, z = lz.decode(sys.argv[1], 'numpy'), lz.decode(sys.argv[1], 'latent').numpy()\n"
+        "    np.savez(sys.argv[1] + str(threads), x=x, z=z)"
     )
-    out = tmp_path / "there.npz"
-    subprocess.run([sys.executable, "-c", program, str(threads), str(packed), str(out)], check=True)
-    there = np.load(out)
-    assert np.array_equal(there["x"], lz.decode(packed, "numpy"))
-    assert np.array_equal(there["z"], lz.decode(packed, "latent").numpy())
+    subprocess.run([sys.executable, "-c", program, str(packed)], check=True)
+    for threads in (1, 2):
+        there = np.load(f"{packed}{threads}.npz")
+        assert np.array_equal(there["x"], lz.decode(packed, "numpy"))
+        assert np.array_equal(there["z"], lz.decode(packed, "latent").numpy())
 
 
 def test_console_script_is_installed():

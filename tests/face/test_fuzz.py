@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 import latentzip as lz
+from latentzip.codecs.base import Codec
 from latentzip.entropy import container
 from latentzip.entropy.container import ICC, Box, Limits, read, read_header, verify, write
 
@@ -36,6 +37,12 @@ def streams() -> list[bytes]:
     alpha.info["icc_profile"] = bytes(range(60))
     long = np.broadcast_to(np.arange(1040, dtype=np.uint16)[:, None], (1040, 8))
     return [lz.encode(picture, "toy") for picture in (colour, alpha, long)]
+
+
+@pytest.fixture(scope="module")
+def model() -> Codec:
+    """The codec of the streams, at hand: looking up wrong fingerprints would load it again and again."""
+    return lz.load_codec("toy")
 
 
 def flip(r: random.Random, data: bytes) -> bytes:
@@ -103,14 +110,14 @@ def test_damage_never_passes(streams):
         assert outcome(lambda m=mutant: verify(m)) != "decoded"
 
 
-def test_repaired_headers(streams):
+def test_repaired_headers(streams, model):
     """2000 mutants whose header is wrong under a right checksum."""
     r = random.Random(SEED + 1)
     seen: Counter[str] = Counter()
     for _ in range(2000):
         blob, other = r.choice(streams), r.choice(streams)
         mutant = with_body(blob, mutated(r, body_of(blob), body_of(other)))
-        seen[outcome(lambda m=mutant: lz.decode(m, "latent", limits=LIMITS))] += 1
+        seen[outcome(lambda m=mutant: lz.decode(m, "latent", codec=model, limits=LIMITS))] += 1
         outcome(lambda m=mutant: lz.inspect(m))
     assert not seen["silent"]
     assert seen["FormatError"] > 200
@@ -118,7 +125,7 @@ def test_repaired_headers(streams):
     assert seen["decoded"] > 20  # mode, kind and dtype may change what comes back, not how the latent is coded
 
 
-def test_repaired_payloads(streams):
+def test_repaired_payloads(streams, model):
     """1500 mutants of chunks and boxes under right checksums: the coder itself meets nonsense."""
     r = random.Random(SEED + 2)
     for _ in range(1500):
@@ -131,10 +138,10 @@ def test_repaired_payloads(streams):
             i = r.randrange(len(chunks))
             chunks[i] = mutated(r, chunks[i], r.choice(chunks))
         mutant = write(stream.header, chunks, boxes)
-        outcome(lambda m=mutant: lz.decode(m, "latent"))
+        outcome(lambda m=mutant: lz.decode(m, "latent", codec=model))
 
 
-def test_repaired_to_pixels(streams):
+def test_repaired_to_pixels(streams, model):
     """500 mutants through the whole decoder, synthesis and Pillow included."""
     r = random.Random(SEED + 3)
     for _ in range(500):
@@ -145,10 +152,10 @@ def test_repaired_to_pixels(streams):
             body[r.randrange(len(body))] ^= 1 << r.randrange(8)
         mutant = with_body(blob, bytes(body))
         to = r.choice(("signal", "pil", "numpy", "tensor"))
-        outcome(lambda m=mutant, t=to: lz.decode(m, t, limits=LIMITS))
+        outcome(lambda m=mutant, t=to: lz.decode(m, t, codec=model, limits=LIMITS))
 
 
-def test_memory_stays_bounded(streams):
+def test_memory_stays_bounded(streams, model):
     """Claims of enormous sizes are refused without being believed."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     stream = read(streams[0])
@@ -159,7 +166,7 @@ def test_memory_stays_bounded(streams):
         huge = container._varint(r.getrandbits(r.randrange(20, 62)))
         at = r.randrange(2, len(body))
         mutant = with_body(streams[0], body[:at] + huge + body[at + r.randrange(3) :])
-        outcome(lambda m=mutant: lz.decode(m, "latent"))
+        outcome(lambda m=mutant: lz.decode(m, "latent", codec=model))
     outcome(lambda: lz.decode(write(stream.header, [b""], [Box(ICC, b"")])))
     assert time.perf_counter() - began < 30
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
