@@ -171,6 +171,8 @@ class ContextModel:
         for name in _NET_FIELDS:
             out[name] = np.concatenate([getattr(n, name).reshape(-1) for n in self.nets])
         out.update({f"bank.{k}": v for k, v in self.bank.to_arrays().items()})
+        if self.bank.precision < 15:  # half the bytes
+            out["bank.freq"] = out["bank.freq"].astype(np.int16)
         return {k: np.ascontiguousarray(v) for k, v in out.items()}
 
     @classmethod
