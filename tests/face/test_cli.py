@@ -299,6 +299,30 @@ def test_reader_that_leaves(packed):
     assert process.wait() == 1
 
 
+@pytest.mark.skipif(os.name != "posix", reason="terminals")
+def test_progress_on_a_terminal_only(tmp_path, codec, rgb):
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    Image.fromarray(np.tile(rgb, (60, 40, 1))).save(tmp_path / "big.bmp")  # takes over a second
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = ["encode", "-r", tmp_path, "-o", f"{tmp_path}/out/", "-c", codec]
+    process = start(*command, stderr=theirs, stdout=subprocess.DEVNULL)
+    os.close(theirs)
+    shown = b""
+    try:
+        while data := os.read(ours, 4096):
+            shown += data
+    except OSError:  # how Linux says that the other end of a terminal is closed
+        pass
+    assert process.wait() == 0
+    assert shown.count(b" bpp, ") == 1
+    assert b"big.bmp 00:0" in shown
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupts_leave_nothing_half_written(number, status, tmp_path, codec, rgb):

@@ -7,6 +7,7 @@ import atexit
 import json
 import os
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -210,6 +211,8 @@ def run_all(
         source = name(item)
         shown = label(source)
         row: dict[str, Any] = {"input": source}
+        if bar is not None:
+            bar.begin(shown)
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("default")
@@ -247,13 +250,56 @@ def run_all(
     return 1 if failed else 0
 
 
-def _bar(args: argparse.Namespace, total: int) -> Any:
-    """A progress bar for several files on a terminal; it shows once a second has passed."""
-    if args.quiet or total < 2 or not sys.stderr.isatty():
-        return None
-    from tqdm import tqdm
+class _Bar:
+    """Progress on a terminal: files done and time gone by, once a second has passed; a thread keeps the time going."""
 
-    return tqdm(total=total, unit="file", delay=1, leave=False, file=sys.stderr)
+    def __init__(self, total: int) -> None:
+        from tqdm import tqdm
+
+        one = "{desc} {elapsed}" if total == 1 else None
+        self._bar: Any = None
+        options: dict[str, Any] = {"total": total, "unit": "file", "bar_format": one}
+        self._make = lambda: tqdm(leave=False, file=sys.stderr, delay=1, **options)
+        self._began = time.time()
+        self._done, self._name = 0, ""
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        threading.Thread(target=self._tick, daemon=True).start()
+
+    def _tick(self) -> None:
+        wait = 1.0
+        while not self._stop.wait(wait):
+            wait = 0.5
+            with self._lock:
+                if self._stop.is_set():
+                    return
+                if self._bar is None:
+                    self._bar = self._make()
+                    self._bar.start_t = self._began
+                self._bar.set_description_str(self._name, refresh=False)
+                self._bar.n = self._done
+                self._bar.refresh()
+
+    def begin(self, name: str) -> None:
+        self._name = name
+
+    def clear(self) -> None:
+        """Make room for a line of text."""
+        with self._lock:
+            if self._bar is not None:
+                self._bar.clear()
+
+    def update(self) -> None:
+        self._done += 1
+
+    def close(self) -> None:
+        with self._lock:
+            self._stop.set()
+            if self._bar is not None:
+                self._bar.close()
+
+
+def _bar(args: argparse.Namespace, total: int) -> _Bar | None:
+    return None if args.quiet or total < 1 or not sys.stderr.isatty() else _Bar(total)
 
 
 def size_text(count: int) -> str:
