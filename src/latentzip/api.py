@@ -125,8 +125,8 @@ def decode(
             kind in the original's dtype, as far as Pillow has it. "tensor" returns (C, H, W): in the original's
             dtype if it was a tensor, else float32 in [0, 1]. "latent" returns the integer latent (L, h, w) after
             entropy decoding alone.
-        region: (top, left, bottom, right) in pixels; only what it touches is decoded, and equals that part of the
-            whole decode to the last bit.
+        region: (top, left, bottom, right) in pixels. Only the tiles that it touches are decoded; the result equals
+            that part of the whole to the last bit.
         device: where to compute; tensors stay there.
         codec: decode with this loaded codec instead of looking its name up.
         limits: sizes beyond which a stream is refused.
