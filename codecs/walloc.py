@@ -134,14 +134,37 @@ class Walloc(Codec):
 # --- storage -----------------------------------------------------------------------------------------------------
 
 
+def _is_byte(key: str, value: Tensor) -> bool:
+    """Convolutions of the decoder network are stored as bytes with a scale for each output channel."""
+    return key.startswith("decoder.") and value.ndim == 4 and not key.startswith("decoder.linear")
+
+
+def _to_bytes(value: Tensor) -> tuple[Tensor, Tensor]:
+    mantissa, exponent = torch.frexp(value.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12) / 127)
+    # 11 bits make 127 * scale and its division by 127 exact, so that storing twice changes nothing
+    scale = torch.ldexp((mantissa * 2048).round() / 2048, exponent)
+    return (value / scale).round().to(torch.int8), scale
+
+
+@torch.no_grad()
+def round_weights(codec: Walloc) -> None:
+    """Set the weights to what storage will keep of them, so that what is measured is what ships."""
+    for key, value in codec.state_dict().items():
+        if _is_byte(key, value):
+            stored, scale = _to_bytes(value)
+            value.copy_(stored.float() * scale)
+
+
 def to_tensors(codec: Walloc) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file. The decoder network is stored in half precision."""
+    """Tensors and metadata of a safetensors file. ``round_weights`` comes first."""
     if codec.context is None:
         raise InputError(f"{codec.name} has no entropy model to store")
     tensors = {}
     for key, value in codec.state_dict().items():
-        half = key.startswith("decoder.") and value.ndim == 4 and not key.startswith("decoder.linear")
-        tensors[f"model.{key}"] = value.detach().cpu().to(torch.float16 if half else torch.float32).contiguous()
+        value = value.detach().cpu().float().contiguous()
+        if _is_byte(key, value):
+            value, tensors[f"scale.{key}"] = _to_bytes(value)
+        tensors[f"model.{key}"] = value.contiguous()
     for key, array in codec.context.to_arrays().items():
         tensors[f"coding.{key}"] = torch.from_numpy(np.ascontiguousarray(array))
     metadata = {"format": "1", "codec": codec.name, "config": json.dumps(asdict(codec.config))}
@@ -165,7 +188,8 @@ def from_bytes(data: bytes) -> Walloc:
         codec = Walloc(WallocConfig(**json.loads(metadata["config"])), metadata["codec"])
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise FormatError(f"not a WaLLoC weights file: {error}") from error
-    codec.load_state_dict({k[6:]: v.float() for k, v in tensors.items() if k.startswith("model.")})
+    state = {k[6:]: v.float() * tensors.get(f"scale.{k[6:]}", 1) for k, v in tensors.items() if k.startswith("model.")}
+    codec.load_state_dict(state)
     codec.context = ContextModel.from_arrays({k[7:]: v.numpy() for k, v in tensors.items() if k.startswith("coding.")})
     return codec.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save
 
 from ..codecs.base import Codec
-from ..codecs.walloc import Walloc, from_bytes, to_tensors
+from ..codecs.walloc import Walloc, from_bytes, round_weights, to_tensors
 from ..entropy.context import ContextModel
 from .data import list_images, load_rgb
 from .walloc import Trainer
@@ -68,14 +68,12 @@ def export_walloc(
     """Write ``NAME-vVERSION.safetensors``, its card and the index entry into ``out``; returns the weights file."""
     recipe = trainer.recipe
     model = trainer.averaged()[0].cpu().eval()
-    for key, value in model.state_dict().items():
-        if key.startswith("decoder.") and value.ndim == 4 and not key.startswith("decoder.linear"):
-            value.copy_(value.half().float())  # what ships is what is measured and fitted
+    round_weights(model)
     qualities: list[int | None] = [15, 30, 45, 60, 75, 95] if model.variable_rate else [None]
     start = time.time()
     latents = training_latents(model, data, pictures, qualities)
     log(f"{len(latents)} latents in {time.time() - start:.0f} s; fitting the entropy model")
-    model.context = ContextModel.fit(latents, **(fit_options or {}))
+    model.context = ContextModel.fit(latents, chunk=model.chunk, **(fit_options or {}))
     log(f"entropy model fitted after {time.time() - start:.0f} s")
     tensors, metadata = to_tensors(model)
     metadata["trained_by"] = "scripts/train.py"

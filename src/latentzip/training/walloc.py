@@ -35,9 +35,9 @@ class Recipe:
     name: str = "walloc-rgb-16x"
     summary: str = "photos at 16x fewer numbers (12 int8 channels at 1/8): train on latents, small files"
     model: WallocConfig = field(default_factory=WallocConfig)
-    lmbda: float = 0.018
-    gain: float = 5.0
-    steps: int = 4800
+    lmbda: float = 0.04
+    gain: float = 8.0
+    steps: int = 6500
     batch: int = 8
     crop: int = 256
     lr: float = 5e-4
@@ -56,7 +56,7 @@ RECIPES: dict[str, Recipe] = {
         model=WallocConfig(latent_channels=48),
         lmbda=0.25,
         gain=17.0,
-        steps=4000,
+        steps=2200,
     ),
     "walloc-rgb-linear": Recipe(
         name="walloc-rgb-linear",
