@@ -166,12 +166,21 @@ class Trainer:
         bpp = bits.sum() / (n * h * w)
         return r.lmbda * mse + bpp, mse.item(), bpp.item()
 
-    def train(self, val: str | None, log: Callable[[str], None] = print, every: int = 250, until: float = 1e18) -> None:
+    def train(
+        self,
+        val: str | None,
+        log: Callable[[str], None] = print,
+        every: int = 250,
+        until: float = math.inf,
+        until_step: int | None = None,
+    ) -> None:
+        """Run to the recipe's end, or for ``until`` seconds, or up to a step; validates and saves every ``every``."""
+        last_step = self.recipe.steps if until_step is None else until_step
         images = [load_rgb(p) for p in list_images(val)] if val else []
         start, last = time.time(), time.time()
         sums = np.zeros(3)
         for crops in self.sampler:
-            if self.step >= self.recipe.steps or time.time() - start > until:
+            if self.step >= last_step or time.time() - start > until:
                 break
             for group, base in zip(self.optimizer.param_groups, self.base_lrs):
                 group["lr"] = base * self.lr_factor()
@@ -214,6 +223,7 @@ class Trainer:
             "both": self.both.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
             "step": self.step,
             "seconds": self.seconds,
         }
@@ -226,4 +236,6 @@ class Trainer:
         self.both.load_state_dict(state["both"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if "rng" in state:
+            torch.set_rng_state(state["rng"].cpu())
         self.step, self.seconds = state["step"], state["seconds"]

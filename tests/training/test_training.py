@@ -1,0 +1,120 @@
+"""The shipped script trains, resumes exactly, and exports a model that codes real files."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from latentzip.codecs.walloc import WallocConfig, from_bytes
+from latentzip.training import walloc
+from latentzip.training.data import CropSampler
+from latentzip.training.export import export_walloc
+from latentzip.training.rate import CausalRate
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = replace(
+    walloc.Recipe(),
+    name="tiny",
+    model=WallocConfig(latent_channels=6, width=8, depth=1),
+    steps=6,
+    batch=2,
+    crop=64,
+    warmup=2,
+)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder with five generated pictures."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:96, :128] / 30
+    for i in range(5):
+        a, b, c = rng.uniform(-2, 2, (3, 3))
+        waves = np.stack([np.sin(a[k] * x + b[k] * y + c[k]) for k in range(3)], -1)
+        noise = rng.normal(0, 6, waves.shape)
+        Image.fromarray(np.clip(128 + 100 * waves + noise, 0, 255).astype(np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def train(recipe, photos, run, steps=None):
+    trainer = walloc.Trainer(recipe, str(photos), run)
+    trainer.train(None, log=lambda _: None, until_step=steps)
+    trainer.save()
+    return trainer
+
+
+def test_resumed_run_equals_an_uninterrupted_one(photos, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        one = train(TINY, photos, tmp_path / "one")
+        assert train(TINY, photos, tmp_path / "two", steps=3).step == 3
+        two = train(TINY, photos, tmp_path / "two")
+    finally:
+        torch.set_num_threads(threads)
+    assert one.step == two.step == 6
+    for key, value in one.model.decoder.state_dict().items():
+        assert torch.equal(value, two.model.decoder.state_dict()[key]), key
+
+
+def test_batches_depend_on_seed_and_step_only(photos):
+    first = CropSampler(photos, 3, 48, seed=5)
+    batches = [first.make() for _ in range(3)]
+    assert torch.equal(CropSampler(photos, 3, 48, seed=5, start=2).make(), batches[2])
+    assert not torch.equal(CropSampler(photos, 3, 48, seed=6).make(), batches[0])
+    assert batches[0].shape == (3, 3, 48, 48)
+    assert batches[0].dtype == torch.uint8
+
+
+def test_empty_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
+        CropSampler(tmp_path, 1, 64, 0)
+
+
+def test_rate_estimate_is_causal():
+    """Bits of a position do not change when a later channel or a later position changes."""
+    torch.manual_seed(0)
+    rate = CausalRate(4, hidden=3)
+    for p in rate.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    z = torch.randn(1, 4, 8, 8).mul(5).round()
+    base = rate(z)
+    changed = z.clone()
+    changed[0, 2, 4, 4] += 7
+    moved = (rate(changed) != base)[0]
+    assert moved[2, 4, 4]
+    assert not moved[:2].any()
+    assert not moved[2, :4].any()
+    assert not moved[2, 4, :4].any()
+
+
+def test_export_writes_a_codec_that_codes_files(photos, tmp_path):
+    trainer = train(TINY, photos, tmp_path / "run")
+    out = tmp_path / "release"
+    out.mkdir()
+    fast = {"steps": 20, "samples": 2000, "deep": 1, "middle": 1, "hidden": 8, "checker_hidden": 8}
+    common = {"data": str(photos), "val": str(photos), "test": None, "log": lambda _: None, "fit_options": fast}
+    file = export_walloc(trainer, out, version="1", **common)
+    codec = from_bytes(file.read_bytes())
+    x = torch.rand(1, 3, 50, 70)
+    assert codec.decode(codec.encode(x))[0].shape == (3, 50, 70)
+    export_walloc(trainer, out, version="2", **common)
+    entries = json.loads((out / "index.json").read_text())["codecs"]
+    assert [(e["version"], e["current"]) for e in entries] == [("1", False), ("2", True)]
+    assert entries[0]["fingerprint"] == entries[1]["fingerprint"] == codec.fingerprint.hex()
+    assert entries[0]["results"]["val_bpp"] > 0
+    assert "6 steps" in (out / "tiny-v1.md").read_text()
+
+
+def test_script_reports_wrong_use():
+    script = [sys.executable, str(ROOT / "scripts" / "train.py")]
+    result = subprocess.run([*script, "nonsense", "--data", "x"], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "walloc-rgb-16x" in result.stdout + result.stderr
