@@ -67,8 +67,18 @@ def png(pixels: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def run(name: str, pixels: np.ndarray, codec: str, out: Path) -> tuple[list[str], str]:
-    """One photograph: its row of the table and its figure."""
+def sheet(pairs: list[tuple[np.ndarray, np.ndarray]], side: int = 256) -> Image.Image:
+    """Middles of the pictures at full resolution: originals above, decoded below."""
+    result = Image.new("RGB", (len(pairs) * (side + 4) - 4, 2 * side + 4), "white")
+    for i, pair in enumerate(pairs):
+        for j, pixels in enumerate(pair):
+            y, x = ((n - side) // 2 for n in pixels.shape[:2])
+            result.paste(Image.fromarray(pixels[y : y + side, x : x + side]), (i * (side + 4), j * (side + 4)))
+    return result
+
+
+def run(name: str, pixels: np.ndarray, codec: str, out: Path) -> tuple[list[str], str, np.ndarray]:
+    """One photograph: its row of the table, its figure and what was decoded."""
     source, target = out / f"{name}.ltz", out / f"{name}.png"
     picture = Image.fromarray(pixels)
     start = time.perf_counter()
@@ -88,7 +98,7 @@ def run(name: str, pixels: np.ndarray, codec: str, out: Path) -> tuple[list[str]
         f'<img src="{png(decoded)}" alt="decoded"><input type="range" value="50" aria-label="divider"></div>'
         f"<figcaption>{escape(name)}: {row[3]} bpp, {row[4]} dB</figcaption></figure>"
     )
-    return row, figure
+    return row, figure, decoded
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -105,9 +115,11 @@ def main(argv: list[str] | None = None) -> int:
     lz.decode(lz.encode(Image.new("RGB", (64, 64)), codec=args.codec))
     rows: list[list[str]] = []
     figures: list[str] = []
+    pairs: list[tuple[np.ndarray, np.ndarray]] = []
     print(" ".join(f"{c:>12}" for c in COLUMNS))
     for name, pixels in photos:
-        row, figure = run(name, pixels, args.codec, args.out)
+        row, figure, decoded = run(name, pixels, args.codec, args.out)
+        pairs.append((pixels, decoded))
         print(" ".join(f"{c:>12}" for c in row), flush=True)
         rows.append(row)
         figures.append(figure)
@@ -122,6 +134,7 @@ def main(argv: list[str] | None = None) -> int:
             figures="\n".join(figures),
         )
     )
+    sheet(pairs).save(args.out / "sheet.png")
     print(f"\npictures side by side: {page}")
     return 0
 
