@@ -158,7 +158,13 @@ def test_nothing_is_overwritten(photo, packed, codec, run):
     assert err == [f"{photo}: {packed} exists already; choose another name, or replace it with force (--force)"]
     assert run("encode", photo, "-c", codec, "--force")[0] == 0
     assert packed.read_bytes() == before
+    # the original is in the way of the default name: the copy goes beside it, and nothing goes over that
+    original, beside = photo.read_bytes(), packed.with_suffix(".decoded.png")
+    assert run("decode", packed)[0] == 0
+    copy = beside.read_bytes()
     assert run("decode", packed)[0] == 1
+    assert (photo.read_bytes(), beside.read_bytes()) == (original, copy)
+    assert run("decode", packed, "-o", photo)[0] == 1
     status, _, err = run("encode", photo, "-o", photo, "-f", "-c", codec)
     assert status == 1
     assert "same file" in err[0]

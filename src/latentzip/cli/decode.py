@@ -16,7 +16,10 @@ from .common import STD, Job, Usage, label
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_common(parser, ".ltz files, or folders with -r")
-    common.add_output(parser, "photo.ltz -> photo.png beside it; .npy or .tif where PNG cannot hold the signal")
+    common.add_output(
+        parser,
+        "photo.ltz -> photo.png beside it (photo.decoded.png where that exists); .npy where PNG cannot hold the signal",
+    )
     parser.add_argument(
         "--format",
         metavar="EXT",
@@ -31,6 +34,14 @@ def _region(text: str) -> tuple[int, int, int, int]:
     if len(parts) != 4 or not (0 <= parts[0] < parts[2] and 0 <= parts[1] < parts[3]):
         raise argparse.ArgumentTypeError(f"{text!r} is not TOP,LEFT,BOTTOM,RIGHT with TOP < BOTTOM and LEFT < RIGHT")
     return parts[0], parts[1], parts[2], parts[3]
+
+
+def beside_original(job: Job) -> Job:
+    """photo.ltz -> photo.decoded.png where photo.png, most likely the original, is in the way."""
+    target = Path(job.target)
+    if job.target == STD or not target.exists():
+        return job
+    return Job(job.source, str(target.with_suffix(f".decoded{target.suffix}")))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
         if args.latent and args.format not in (None, "npy", ".npy"):
             raise Usage("--latent writes .npy; leave --format out")
         jobs = common.plan(args, {container.EXTENSION}, suffix)
+        if args.output is None and not args.force:
+            jobs = [beside_original(job) for job in jobs]
         if args.output not in (None, STD) and args.latent and Path(jobs[0].target).suffix.lower() != ".npy":
             raise Usage("--latent writes .npy files; name the output so")
     except Usage as error:
