@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from .banks import frozen_bank, scales
     from .batch import decode_batch, encode_batch, run_batch
     from .coder import Coder, Decoder, Encoder, RateMeter
+    from .context import ContextModel
     from .engine import current_engine, warm
-    from .errors import CodecError, FormatError, InputError, LimitError, UnsupportedError
+    from .errors import CodecError, FormatError, InputError, LimitError, MoreDataNeeded, UnsupportedError
     from .models import (
         Factorized,
         Gaussian,
@@ -26,14 +27,16 @@ if TYPE_CHECKING:
         scale_index,
     )
     from .priors import FactorizedPrior
+    from .stream import StreamDecoder, StreamEncoder
     from .tables import TableBank
 
 _HOMES = {
     "banks": ("frozen_bank", "scales"),
     "batch": ("decode_batch", "encode_batch", "run_batch"),
     "coder": ("Coder", "Decoder", "Encoder", "RateMeter"),
+    "context": ("ContextModel",),
     "engine": ("current_engine", "warm"),
-    "errors": ("CodecError", "FormatError", "InputError", "LimitError", "UnsupportedError"),
+    "errors": ("CodecError", "FormatError", "InputError", "LimitError", "MoreDataNeeded", "UnsupportedError"),
     "models": (
         "Factorized",
         "Gaussian",
@@ -46,6 +49,7 @@ _HOMES = {
         "scale_index",
     ),
     "priors": ("FactorizedPrior",),
+    "stream": ("StreamDecoder", "StreamEncoder"),
     "tables": ("TableBank",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -53,6 +57,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "CodecError",
     "Coder",
+    "ContextModel",
     "Decoder",
     "Encoder",
     "Factorized",
@@ -64,7 +69,10 @@ __all__ = [
     "LimitError",
     "Mixture",
     "Model",
+    "MoreDataNeeded",
     "RateMeter",
+    "StreamDecoder",
+    "StreamEncoder",
     "TableBank",
     "TableModel",
     "Uniform",

@@ -144,7 +144,7 @@ class Encoder:
         if x.size == 0:
             return
         kernels = self._engine.mixture
-        first, count = _windows(kernels, weights, means, scale, phi.reach)
+        first, count = mixture_windows(kernels, weights, means, scale, phi.reach)
         room = self._room(2 * x.size)
         if kernels.ranges_mixture(x, weights, means, scale, first, count, phi.phi, phi.rate, room):
             away = x[(x < first) | (x >= first + count)].astype(np.int64)
@@ -311,7 +311,7 @@ class Decoder:
         """One symbol a row of the (n, K) int32 parameters."""
         out = np.empty(weights.shape[0], np.int32)
         kernels = self._engine.mixture
-        window = _windows(kernels, weights, means, scale, phi.reach)
+        window = mixture_windows(kernels, weights, means, scale, phi.reach)
         head = (self._state, self._ptr, self._begin, self._words, self._side, self._escapes)
         err = kernels.decode_mixture(*head, weights, means, scale, *window, phi.phi, phi.rate, out)
         if err:
@@ -362,7 +362,14 @@ def _give_back(buffer: np.ndarray) -> None:
         _SPARE.append(buffer)
 
 
-def _windows(kernels: Any, weights: np.ndarray, means: np.ndarray, scale: np.ndarray, reach: np.ndarray):
+def mixture_windows(
+    kernels: Any, weights: np.ndarray, means: np.ndarray, scale: np.ndarray, reach: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """First value and number of values of each mixture's window.
+
+    Raises:
+        InputError: parameters are out of range.
+    """
     first, count = np.empty(len(weights), np.int64), np.empty(len(weights), np.int64)
     if kernels.windows(weights, means, scale, reach, first, count):
         raise InputError("mixture parameters out of range: weights >= 0 with sum 256, |mean| <= 2**19, scale 0..63")

@@ -15,6 +15,10 @@ class FormatError(CodecError):
     """The bytes are no valid `.ltz` stream: foreign, truncated, corrupted or hostile."""
 
 
+class MoreDataNeeded(FormatError):
+    """A live stream has not come far enough: feed more and ask again; if no more comes, it is truncated."""
+
+
 class LimitError(FormatError):
     """A declared size exceeds the limits that protect memory and time."""
 

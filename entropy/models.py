@@ -21,6 +21,7 @@ from .tables import TableBank, normalise
 
 if TYPE_CHECKING:
     from .coder import Decoder, Encoder
+    from .stream import StreamDecoder, StreamEncoder
 
 _ZERO = np.zeros(1, np.int32)
 
@@ -30,11 +31,11 @@ class Model:
 
     shape: tuple[int, ...]
 
-    def encode(self, encoder: Encoder, symbols: Any) -> None:
+    def encode(self, encoder: Encoder | StreamEncoder, symbols: Any) -> None:
         """Append symbols of `shape` to the encoder."""
         raise NotImplementedError
 
-    def decode(self, decoder: Decoder) -> Any:
+    def decode(self, decoder: Decoder | StreamDecoder) -> Any:
         """Read symbols of `shape` from the decoder: int32."""
         raise NotImplementedError
 
@@ -83,10 +84,10 @@ class TableModel(Model):
             index = np.broadcast_to(index, self.shape)
         return flat(index), _offset(self.offset, self.shape)
 
-    def encode(self, encoder: Encoder, symbols: Any) -> None:
+    def encode(self, encoder: Encoder | StreamEncoder, symbols: Any) -> None:
         encoder.table(symbols, self.bank, *self.lowered(), self.shape)
 
-    def decode(self, decoder: Decoder) -> Any:
+    def decode(self, decoder: Decoder | StreamDecoder) -> Any:
         return _shaped(decoder.table(self.bank, *self.lowered()), self.shape, self._tensor)
 
     def bits(self, symbols: Any) -> Any:
@@ -242,10 +243,10 @@ class Mixture(Model):
             out.append(flat(a.astype(np.int32, copy=False)).reshape(-1, a.shape[-1]))
         return out[0], out[1], out[2]
 
-    def encode(self, encoder: Encoder, symbols: Any) -> None:
+    def encode(self, encoder: Encoder | StreamEncoder, symbols: Any) -> None:
         encoder.mixture(symbols, *self._lowered(), banks.phi_table(), self.shape)
 
-    def decode(self, decoder: Decoder) -> Any:
+    def decode(self, decoder: Decoder | StreamDecoder) -> Any:
         out = decoder.mixture(*self._lowered(), banks.phi_table())
         return _shaped(out, self.shape, hasattr(self.weights, "detach"))
 
@@ -300,7 +301,7 @@ class Uniform(Model):
             self._bank = TableBank([normalise(weights, 12)], [-(self._centre >> k)], [k])
         return TableModel(self._bank, np.zeros((1,) * max(1, len(self.shape)), np.uint8), 0, self.shape)
 
-    def encode(self, encoder: Encoder, symbols: Any) -> None:
+    def encode(self, encoder: Encoder | StreamEncoder, symbols: Any) -> None:
         if self._raw:
             if self._bits:
                 encoder.raw(symbols, self._bits, self.lo, self.shape)
@@ -313,7 +314,7 @@ class Uniform(Model):
         model = self._tables()
         encoder.table((x - self.lo - self._centre).astype(np.int32), model.bank, *model.lowered(), self.shape)
 
-    def decode(self, decoder: Decoder) -> Any:
+    def decode(self, decoder: Decoder | StreamDecoder) -> Any:
         count = math.prod(self.shape)
         if self._raw:
             out = decoder.raw(count, self._bits, self.lo) if self._bits else np.full(count, self.lo, np.int32)
