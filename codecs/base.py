@@ -49,6 +49,7 @@ class Codec(nn.Module):
         tile: side of a tile of the transforms in latent positions; bounds memory.
         analysis_halo, synthesis_halo: latent positions around a tile that its result depends on.
         variable_rate: whether `quality` is understood.
+        ordered_channels: whether the first channels of a latent can be decoded alone, and make sense alone.
     """
 
     modality: ClassVar[Literal["image", "audio", "tensor"]] = "image"
@@ -61,6 +62,7 @@ class Codec(nn.Module):
     analysis_halo: int = 0
     synthesis_halo: int = 0
     variable_rate: bool = False
+    ordered_channels: bool = False
     default_quality: int | None = None
 
     name: str = ""
@@ -177,11 +179,13 @@ class Codec(nn.Module):
         return encoder.finish()
 
     def _decode_chunk(self, data: bytes, shape: Shape, quality: float | None) -> np.ndarray:
+        """A chunk's latent; with fewer than all channels in ``shape``, decoding stops after those."""
         from ..entropy.coder import Decoder
 
         decoder = Decoder(data)
         block = self.program(decoder, None, shape, quality)
-        decoder.finish()
+        if shape[0] == self.latent_channels:
+            decoder.finish()
         return block
 
     def _read_params(self, params: bytes, count: int, size: tuple[int, int]) -> tuple[float | None, list[Tile]]:
@@ -203,6 +207,7 @@ class Codec(nn.Module):
         *,
         to: Literal["signal", "latent"] = "signal",
         region: tuple[int, int, int, int] | None = None,
+        channels: int | None = None,
     ) -> Tensor:
         """Inverse of `compress`.
 
@@ -212,15 +217,24 @@ class Codec(nn.Module):
             to: ``"latent"`` stops after entropy decoding.
             region: (top, left, bottom, right) in signal samples; only what it touches is decoded. The result equals
                 the same part of the whole decode to the last bit.
+            channels: decode only this many of the latent's channels, the most important ones; the rest counts as
+                zero. For codecs with `ordered_channels`.
 
         Returns:
             Signal (C, H, W) float32, clamped to [0, 1], on the codec's device; or latent (L, h, w) int16 on the CPU
-            (int8 where the codec's latents are bytes). With a region, the part of it.
+            (int8 where the codec's latents are bytes). With a region, the part of it; with ``channels``, a latent
+            has only those.
 
         Raises:
             FormatError: the parameters or chunks are not what this codec writes.
-            InputError: the region lies outside the signal.
+            InputError: the region lies outside the signal, or the codec has no such prefix of channels.
         """
+        depth = self.latent_channels if channels is None else channels
+        if not 1 <= depth <= self.latent_channels or (depth < self.latent_channels and not self.ordered_channels):
+            raise InputError(
+                f"channels is {channels}; {self.name} "
+                + (f"has 1 to {self.latent_channels}" if self.ordered_channels else "decodes all of them or none")
+            )
         quality, chunk_tiles = self._read_params(params, len(chunks), size)
         h, w = self._latent_size(size)
         top, left, bottom, right = (0, 0, *size) if region is None else region
@@ -251,17 +265,17 @@ class Codec(nn.Module):
 
         def decode(item: tuple[int, Tile]) -> None:
             i, t = item
-            block = self._decode_chunk(chunks[i], (self.latent_channels, t.y1 - t.y0, t.x1 - t.x0), quality)
+            block = self._decode_chunk(chunks[i], (depth, t.y1 - t.y0, t.x1 - t.x0), quality)
             if np.abs(block).max(initial=0) > self.latent_limit:
                 raise FormatError(f"{self.name}: chunk {i} holds latents beyond +-{self.latent_limit}")
             y0, y1, x0, x1 = max(t.y0, need[0]), min(t.y1, need[1]), max(t.x0, need[2]), min(t.x1, need[3])
             part = torch.from_numpy(block[:, y0 - t.y0 : y1 - t.y0, x0 - t.x0 : x1 - t.x0])
-            latent[:, y0 - need[0] : y1 - need[0], x0 - need[2] : x1 - need[2]] = part
+            latent[:depth, y0 - need[0] : y1 - need[0], x0 - need[2] : x1 - need[2]] = part
 
         for _ in _parallel(decode, wanted):
             pass
         if to == "latent":
-            return latent
+            return latent[:depth]
         out = torch.empty(self.signal_channels, bottom - top, right - left, device=self.device)
         for t in tiles:
             part = latent[:, t.hy0 - need[0] : t.hy1 - need[0], t.hx0 - need[2] : t.hx1 - need[2]]

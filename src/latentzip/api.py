@@ -114,6 +114,7 @@ def decode(
     region: Region | None = None,
     device: str | torch.device | None = None,
     *,
+    channels: int | None = None,
     codec: Codec | None = None,
     limits: Limits = container.DEFAULT_LIMITS,
 ) -> Any:
@@ -128,6 +129,8 @@ def decode(
         region: (top, left, bottom, right) in pixels. Only the tiles that it touches are decoded; the result equals
             that part of the whole to the last bit.
         device: where to compute; tensors stay there.
+        channels: decode only this many channels of the latent, the most important ones: a quick preview, or a smaller
+            latent. For the `walloc` codecs.
         codec: decode with this loaded codec instead of looking its name up.
         limits: sizes beyond which a stream is refused.
 
@@ -140,14 +143,14 @@ def decode(
     if to not in _OUTPUTS:
         raise InputError(f"to is {to!r}; one of {', '.join(_OUTPUTS)}")
     if isinstance(source, (list, tuple)):
-        return [decode(item, to, region, device, codec=codec, limits=limits) for item in source]
+        return [decode(item, to, region, device, channels=channels, codec=codec, limits=limits) for item in source]
     if isinstance(source, (str, os.PathLike)):
         source = Path(source).read_bytes()
     if not isinstance(source, (bytes, bytearray, memoryview)):
         raise InputError(f"cannot decode a {type(source).__name__}; hand in bytes or a path")
     stream = container.read(source, limits)
     model = codec or _codec_of(stream.header, _device(device))
-    return _decode_one(stream, model, to, region)
+    return _decode_one(stream, model, to, region, channels)
 
 
 def _codec_of(header: Header, device: str) -> Codec:
@@ -159,7 +162,9 @@ def _codec_of(header: Header, device: str) -> Codec:
         ) from error
 
 
-def _decode_one(stream: Container, model: Codec, to: Output, region: Region | None) -> Any:
+def _decode_one(
+    stream: Container, model: Codec, to: Output, region: Region | None = None, channels: int | None = None
+) -> Any:
     header = stream.header
     if (header.codec, header.fingerprint) != (model.name, model.fingerprint):
         raise UnsupportedError(
@@ -178,15 +183,15 @@ def _decode_one(stream: Container, model: Codec, to: Output, region: Region | No
         region = _region(region)
     size = header.shape[-2], header.shape[-1]
     if to == "latent":
-        return model.decompress(header.params, stream.chunks, size, to="latent", region=region)
-    samples = model.decompress(header.params, stream.chunks, size, region=region)
+        return model.decompress(header.params, stream.chunks, size, to="latent", region=region, channels=channels)
+    samples = model.decompress(header.params, stream.chunks, size, region=region, channels=channels)
     return from_signal(samples, header, stream.boxes, to, region)
 
 
 def check(source: bytes, limits: Limits = container.DEFAULT_LIMITS) -> None:
     """Verify checksums, entropy-decode everything and unpack auxiliary planes; raises as `decode` does."""
     stream = container.read(source, limits)
-    latent = _decode_one(stream, _codec_of(stream.header, "cpu"), "latent", None)
+    latent = _decode_one(stream, _codec_of(stream.header, "cpu"), "latent")
     check_boxes(stream.header, stream.boxes)
     del latent
 

@@ -52,7 +52,7 @@ def test_stream_of_a_missing_plugin_says_so(plugin, monkeypatch):
 
 
 def test_a_name_can_be_taken_once(monkeypatch):
-    taken = [EntryPoint("walloc-rgb-16x", "some.module:f", registry.GROUP)]
+    taken = [EntryPoint("walloc-rgb-linear", "some.module:f", registry.GROUP)]
     monkeypatch.setattr(registry, "entry_points", lambda group: taken)
     registry._plugins.cache_clear()
     with pytest.raises(lz.CodecError, match="taken"):

@@ -105,6 +105,22 @@ def test_region_outside_is_refused(codec, region):
         codec.decompress(c.params, c.chunks, (40, 40), region=region)
 
 
+def test_a_prefix_of_the_channels_decodes(codec):
+    x = picture(120, 160)
+    c = codec.compress(x)
+    whole = codec.decompress(c.params, c.chunks, (120, 160), to="latent")
+    errors = []
+    for channels in (1, 3, codec.latent_channels // 2, codec.latent_channels):
+        part = codec.decompress(c.params, c.chunks, (120, 160), to="latent", channels=channels)
+        assert torch.equal(part, whole[:channels])
+        y = codec.decompress(c.params, c.chunks, (120, 160), channels=channels)
+        errors.append((y - x).square().mean().item())
+    assert errors == sorted(errors, reverse=True)
+    for channels in (0, codec.latent_channels + 1):
+        with pytest.raises(InputError, match="channels"):
+            codec.decompress(c.params, c.chunks, (120, 160), channels=channels)
+
+
 def test_threads_do_not_change_a_bit(codec):
     x = picture(400, 530)
     before = torch.get_num_threads()
