@@ -37,7 +37,7 @@ class Recipe:
     model: WallocConfig = field(default_factory=WallocConfig)
     lmbda: float = 0.04
     gain: float = 8.0
-    steps: int = 6500
+    steps: int = 5600
     batch: int = 8
     crop: int = 256
     lr: float = 5e-4
