@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop (and save) after this long")
     parser.add_argument("--compile", action="store_true", help="compile the decoder network")
     parser.add_argument("--export", type=Path, metavar="DIR", help="then write weights, card and index entry there")
+    parser.add_argument("--about-data", help="sentence for the model card: sources and licences of the pictures")
     parser.add_argument("--version", default="1", help="release number of the exported weights")
     parser.add_argument("--test", help="folder of test images for the figures of the card")
     parser.add_argument(
@@ -53,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
     if args.export:
         from .export import export_walloc
 
-        export_walloc(trainer, args.export, data=args.data, val=args.val, test=args.test, version=args.version)
+        extra = {"about_data": args.about_data} if args.about_data else {}
+        folders = {"data": args.data, "val": args.val, "test": args.test}
+        export_walloc(trainer, args.export, version=args.version, **folders, **extra)
     return 0
 
 

@@ -61,6 +61,7 @@ def export_walloc(
     val: str | None,
     test: str | None,
     version: str,
+    about_data: str = "Say here what the model was trained on: sources, licences, what is rare or missing.",
     pictures: int = 240,
     log: Log = print,
     fit_options: dict[str, Any] | None = None,
@@ -92,7 +93,7 @@ def export_walloc(
                 results |= {f"{key}_bpp": measured["bpp"], f"{key}_psnr": measured["psnr"]}
                 log(f"{key}: {measured['bpp']} bpp, {measured['psnr']} dB")
     _update_index(out, codec, file, blob, recipe.summary, version, results)
-    _write_card(out / f"{recipe.name}-v{version}.md", codec, trainer, len(latents), len(blob), results)
+    _write_card(out / f"{recipe.name}-v{version}.md", codec, trainer, len(latents), len(blob), results, about_data)
     return file
 
 
@@ -123,13 +124,22 @@ def _update_index(
     path.write_text(json.dumps({"codecs": entries}, indent=1) + "\n")
 
 
-def _write_card(path: Path, codec: Walloc, trainer: Trainer, pictures: int, size: int, results: dict[str, Any]) -> None:
+def _write_card(
+    path: Path, codec: Walloc, trainer: Trainer, pictures: int, size: int, results: dict[str, Any], data: str
+) -> None:
     recipe, config = trainer.recipe, codec.config
     parameters = sum(p.numel() for p in codec.parameters())
     reduction = config.channels * 4**config.levels / config.latent_channels
     rows = "\n".join(f"| {key} | {value} |" for key, value in results.items())
     threads = torch.get_num_threads()
     device = "CPU" if trainer.device.type == "cpu" else torch.cuda.get_device_name(trainer.device)
+    training = "| training | none: principal components of the wavelet bands, least-squares decoder |"
+    if trainer.step:
+        training = (
+            f"| loss | {recipe.lmbda} * MSE (8-bit scale) + bits per pixel |\n"
+            f"| training | {trainer.step} steps of {recipe.batch} crops of {recipe.crop} px, "
+            f"{trainer.seconds / 3600:.2f} h on {device} ({threads} threads), seed {recipe.seed} |"
+        )
     path.write_text(f"""# {codec.name}
 
 | | |
@@ -139,9 +149,7 @@ def _write_card(path: Path, codec: Walloc, trainer: Trainer, pictures: int, size
 {config.depth} residual blocks of width {config.width} |
 | parameters | {parameters / 1e6:.2f} M, {size / 1e6:.2f} MB with the entropy model |
 | fingerprint | `{codec.fingerprint.hex()}` |
-| loss | {recipe.lmbda} * MSE (8-bit scale) + bits per pixel |
-| training | {trainer.step} steps of {recipe.batch} crops of {recipe.crop} px, {trainer.seconds / 3600:.2f} h on \
-{device} ({threads} thread{"s" if threads > 1 else ""}), seed {recipe.seed} |
+{training}
 | entropy model | fitted on the latents of {pictures} training pictures |
 
 ## Measured on files (container included)
@@ -152,8 +160,5 @@ def _write_card(path: Path, codec: Walloc, trainer: Trainer, pictures: int, size
 
 ## Data
 
-477 photographs and graphics of 500 to 1280 px from openly licensed collections (wallpaper and sample-image sets of free
-software projects, and picture sets under CC0, CC-BY and CC-BY-SA), recompressed as JPEG 4:4:4 at quality 94-95. No
-picture of the Kodak set is among them. The pictures are mostly landscapes, still life and graphics; faces, text and
-medical pictures are rare, so measure before relying on the codec there.
+{data}
 """)
