@@ -103,28 +103,19 @@ def _stages(levels: int) -> list[int]:
     return [levels // count + (i < levels % count) for i in range(count)]
 
 
-class _Packet2d(torch.autograd.Function):
+class _Packet(torch.autograd.Function):
+    """One stage, in 1 or 2 dimensions; its gradient is the mirror image with the transposed operator."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, levels: int, wavelet: str, mode: Mode) -> Tensor:  # type: ignore[override]
-        ctx.args = (levels, wavelet, mode)
-        return _forward2d(x, _operator(levels, wavelet, mode, False), levels)
+    def forward(ctx: Any, x: Tensor, levels: int, wavelet: str, mode: Mode, inverse: bool, dims: int) -> Tensor:  # type: ignore[override]
+        ctx.args = (levels, wavelet, mode, inverse, dims)
+        return _BODIES[dims, inverse](x, _operator(levels, wavelet, mode, inverse), levels)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
-        levels, wavelet, mode = ctx.args
-        return _inverse2d(grad, _operator(levels, wavelet, mode, False).adjoint, levels), None, None, None
-
-
-class _Unpacket2d(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, levels: int, wavelet: str, mode: Mode) -> Tensor:  # type: ignore[override]
-        ctx.args = (levels, wavelet, mode)
-        return _inverse2d(y, _operator(levels, wavelet, mode, True), levels)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
-        levels, wavelet, mode = ctx.args
-        return _forward2d(grad, _operator(levels, wavelet, mode, True).adjoint, levels), None, None, None
+        levels, wavelet, mode, inverse, dims = ctx.args
+        op = _operator(levels, wavelet, mode, inverse).adjoint
+        return _BODIES[dims, not inverse](grad, op, levels), None, None, None, None, None
 
 
 def _forward2d(x: Tensor, op: BlockOperator, levels: int) -> Tensor:
@@ -164,20 +155,6 @@ def _inverse2d(y: Tensor, op: BlockOperator, levels: int) -> Tensor:
     return op(tall).view(b, c, nh * s, nw * s)
 
 
-class _Packet1d(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, levels: int, wavelet: str, mode: Mode, inverse: bool) -> Tensor:  # type: ignore[override]
-        ctx.args = (levels, wavelet, mode, inverse)
-        op = _operator(levels, wavelet, mode, inverse)
-        return _inverse1d(x, op, levels) if inverse else _forward1d(x, op, levels)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
-        levels, wavelet, mode, inverse = ctx.args
-        op = _operator(levels, wavelet, mode, inverse).adjoint
-        return (_forward1d if inverse else _inverse1d)(grad, op, levels), None, None, None, None
-
-
 def _forward1d(x: Tensor, op: BlockOperator, levels: int) -> Tensor:
     """(B, C, L) -> (B, C * 2**J, L / 2**J): samples as rows, all signals as columns of one product."""
     b, c, length = x.shape
@@ -192,6 +169,9 @@ def _inverse1d(y: Tensor, op: BlockOperator, levels: int) -> Tensor:
     c = cc // s
     x = op(y.reshape(b * c, s, n).permute(2, 1, 0).reshape(1, n * s, b * c).contiguous())[0]
     return x.t().reshape(b, c, n * s)
+
+
+_BODIES = {(1, False): _forward1d, (1, True): _inverse1d, (2, False): _forward2d, (2, True): _inverse2d}
 
 
 def padded_length(n: int, levels: int) -> int:
@@ -224,7 +204,7 @@ def wavelet_packet2d(x: Tensor, levels: int, wavelet: str = "bior4.4", mode: Mod
     """
     x = _pad_edge(x, levels, 2)
     for j in _stages(levels) if levels else []:
-        x = _Packet2d.apply(x, j, wavelet, mode)  # type: ignore[assignment]
+        x = _Packet.apply(x, j, wavelet, mode, False, 2)  # type: ignore[assignment]
     return x
 
 
@@ -237,7 +217,7 @@ def inverse_wavelet_packet2d(
 ) -> Tensor:
     """Inverse of `wavelet_packet2d`: (B, C * 4**J, h, w) -> (B, C, H, W), cropped to ``size = (H, W)``."""
     for j in reversed(_stages(levels) if levels else []):
-        y = _Unpacket2d.apply(y, j, wavelet, mode)  # type: ignore[assignment]
+        y = _Packet.apply(y, j, wavelet, mode, True, 2)  # type: ignore[assignment]
     return y if size is None else y[..., : size[0], : size[1]]
 
 
@@ -245,7 +225,7 @@ def wavelet_packet1d(x: Tensor, levels: int, wavelet: str = "bior4.4", mode: Mod
     """Full 1-D wavelet packet analysis: (B, C, L) -> (B, C * 2**J, ceil(L / 2**J)); see `wavelet_packet2d`."""
     x = _pad_edge(x, levels, 1)
     for j in _stages(levels) if levels else []:
-        x = _Packet1d.apply(x, j, wavelet, mode, False)  # type: ignore[assignment]
+        x = _Packet.apply(x, j, wavelet, mode, False, 1)  # type: ignore[assignment]
     return x
 
 
@@ -258,5 +238,5 @@ def inverse_wavelet_packet1d(
 ) -> Tensor:
     """Inverse of `wavelet_packet1d`: (B, C * 2**J, n) -> (B, C, L), cropped to ``size``."""
     for j in reversed(_stages(levels) if levels else []):
-        y = _Packet1d.apply(y, j, wavelet, mode, True)  # type: ignore[assignment]
+        y = _Packet.apply(y, j, wavelet, mode, True, 1)  # type: ignore[assignment]
     return y if size is None else y[..., :size]

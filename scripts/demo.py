@@ -90,9 +90,15 @@ def run(name: str, pixels: np.ndarray, codec: str, out: Path) -> tuple[list[str]
     height, width = pixels.shape[:2]
     size = source.stat().st_size
     row = [
-        name, f"{width} x {height}", f"{size / 1000:.1f} kB", f"{8 * size / (width * height):.3f}",
-        f"{psnr(pixels, decoded):.2f}", f"{ms_ssim(pixels, decoded):.4f}", f"{middle - start:.2f}", f"{end - middle:.2f}",
-    ]  # fmt: skip
+        name,
+        f"{width} x {height}",
+        f"{size / 1000:.1f} kB",
+        f"{8 * size / (width * height):.3f}",
+        f"{psnr(pixels, decoded):.2f}",
+        f"{ms_ssim(pixels, decoded):.4f}",
+        f"{middle - start:.2f}",
+        f"{end - middle:.2f}",
+    ]
     figure = (
         f'<figure><div class="pair"><img src="{png(pixels)}" alt="original" width="{width}" height="{height}">'
         f'<img src="{png(decoded)}" alt="decoded"><input type="range" value="50" aria-label="divider"></div>'

@@ -4,7 +4,17 @@ from pathlib import Path
 
 import numpy as np
 
-from latentzip.entropy import Encoder, TableBank, frozen_bank
+from latentzip.entropy import (
+    Encoder,
+    Gaussian,
+    Mixture,
+    Model,
+    StreamEncoder,
+    TableBank,
+    TableModel,
+    Uniform,
+    frozen_bank,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "entropy"
 
@@ -42,8 +52,6 @@ def cases() -> dict[str, tuple[dict[str, np.ndarray], int | None]]:
 
 def model_of(name: str, arrays: dict[str, np.ndarray]):
     """The model that a golden chunk was coded with."""
-    from latentzip.entropy import Mixture, TableModel, Uniform
-
     if "freq" in arrays:
         return TableModel(TableBank.from_arrays(arrays), arrays["index"])
     if "index" in arrays:
@@ -51,6 +59,48 @@ def model_of(name: str, arrays: dict[str, np.ndarray]):
     if "weights" in arrays:
         return Mixture(arrays["weights"], arrays["means"], arrays["scale"])
     return Uniform(*arrays["range"].tolist(), arrays["symbols"].shape)
+
+
+def live_cases() -> dict[str, np.ndarray]:
+    """What the frozen live stream holds: three frames of each kind, one after another."""
+    rng = np.random.default_rng(7)
+    index = rng.integers(0, 64, (3, 60)).astype(np.uint8)
+    gaussian = np.round(rng.normal(size=(3, 60)) * 0.11 * (256 / 0.11) ** (index / 63)).astype(np.int32)
+    gaussian[:, [7, 30]] = [2**31 - 1, -(2**31)]
+    own = rng.integers(0, 3, (3, 60)).astype(np.uint8)
+    low = rng.integers(-(2**31), -(2**31) + 2**25, (3, 60))
+    return {
+        "index": index,
+        "gaussian": gaussian,
+        "own_index": own,
+        "own": np.where(own == 2, low, rng.integers(-2, 66, (3, 60))).astype(np.int32),
+        "weights": rng.multinomial(256, [0.6, 0.4], (3, 20)).astype(np.int32),
+        "means": rng.integers(-640, 640, (3, 20, 2)).astype(np.int32),
+        "scale": rng.integers(0, 48, (3, 20, 2)).astype(np.int32),
+        "mixture": rng.integers(-99, 99, (3, 20)).astype(np.int32),
+        "uniform": rng.integers(-5, 996, (3, 20)).astype(np.int32),
+        "raw": rng.integers(0, 2**20, (3, 20)).astype(np.int32),
+    }
+
+
+def live_of(path: Path) -> tuple[list[np.ndarray], list[Model]]:
+    """Symbols and models of the frozen live stream, in its order."""
+    with np.load(path) as z:
+        arrays = {k: z[k] for k in z.files}
+    bank = TableBank([[100, 50, 2, 104], [1, 254, 1], [200, 56]], [-1, 7, -64], [0, 3, 25], 8)
+    symbols, models = [], []
+    for i in range(3):
+        a = {k: v[i] for k, v in arrays.items()}
+        symbols += [a[k] for k in ("gaussian", "gaussian", "own", "mixture", "uniform", "raw")]
+        models += [
+            Gaussian(a["index"]),
+            Gaussian(a["index"], profile="max"),
+            TableModel(bank, a["own_index"]),
+            Mixture(a["weights"], a["means"], a["scale"]),
+            Uniform(-5, 995, (20,)),
+            Uniform(0, 2**20 - 1, (20,)),
+        ]
+    return symbols, models
 
 
 def main() -> None:
@@ -63,6 +113,13 @@ def main() -> None:
         encoder.code(arrays["symbols"], model_of(name, arrays))
         (GOLDEN / f"{name}.bin").write_bytes(encoder.finish())
         np.savez_compressed(GOLDEN / f"{name}.npz", **arrays)
+    if not (GOLDEN / "live.words").exists():
+        np.savez_compressed(GOLDEN / "live.npz", **live_cases())
+        symbols, models = live_of(GOLDEN / "live.npz")
+        writer = StreamEncoder()
+        for s, m in zip(symbols, models):
+            writer.code(s, m)
+        (GOLDEN / "live.words").write_bytes(writer.finish())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
-"""Decodes a chunk with constriction alone: its coder, its integer models, and ten lines about the header."""
+"""Decodes chunks and streams with constriction alone: its coders, its integer models, and some lines about headers."""
+
+from typing import Any
 
 import constriction
 import numpy as np
+
+stream: Any = constriction.stream  # type: ignore[attr-defined]
 
 
 def split(blob: bytes):
@@ -46,15 +50,13 @@ def zigzags(section: bytes):
 
 def exact_model(freq24):
     """constriction's model of integer 24-bit frequencies, without any rounding."""
-    return constriction.stream.model.Categorical((np.asarray(freq24, np.float64) - 1), perfect=False)
+    return stream.model.Categorical((np.asarray(freq24, np.float64) - 1), perfect=False)
 
 
 def decode_tables(blob: bytes, bank, index, offset=0):
     """The symbols of a chunk that holds one array under indexed tables."""
     streams, raw, escapes = split(blob)
-    coders = [
-        constriction.stream.stack.AnsCoder(w) if w.size else constriction.stream.stack.AnsCoder() for w in streams
-    ]
+    coders = [stream.stack.AnsCoder(w) if w.size else stream.stack.AnsCoder() for w in streams]
     models = [exact_model(bank.table(t).astype(np.int64) << (24 - bank.precision)) for t in range(bank.num_tables)]
     bits = int.from_bytes(raw, "little")
     at = 0
@@ -77,3 +79,93 @@ def decode_tables(blob: bytes, bank, index, offset=0):
     assert next(escaped, None) is None
     assert (at + 7) // 8 == len(raw)
     return np.array(out, np.int64).reshape(index.shape)
+
+
+class Queue:
+    """A live stream written (`words=None`) or read by constriction's range coder alone."""
+
+    def __init__(self, words: np.ndarray | None = None):
+        self.coder = stream.queue.RangeEncoder() if words is None else stream.queue.RangeDecoder(words)
+        self.reads = words is not None
+
+    def one(self, value, model) -> int:
+        """One symbol of a constriction model, as its number."""
+        if self.reads:
+            return int(self.coder.decode(model))
+        self.coder.encode(int(value), model)
+        return int(value)
+
+    def bits(self, value, count) -> int:
+        """Equiprobable symbols of at most 16 bits, low bits first."""
+        out = 0
+        for done in range(0, count, 16):
+            size = min(16, count - done)
+            piece = value >> done & (1 << size) - 1
+            out |= self.one(piece, stream.model.Uniform(1 << size)) << done
+        return out
+
+    def integer(self, value) -> int:
+        """An escaped integer."""
+        left, z, byte, at = (value << 1) ^ (value >> 63), 0, 128, 0
+        while byte > 127:
+            byte = self.one(left & 127 | (128 if left > 127 else 0), stream.model.Uniform(256))
+            left >>= 7
+            z |= (byte & 127) << at
+            at += 7
+        return (z >> 1) ^ -(z & 1)
+
+    def tables(self, symbols, bank, index, offset=0):
+        """An array under indexed tables; the symbols are read over when decoding."""
+        freqs = [bank.table(t).astype(np.int64) << (24 - bank.precision) for t in range(bank.num_tables)]
+        models = [exact_model(f) for f in freqs]
+        index = np.asarray(index)
+        offset = np.broadcast_to(offset, index.shape).reshape(-1)
+        symbols = np.zeros(index.size, np.int64) if symbols is None else np.asarray(symbols).reshape(-1)
+        out = []
+        for x, t, mean in zip(symbols.tolist(), index.reshape(-1).tolist(), offset.tolist()):
+            lo, k, n, _ = bank.info[t].tolist()
+            r = (x - mean + 2**31) % 2**32 - 2**31
+            e = (r >> k) - lo
+            e = self.one(e if 0 <= e < n - 1 else n - 1, models[t])
+            r = self.integer(r) if e == n - 1 else (lo + e << k) + self.bits(r & (1 << k) - 1, k)
+            out.append((r + mean + 2**31) % 2**32 - 2**31)
+        return np.array(out, np.int64).reshape(index.shape)
+
+    def mixture(self, symbols, parameters):
+        """An array under mixtures: weights, means and scale."""
+        from latentzip.entropy._plain_mixture import _starts, windows
+        from latentzip.entropy.banks import phi_table
+
+        rows = [a.reshape(-1, a.shape[-1]).astype(np.int64) for a in parameters]
+        first, count = np.empty(len(rows[0]), np.int64), np.empty(len(rows[0]), np.int64)
+        phi = phi_table()
+        windows(*rows, phi.reach, first, count)
+        symbols = np.zeros(len(first), np.int64) if symbols is None else np.asarray(symbols).reshape(-1)
+        out = []
+        for i, x in enumerate(symbols.tolist()):
+            e = np.arange(count[i] + 2)
+            one = [np.repeat(a[i : i + 1], e.size, 0) for a in (*rows, first, count)]
+            model = exact_model(np.diff(_starts(*one, e, phi.phi, phi.rate)))
+            entry = x - int(first[i])
+            entry = self.one(entry if 0 <= entry < count[i] else int(count[i]), model)
+            out.append(self.integer(x) if entry == count[i] else int(first[i]) + entry)
+        return np.array(out, np.int64).reshape(parameters[0].shape[:-1])
+
+    def code(self, symbols, model):
+        """The same verb, for every kind of model."""
+        if hasattr(model, "weights"):
+            return self.mixture(symbols, [np.asarray(a) for a in (model.weights, model.means, model.scale)])
+        if hasattr(model, "bank"):
+            return self.tables(symbols, model.bank, *(a.reshape(-1) for a in model.lowered())).reshape(model.shape)
+        if model._raw:
+            given = np.full(model.shape, model.lo) if symbols is None else np.asarray(symbols, np.int64)
+            out = [model.lo + self.bits(x - model.lo, model._bits) for x in given.reshape(-1).tolist()]
+            return np.array(out, np.int64).reshape(model.shape)
+        top, move = model._tables(), model.lo + model._centre
+        residuals = None if symbols is None else np.asarray(symbols, np.int64) - move
+        index, _ = top.lowered()
+        return self.tables(residuals, top.bank, index).reshape(model.shape) + move
+
+    def words(self) -> bytes:
+        """What was written."""
+        return self.coder.get_compressed().astype("<u4").tobytes()
