@@ -60,6 +60,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="folder for plots and Markdown")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--codec", action="append", help="latentzip codecs to measure (default: all for pictures)")
+    parser.add_argument("--reuse", type=Path, help="rd: take the rows that this earlier --json file has")
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
 
