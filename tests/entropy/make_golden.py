@@ -55,10 +55,12 @@ def model_of(name: str, arrays: dict[str, np.ndarray]):
     if "freq" in arrays:
         return TableModel(TableBank.from_arrays(arrays), arrays["index"])
     if "index" in arrays:
-        return TableModel(frozen_bank(*name.split("-")), arrays["index"])
+        family, profile = name.split("-")
+        return TableModel(frozen_bank(family, profile), arrays["index"])
     if "weights" in arrays:
         return Mixture(arrays["weights"], arrays["means"], arrays["scale"])
-    return Uniform(*arrays["range"].tolist(), arrays["symbols"].shape)
+    lo, hi = arrays["range"].tolist()
+    return Uniform(lo, hi, arrays["symbols"].shape)
 
 
 def live_cases() -> dict[str, np.ndarray]:

@@ -81,6 +81,21 @@ def decode_tables(blob: bytes, bank, index, offset=0):
     return np.array(out, np.int64).reshape(index.shape)
 
 
+def mixture_rows(parameters):
+    """(first value, integer 24-bit frequencies, escape last) of each mixture of weights, means and scale."""
+    from latentzip.entropy._plain_mixture import _starts, windows
+    from latentzip.entropy.banks import phi_table
+
+    w, mu, scale = (np.asarray(a).reshape(-1, np.shape(a)[-1]).astype(np.int64) for a in parameters)
+    first, count = np.empty(len(w), np.int64), np.empty(len(w), np.int64)
+    phi = phi_table()
+    assert windows(w, mu, scale, phi.reach, first, count) == 0
+    for i in range(len(w)):
+        e = np.arange(count[i] + 2)
+        w_, mu_, scale_, first_, count_ = (np.repeat(a[i : i + 1], e.size, 0) for a in (w, mu, scale, first, count))
+        yield int(first[i]), np.diff(_starts(w_, mu_, scale_, first_, count_, e, phi.phi, phi.rate))
+
+
 class Queue:
     """A live stream written (`words=None`) or read by constriction's range coder alone."""
 
@@ -133,28 +148,19 @@ class Queue:
 
     def mixture(self, symbols, parameters):
         """An array under mixtures: weights, means and scale."""
-        from latentzip.entropy._plain_mixture import _starts, windows
-        from latentzip.entropy.banks import phi_table
-
-        rows = [a.reshape(-1, a.shape[-1]).astype(np.int64) for a in parameters]
-        first, count = np.empty(len(rows[0]), np.int64), np.empty(len(rows[0]), np.int64)
-        phi = phi_table()
-        windows(*rows, phi.reach, first, count)
-        symbols = np.zeros(len(first), np.int64) if symbols is None else np.asarray(symbols).reshape(-1)
+        shape = np.shape(parameters[0])[:-1]
+        given = [0] * int(np.prod(shape)) if symbols is None else np.asarray(symbols).reshape(-1).tolist()
         out = []
-        for i, x in enumerate(symbols.tolist()):
-            e = np.arange(count[i] + 2)
-            one = [np.repeat(a[i : i + 1], e.size, 0) for a in (*rows, first, count)]
-            model = exact_model(np.diff(_starts(*one, e, phi.phi, phi.rate)))
-            entry = x - int(first[i])
-            entry = self.one(entry if 0 <= entry < count[i] else int(count[i]), model)
-            out.append(self.integer(x) if entry == count[i] else int(first[i]) + entry)
-        return np.array(out, np.int64).reshape(parameters[0].shape[:-1])
+        for x, (first, freq) in zip(given, mixture_rows(parameters)):
+            last = freq.size - 1
+            entry = self.one(x - first if 0 <= x - first < last else last, exact_model(freq))
+            out.append(self.integer(x) if entry == last else first + entry)
+        return np.array(out, np.int64).reshape(shape)
 
     def code(self, symbols, model):
         """The same verb, for every kind of model."""
         if hasattr(model, "weights"):
-            return self.mixture(symbols, [np.asarray(a) for a in (model.weights, model.means, model.scale)])
+            return self.mixture(symbols, (model.weights, model.means, model.scale))
         if hasattr(model, "bank"):
             return self.tables(symbols, model.bank, *(a.reshape(-1) for a in model.lowered())).reshape(model.shape)
         if model._raw:

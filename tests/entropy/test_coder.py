@@ -60,8 +60,6 @@ def test_constriction_alone_reads_every_stream(bank, shape, streams, seed):
 
 @pytest.mark.parametrize("streams", [1, 2, 16])
 def test_constriction_writes_the_same_words(streams):
-    import constriction
-
     rng = np.random.default_rng(0)
     bank = TableBank.from_histograms([rng.gamma(0.5, size=40) for _ in range(3)], lo=0, trim=False)
     index = rng.integers(0, 3, 3000)
@@ -71,7 +69,7 @@ def test_constriction_writes_the_same_words(streams):
     ours, _, _ = oracle.split(encoder.finish())
     models = [oracle.exact_model(bank.table(t).astype(np.int64) << 12) for t in range(3)]
     for j in range(streams):
-        coder = constriction.stream.stack.AnsCoder()
+        coder = oracle.stream.stack.AnsCoder()
         for s, t in zip(symbols[j::streams][::-1].tolist(), index[j::streams][::-1].tolist()):
             coder.encode_reverse(s, models[t])
         np.testing.assert_array_equal(coder.get_compressed(), ours[j])
@@ -145,7 +143,7 @@ def test_warm_compiles_everything_ahead():
     thread.join()
     assert warm(background=False) is None
     for loop in (_fast.encode, _fast.decode_lut_raw, _fast.decode_search, _fast_mixture.decode_mixture):
-        assert loop.signatures
+        assert loop.signatures  # type: ignore[attr-defined]
 
 
 def test_restart_points():
@@ -244,7 +242,7 @@ def test_bad_models_are_refused():
     with pytest.raises(InputError, match="power of two"):
         Encoder(3)
     with pytest.raises(InputError, match="given None"):
-        Decoder(b"\0").code(zeros, Gaussian(zeros))
+        Decoder(b"\0").code(zeros, Gaussian(zeros))  # type: ignore[arg-type]
 
 
 def test_rate_meter_counts_what_is_coded():

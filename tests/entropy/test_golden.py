@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import constriction
 import numpy as np
 import oracle
 import pytest
 from make_golden import GOLDEN, model_of
 
-from latentzip.entropy import Decoder, Encoder, frozen_bank
-from latentzip.entropy.banks import phi_table
+from latentzip.entropy import Decoder, Encoder, TableModel, Uniform, frozen_bank
 from latentzip.entropy.engine import load_engine
 
 NAMES = [p.stem for p in sorted(Path(GOLDEN).glob("*.bin"))]
@@ -41,28 +39,21 @@ def test_decodes_and_is_written_again(name, engine):
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("mixture", "uniform", "raw")])
 def test_constriction_alone_decodes_tables(name):
     blob, arrays = load(name)
-    bank = model_of(name, arrays).bank
-    np.testing.assert_array_equal(oracle.decode_tables(blob, bank, arrays["index"]), arrays["symbols"])
+    model = model_of(name, arrays)
+    assert isinstance(model, TableModel)
+    np.testing.assert_array_equal(oracle.decode_tables(blob, model.bank, arrays["index"]), arrays["symbols"])
 
 
 def test_constriction_alone_decodes_the_mixture():
-    from latentzip.entropy._plain_mixture import _starts, windows
-
     blob, arrays = load("mixture")
-    parameters = [arrays[k].astype(np.int64) for k in ("weights", "means", "scale")]
-    first, count = np.empty(200, np.int64), np.empty(200, np.int64)
-    phi = phi_table()
-    windows(*parameters, phi.reach, first, count)
+    rows = oracle.mixture_rows([arrays[k] for k in ("weights", "means", "scale")])
     streams, _, escapes = oracle.split(blob)
     escaped = oracle.zigzags(escapes)
-    coders = [constriction.stream.stack.AnsCoder(w) for w in streams]
-    for i, symbol in enumerate(arrays["symbols"].tolist()):
-        e = np.arange(count[i] + 2)
-        one = [np.repeat(a[i : i + 1], e.size, 0) for a in (*parameters, first, count)]
-        freq = np.diff(_starts(*one, e, phi.phi, phi.rate))
+    coders = [oracle.stream.stack.AnsCoder(w) for w in streams]
+    for i, (symbol, (first, freq)) in enumerate(zip(arrays["symbols"].tolist(), rows)):
         entry = int(coders[i % len(coders)].decode(oracle.exact_model(freq)))
-        if entry < count[i]:
-            assert first[i] + entry == symbol
+        if entry < freq.size - 1:
+            assert first + entry == symbol
         else:
             assert next(escaped) == symbol
     assert next(escaped, None) is None
@@ -71,8 +62,9 @@ def test_constriction_alone_decodes_the_mixture():
 
 def test_constriction_alone_decodes_the_uniform_tops():
     blob, arrays = load("uniform")
-    bank = model_of("uniform", arrays)._tables().bank
-    got = oracle.decode_tables(blob, bank, np.zeros(200, np.int64), offset=-5)
+    model = model_of("uniform", arrays)
+    assert isinstance(model, Uniform)
+    got = oracle.decode_tables(blob, model._tables().bank, np.zeros(200, np.int64), offset=-5)
     np.testing.assert_array_equal(got, arrays["symbols"])
 
 
