@@ -424,35 +424,38 @@ def real_latents(quick: bool) -> Iterator[tuple[Work, list[Result]]]:
         if info.modality != "image":
             continue
         codec: Any = lz.load_codec(info.name)
-        model = getattr(codec, "context", None)
-        if model is None or codec.latent_channels % 3:
+        if getattr(codec, "context", None) is None or codec.latent_channels % 3:
             continue
         latents = [codec.latent(torch.from_numpy(p).permute(2, 0, 1).float() / 255).numpy() for p in photos]
         meter = RateMeter()
         for z in latents:
-            model.program(meter, z, z.shape)
+            codec.program(meter, z, z.shape)
         flat = np.concatenate([z.reshape(-1) for z in latents]).astype(np.int32)
         work = Work(f"latents of {info.name}", flat, np.zeros(0, np.uint8), np.zeros(0), float(meter.bits))
         tables = [Factorized(_histogram_bank(z), z.shape, 0) for z in latents]
         programs = {
-            "latentzip context model": [lambda c, x, z=z: model.program(c, x, z.shape) for z in latents],
+            "latentzip context model": [lambda c, x, z=z, m=codec: m.program(c, x, z.shape) for z in latents],
             "latentzip, table a channel": [lambda c, x, t=t: c.code(x, t) for t in tables],
         }
         results = []
         for name, program in programs.items():
 
-            def encode(program: Any = program) -> list[bytes]:
+            def encode(program: Any = program, latents: Any = latents) -> list[bytes]:
                 return [_encoded(run, z) for run, z in zip(program, latents)]
 
             def decode(blobs: list[bytes], program: Any = program) -> Any:
                 return np.concatenate([run(Decoder(b), None).reshape(-1) for run, b in zip(program, blobs)])
 
             results.append(measure(name, work, encode, decode, flat.size, 3))
-        results.append(
-            measure(
-                "WebP lossless m6", work, lambda z=latents: [_webp(a) for a in z], lambda _, x=flat: x, flat.size, 1
-            )
-        )
+        shapes = [z.shape for z in latents]
+
+        def shrink(latents: Any = latents) -> list[bytes]:
+            return [_webp(z) for z in latents]
+
+        def grow(blobs: list[bytes], shapes: Any = shapes) -> Any:
+            return np.concatenate([_unwebp(b, shape).reshape(-1) for b, shape in zip(blobs, shapes)])
+
+        results.append(measure("WebP lossless m6", work, shrink, grow, flat.size, 1))
         yield work, results
 
 
@@ -467,19 +470,34 @@ def _histogram_bank(z: np.ndarray) -> TableBank:
     return TableBank.from_histograms([np.bincount(c.reshape(-1) - low) for c in z], lo=low)
 
 
+def _layouts(channels: int) -> list[tuple[tuple[int, int, int], tuple[int, ...]]]:
+    """How channels become one RGB mosaic: how they split, and the axes that lead to (rows, h, columns, w, 3)."""
+    third = channels // 3
+    rows = max(r for r in range(1, third + 1) if third % r == 0 and r * r <= third)
+    return [((3, rows, third // rows), (1, 3, 2, 4, 0)), ((rows, third // rows, 3), (0, 3, 1, 4, 2))]
+
+
 def _webp(z: np.ndarray) -> bytes:
     from PIL import Image
 
     c, h, w = z.shape
-    rows = max(r for r in range(1, c + 1) if c // 3 % r == 0 and r * r <= c // 3)
-    both = []
-    for split, order in (((3, rows, c // 3 // rows), (1, 3, 2, 4, 0)), ((rows, c // 3 // rows, 3), (0, 3, 1, 4, 2))):
-        mosaic = (z.clip(-128, 127) + 128).astype(np.uint8).reshape(*split, h, w).transpose(order)
+    out = []
+    for number, (split, order) in enumerate(_layouts(c)):
+        mosaic = (z + 128).astype(np.uint8).reshape(*split, h, w).transpose(order)
+        image = Image.fromarray(np.ascontiguousarray(mosaic).reshape(mosaic.shape[0] * h, -1, 3))
         buffer = io.BytesIO()
-        image = Image.fromarray(np.ascontiguousarray(mosaic.reshape(rows * h, -1, 3)))
         image.save(buffer, "WEBP", lossless=True, quality=100, method=6)
-        both.append(buffer.getvalue())
-    return min(both, key=len)
+        out.append(bytes([number]) + buffer.getvalue())
+    return min(out, key=len)
+
+
+def _unwebp(blob: bytes, shape: tuple[int, int, int]) -> np.ndarray:
+    from PIL import Image
+
+    split, order = _layouts(shape[0])[blob[0]]
+    sizes = (*split, *shape[1:])
+    mosaic = np.asarray(Image.open(io.BytesIO(blob[1:])).convert("RGB")).reshape([sizes[i] for i in order])
+    return mosaic.transpose(np.argsort(order)).reshape(shape).astype(np.int32) - 128
 
 
 def thread_scaling(work: Work, threads: list[int], repeats: int) -> list[dict[str, Any]]:
