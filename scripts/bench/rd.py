@@ -137,10 +137,13 @@ def summarise(table: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
     for name in (n for n in names if n not in variable):
         ((rate, quality),) = curve(table, name)
         gains = {p: quality - quality_at_rate(curve(table, p), rate) for p in peers}
+        ((_, similarity),) = curve(table, name, "ms_ssim_db")
+        ms = {p: similarity - quality_at_rate(curve(table, p, "ms_ssim_db"), rate) for p in peers}
         summary[name] = {
             "bpp": round(rate, 4),
             "psnr": round(quality, 3),
             "db_at_equal_bytes": {p: round(g, 2) for p, g in gains.items()},
+            "ms_ssim_db_at_equal_bytes": {p: round(g, 2) for p, g in ms.items()},
         }
     return summary
 
