@@ -153,9 +153,9 @@ class StreamEncoder:
 class StreamDecoder:
     """Words in as they come, integers out as soon as the words decide them.
 
-    Every read is bounded: corrupt bytes give wrong symbols or a `FormatError`, never a crash. A changed word
-    changes nearly always the symbols behind it, and `finish` then accepts one end in four billion; for certainty put a
-    checksum around each packet.
+    Every read is bounded: corrupt bytes give wrong symbols or a `FormatError`, never a crash. A changed word nearly
+    always changes the symbols behind it, and `finish` refuses most of such streams, not all: where symbols must be
+    right, put a checksum around what is sent.
     """
 
     def __init__(self, *, engine: Engine | None = None) -> None:
@@ -175,7 +175,8 @@ class StreamDecoder:
         tensors.
 
         Raises:
-            MoreDataNeeded: what was fed does not decide all of them. Nothing has changed: feed and ask again.
+            MoreDataNeeded: what was fed does not decide all of them. Nothing has changed: feed and ask again, for
+                about as much as is sent at a time, since each attempt begins anew.
             FormatError: no encoder writes such bytes.
             InputError: the model's parameters are out of range.
         """
