@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from scipy.stats import laplace, norm
 
 from latentzip.entropy import (
@@ -213,7 +214,6 @@ def ours_mixture(n: int, repeats: int) -> tuple[Work, Result, Result]:
 
 def compressai(work: Work, repeats: int) -> Iterator[Result]:
     """compressai: the model path that its codecs use, and the bare coder with its lists made beforehand."""
-    import torch
     from compressai.ans import RansDecoder, RansEncoder
     from compressai.entropy_models import GaussianConditional
 
@@ -295,7 +295,6 @@ def constriction_rows(work: Work, repeats: int) -> Iterator[Result]:
 
 def torchac(work: Work, repeats: int) -> Iterator[Result]:
     """torchac, where it is installed: a cumulative row a symbol, so a part of the workload only."""
-    import torch
     import torchac as peer  # pyright: ignore[reportMissingImports]
 
     pick = np.linspace(0, work.symbols.size - 1, 10_000).astype(np.int64)
@@ -313,14 +312,13 @@ def torchac(work: Work, repeats: int) -> Iterator[Result]:
         lambda: peer.encode_float_cdf(rows, x),
         lambda b: peer.decode_float_cdf(rows, b).numpy() - reach,
         pick.size,
-        1,
+        repeats,
     )
     yield result._replace(num_bytes=result.num_bytes * work.symbols.size / pick.size)
 
 
 def torch_ans(work: Work, repeats: int) -> Iterator[Result]:
     """torch_ans, where it is installed: 16-bit tables by index, four states interleaved, eight rows."""
-    import torch
     from torch_ans.utils import TorchANSInterface  # pyright: ignore[reportMissingImports]
 
     cumulative = []
@@ -341,19 +339,14 @@ def torch_ans(work: Work, repeats: int) -> Iterator[Result]:
     index = torch.from_numpy(work.table[:n].astype(np.int32)).reshape(8, -1)
     coder = TorchANSInterface(impl="rans64", freq_precision=16, device="cpu", num_interleaves=4)
     coder.set_cdfs(cdfs, sizes, offsets)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield measure(
-            "torch_ans rans64 x4, tables by index",
-            work,
-            lambda: coder.encode_with_indexes(x, index),
-            lambda b: coder.decode_with_indexes(b, index).numpy(),
-            n,
-            repeats,
-        )
-    finally:
-        torch.set_num_threads(threads)
+    yield measure(
+        "torch_ans rans64 x4, tables by index",
+        work,
+        lambda: coder.encode_with_indexes(x, index),
+        lambda b: coder.decode_with_indexes(b, index).numpy(),
+        n,
+        repeats,
+    )
 
 
 def byte_coders(work: Work, repeats: int) -> Iterator[Result]:
@@ -413,8 +406,6 @@ def real_latents(quick: bool) -> Iterator[tuple[Work, list[Result]]]:
     very latents they code and their own bytes are not counted; of two ways to lay channels out as RGB, WebP has the
     better.
     """
-    import torch
-
     import latentzip as lz
 
     from . import pictures
@@ -561,6 +552,7 @@ def run(quick: bool | argparse.Namespace, threads: list[int] | None = None, out:
             }
         )
 
+    torch.set_num_threads(1)  # CPU time counts threads that wait for one another, too
     works = workloads(n)
     for work in works:
         peers = [ours, live_stream, compressai, constriction_rows, torch_ans, torchac]
