@@ -22,6 +22,7 @@ from latentzip.evaluation.metrics import ms_ssim, ms_ssim_db, psnr
 from . import pictures
 
 Point = tuple[str, str, Callable[[Image.Image], bytes], Callable[[bytes], np.ndarray]]
+TICKS = (0.1, 0.2, 0.5, 1, 2, 4)
 KEY = ("codec", "setting", "image", "pixels", "weights")
 QUALITIES = (5, 15, 25, 35, 45, 55, 65, 75, 85, 100)
 
@@ -173,7 +174,9 @@ def plot(table: list[dict[str, Any]], names: list[str], out: Path) -> None:
             x, y = zip(*sorted(curve(table, codec, metric)))
             ax.plot(x, y, "o-" if ours else ".--", label=codec, lw=2 if ours else 1, ms=7 if len(x) == 1 else 4)
         ax.set(xlabel="bits per pixel", ylabel=label, xscale="log")
-        ax.grid(alpha=0.3, which="both")
+        ax.set_xticks(TICKS, [f"{t:g}" for t in TICKS])
+        ax.minorticks_off()
+        ax.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
     fig.tight_layout()
     fig.savefig(out / "rd.png", dpi=110)
