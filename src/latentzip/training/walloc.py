@@ -60,7 +60,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "walloc-rgb-linear": Recipe(
         name="walloc-rgb-linear",
-        summary="no network at all: fastest both ways, quality 1..100, for weak devices",
+        summary="no network at all: fastest to decode, quality 1..100, for weak devices",
         model=WallocConfig(latent_channels=48, depth=0, variable_rate=True),
         gain=1.0,
         steps=0,
