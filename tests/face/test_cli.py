@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -306,27 +308,31 @@ def test_reader_that_leaves(packed):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="terminals")
-def test_progress_on_a_terminal_only(tmp_path, codec, rgb):
+def test_progress_shows_on_a_terminal_after_a_second(monkeypatch):
     import fcntl
     import pty
     import struct
     import termios
 
-    Image.fromarray(np.tile(rgb, (60, 40, 1))).save(tmp_path / "big.bmp")  # takes over a second
+    from latentzip.cli import common
+
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    command = ["encode", "-r", tmp_path, "-o", f"{tmp_path}/out/", "-c", codec]
-    process = start(*command, stderr=theirs, stdout=subprocess.DEVNULL)
-    os.close(theirs)
-    shown = b""
-    try:
-        while data := os.read(ours, 4096):
-            shown += data
-    except OSError:  # how Linux says that the other end of a terminal is closed
-        pass
-    assert process.wait() == 0
-    assert shown.count(b" bpp, ") == 1
-    assert b"big.bmp 00:0" in shown
+    with open(theirs, "w", encoding="utf-8") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        bar = common._bar(argparse.Namespace(quiet=False), 1)
+        assert bar is not None
+        bar.begin("big.bmp")
+        time.sleep(0.5)
+        assert not select.select([ours], [], [], 0)[0]  # quick work shows nothing
+        assert select.select([ours], [], [], 20)[0]
+        time.sleep(0.6)
+        bar.close()
+        terminal.flush()
+        assert b"big.bmp 00:0" in os.read(ours, 1 << 16)
+    os.close(ours)
+    monkeypatch.undo()
+    assert common._bar(argparse.Namespace(quiet=True), 1) is None
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
