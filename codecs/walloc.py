@@ -106,11 +106,7 @@ class Walloc(Codec):
 
     def _rate_gain(self, quality: float | None) -> float:
         """Factor on the latents: 1 at quality 0, 20 at quality 100, where the companded range of a byte is full."""
-        if self.variable_rate:
-            return 20.0 ** ((quality or self.default_quality or 50) / 100)
-        if quality is not None:
-            raise InputError(f"{self.name} has one fixed rate: leave quality out, or choose a codec with variable rate")
-        return 1.0
+        return 20.0 ** (self._check_quality(quality) / 100)  # 0, and so 1, for a fixed rate
 
     @torch.inference_mode()
     def analysis(self, x: Tensor, quality: float | None = None) -> Tensor:
@@ -119,8 +115,7 @@ class Walloc(Codec):
 
     @torch.inference_mode()
     def synthesis(self, latent: Tensor, size: tuple[int, int], quality: float | None = None) -> Tensor:
-        m = (1 << (self.config.bits - 1)) - 1
-        y = F.embedding(latent.long() + m, self.expansion[:, None])[..., 0]
+        y = F.embedding(latent.long() + self.latent_limit, self.expansion[:, None])[..., 0]
         return self.reconstruct(y * (torch.exp(-self.log_gain) / self._rate_gain(quality)), size)
 
     def program(self, coder: Any, latent: np.ndarray | None, shape: Shape, quality: float | None = None) -> np.ndarray:

@@ -99,7 +99,7 @@ def _operator(levels: int, wavelet: str, mode: Mode, inverse: bool) -> BlockOper
 
 def _stages(levels: int) -> list[int]:
     """Levels split into equal-ish stages of at most `_STAGE`; a packet of a packet is a deeper packet."""
-    count = max(1, -(-levels // _STAGE))
+    count = -(-levels // _STAGE)
     return [levels // count + (i < levels % count) for i in range(count)]
 
 
@@ -203,7 +203,7 @@ def wavelet_packet2d(x: Tensor, levels: int, wavelet: str = "bior4.4", mode: Mod
         ValueError: mode ``"symmetric"`` with a filter that is not odd-length symmetric.
     """
     x = _pad_edge(x, levels, 2)
-    for j in _stages(levels) if levels else []:
+    for j in _stages(levels):
         x = _Packet.apply(x, j, wavelet, mode, False, 2)  # type: ignore[assignment]
     return x
 
@@ -216,7 +216,7 @@ def inverse_wavelet_packet2d(
     size: tuple[int, int] | None = None,
 ) -> Tensor:
     """Inverse of `wavelet_packet2d`: (B, C * 4**J, h, w) -> (B, C, H, W), cropped to ``size = (H, W)``."""
-    for j in reversed(_stages(levels) if levels else []):
+    for j in reversed(_stages(levels)):
         y = _Packet.apply(y, j, wavelet, mode, True, 2)  # type: ignore[assignment]
     return y if size is None else y[..., : size[0], : size[1]]
 
@@ -224,7 +224,7 @@ def inverse_wavelet_packet2d(
 def wavelet_packet1d(x: Tensor, levels: int, wavelet: str = "bior4.4", mode: Mode = "symmetric") -> Tensor:
     """Full 1-D wavelet packet analysis: (B, C, L) -> (B, C * 2**J, ceil(L / 2**J)); see `wavelet_packet2d`."""
     x = _pad_edge(x, levels, 1)
-    for j in _stages(levels) if levels else []:
+    for j in _stages(levels):
         x = _Packet.apply(x, j, wavelet, mode, False, 1)  # type: ignore[assignment]
     return x
 
@@ -237,6 +237,6 @@ def inverse_wavelet_packet1d(
     size: int | None = None,
 ) -> Tensor:
     """Inverse of `wavelet_packet1d`: (B, C * 2**J, n) -> (B, C, L), cropped to ``size``."""
-    for j in reversed(_stages(levels) if levels else []):
+    for j in reversed(_stages(levels)):
         y = _Packet.apply(y, j, wavelet, mode, True, 1)  # type: ignore[assignment]
     return y if size is None else y[..., :size]
