@@ -43,6 +43,7 @@ class Codec(nn.Module):
         modality: ``"image"``, ``"audio"`` or ``"tensor"``.
         signal_channels: channels of the signal that `analysis` takes (3 for RGB).
         stride: signal samples a latent position covers, along each spatial axis.
+        latent_multiple: both sides of a latent are rounded up to a multiple of this; chunk, tile and halos are too.
         latent_channels: channels of the latent.
         latent_limit: largest magnitude of a latent; at most 127 makes them int8.
         chunk: side of a chunk in latent positions (a multiple of 16); a chunk is coded on its own.
@@ -55,6 +56,7 @@ class Codec(nn.Module):
     modality: ClassVar[Literal["image", "audio", "tensor"]] = "image"
     signal_channels: int = 3
     stride: int = 8
+    latent_multiple: int = 1
     latent_channels: int = 0
     latent_limit: int = 127
     chunk: int = 128
@@ -130,7 +132,8 @@ class Codec(nn.Module):
         return int(value)
 
     def _latent_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        return -(-size[0] // self.stride), -(-size[1] // self.stride)
+        unit = self.stride * self.latent_multiple
+        return -(-size[0] // unit) * self.latent_multiple, -(-size[1] // unit) * self.latent_multiple
 
     def latent(self, x: Tensor, quality: float | None = None) -> Tensor:
         """Integer latent of one signal (C, H, W), computed tile by tile: (L, h, w) int16 on the CPU."""
@@ -239,7 +242,9 @@ class Codec(nn.Module):
         if not (0 <= top < bottom <= size[0] and 0 <= left < right <= size[1]):
             raise InputError(f"region {region} does not lie inside the signal of {size[0]} x {size[1]} samples")
         s = self.stride
-        ly0, lx0, ly1, lx1 = top // s, left // s, -(-bottom // s), -(-right // s)
+        unit = s * self.latent_multiple
+        ly0, lx0 = top // unit * self.latent_multiple, left // unit * self.latent_multiple
+        ly1, lx1 = self._latent_size((bottom, right))
         tiles = [
             t
             for t in tile_grid(h, w, self.tile, self.synthesis_halo)
