@@ -1,0 +1,336 @@
+"""The archive tier on disk: tar shards of `.ltz` files with an index each, columns and a manifest.
+
+docs/datasets.md is normative. Reading needs neither torch nor a codec; `pack` writes, `verify` checks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import threading
+import weakref
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..entropy.errors import FormatError, InputError, UnsupportedError
+from .remote import Remote, is_remote, local_path
+
+FORMAT = "latentzip-pack"
+VERSION = 1
+MANIFEST = "manifest.json"
+COLUMNS = "columns.npz"
+INDEX_DTYPE = np.dtype([("offset", "<u8"), ("size", "<u4"), ("crc32", "<u4")])
+MAX_MANIFEST = 1 << 28  # bytes; a shard takes about 200
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_OPEN_FILES = 256  # shards kept open; reads from further ones open and close their file
+
+
+def index_name(shard: str, variant: int = 0) -> str:
+    """Name of a shard's index: ``00000.tar`` -> ``00000.idx.npy``, of its mirrored variant ``00000.mirror.idx.npy``."""
+    return shard.removesuffix(".tar") + (".mirror.idx.npy" if variant else ".idx.npy")
+
+
+def parse_manifest(data: bytes, where: str) -> dict[str, Any]:
+    """Manifest from its bytes, with everything checked that reading relies on.
+
+    Raises:
+        FormatError: not a manifest, or one that contradicts itself.
+        UnsupportedError: a newer version of the format.
+    """
+    try:
+        manifest = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{where}: not JSON: {error}") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise FormatError(f"{where}: not the manifest of a {FORMAT}")
+    if manifest.get("version") != VERSION:
+        raise UnsupportedError(
+            f"{where}: format version {manifest.get('version')!r}, this latentzip reads version {VERSION}; "
+            "install a newer latentzip (pip install -U latentzip)"
+        )
+    try:
+        shards, samples = manifest["shards"], manifest["samples"]
+        sound = manifest["variants"] in (1, 2) and all(
+            isinstance(manifest[key], kind)
+            for key, kind in (("codec", str), ("fingerprint", str), ("latent", dict), ("columns", dict))
+        )
+        for shard in shards:
+            sound = sound and _PLAIN_NAME.fullmatch(shard["file"]) is not None and shard["file"].endswith(".tar")
+            sound = sound and shard["samples"] >= 0 and shard["bytes"] >= 0 and isinstance(shard["sha256"], str)
+        sound = sound and samples == sum(shard["samples"] for shard in shards)
+        sound = sound and len({shard["file"] for shard in shards}) == len(shards)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FormatError(f"{where}: damaged manifest: {type(error).__name__} {error}") from None
+    if not sound:
+        raise FormatError(f"{where}: damaged manifest: its fields contradict each other")
+    return manifest
+
+
+class Columns(Mapping[str, np.ndarray]):
+    """Columns by name, one entry a sample, each read when it is first asked for."""
+
+    def __init__(self, path: Path, samples: int, names: Iterable[str]) -> None:
+        self._path, self._samples, self._names = path, samples, tuple(sorted(names))
+        self._loaded: dict[str, np.ndarray] = {}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._loaded:
+            if name not in self._names:
+                raise KeyError(f"{name!r}; the pack has the columns {', '.join(self._names)}")
+            column = load_column(self._path, name)
+            if len(column) != self._samples:
+                raise FormatError(f"{self._path}: column {name} has {len(column)} entries for {self._samples} samples")
+            self._loaded[name] = column
+        return self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def load_column(path: Path, name: str) -> np.ndarray:
+    """One array of an ``.npz`` file.
+
+    Raises:
+        FormatError: the file is damaged or has no such array.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return file[name]
+    except FileNotFoundError:
+        raise FormatError(f"{path} is missing; the pack is incomplete: run pack again") from None
+    except Exception as error:  # zipfile, zlib and numpy each have their own for damage
+        raise FormatError(f"{path}: damaged column {name}: {error}") from error
+
+
+def load_index(path: Path, samples: int, num_bytes: int) -> np.ndarray:
+    """Index of one shard, memory-mapped: (samples,) of `INDEX_DTYPE`.
+
+    Raises:
+        FormatError: missing, damaged, or pointing outside the shard.
+    """
+    try:
+        index = np.load(path, mmap_mode="r" if samples else None, allow_pickle=False)
+    except FileNotFoundError:
+        raise FormatError(f"{path} is missing; the pack is incomplete: run pack again") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise FormatError(f"{path}: damaged index: {error}") from error
+    if index.dtype != INDEX_DTYPE or index.shape != (samples,):
+        raise FormatError(f"{path}: an index of {samples} entries was expected, not {index.dtype}{index.shape}")
+    if samples and bool((index["offset"] > num_bytes - np.minimum(index["size"], num_bytes)).any()):
+        raise FormatError(f"{path}: the index points beyond the end of its shard of {num_bytes} bytes")
+    return index
+
+
+class Archive:
+    """A packed data set, read only: bytes of samples by number, columns, manifest.
+
+    Safe to use from several threads, after a fork, and when pickled for another process.
+
+    Args:
+        path: folder that `pack` wrote, or a URL that fsspec understands (``s3://bucket/pack``).
+        cache_dir: where manifest, columns and indexes of a remote pack are kept; by default ``latentzip/packs`` in the
+            user's cache folder.
+
+    Attributes:
+        manifest: the parsed ``manifest.json``.
+        manifest_sha256: of its bytes, in hex: names this pack, whatever its path.
+        variants: 2 where every sample has a mirrored twin, else 1.
+        starts: (shards + 1,) number of the first sample of each shard, then the number of samples.
+
+    Raises:
+        FormatError: not a pack, or a damaged one; the text names the file.
+        UnsupportedError: a newer version of the format.
+        OSError: it cannot be read.
+
+    Example:
+        >>> archive = Archive("mypack")                              # doctest: +SKIP
+        >>> len(archive), archive.columns["label"][0]                # doctest: +SKIP
+        >>> blob = archive.read(0)   # a `.ltz` stream               # doctest: +SKIP
+    """
+
+    def __init__(self, path: str | os.PathLike[str], cache_dir: str | os.PathLike[str] | None = None) -> None:
+        self.path = os.fspath(path)
+        self._cache_dir = None if cache_dir is None else os.fspath(cache_dir)
+        self._open(None)
+
+    def _open(self, expected_sha: str | None) -> None:
+        self._remote: Remote | None = None
+        if is_remote(self.path):
+            self._remote = Remote(self.path)
+            data = self._remote.fetch(MANIFEST, MAX_MANIFEST)
+        else:
+            self.path = local_path(self.path)
+            data = _manifest_bytes(Path(self.path))
+        self.manifest = parse_manifest(data, _join(self.path, MANIFEST))
+        self.manifest_sha256 = hashlib.sha256(data).hexdigest()
+        if expected_sha is not None and expected_sha != self.manifest_sha256:
+            raise FormatError(f"{self.path}: the pack has changed since it was opened; open it again")
+        self.variants: int = self.manifest["variants"]
+        self._shards: list[str] = [shard["file"] for shard in self.manifest["shards"]]
+        counts = [shard["samples"] for shard in self.manifest["shards"]]
+        self.starts = np.concatenate([[0], np.cumsum(np.array(counts, np.int64))]).astype(np.int64)
+        self._files: dict[int, int] = {}
+        self._lock = threading.Lock()
+        self._finalizer = weakref.finalize(self, _close_all, self._files)
+
+    def __len__(self) -> int:
+        return self.manifest["samples"]
+
+    def __repr__(self) -> str:
+        return f"Archive({self.path!r}, samples={len(self)}, codec={self.manifest['codec']!r})"
+
+    def __getstate__(self) -> tuple[str, str | None, str]:
+        return self.path, self._cache_dir, self.manifest_sha256
+
+    def __setstate__(self, state: tuple[str, str | None, str]) -> None:
+        self.path, self._cache_dir, sha = state
+        self._open(sha)
+
+    # --- tables --------------------------------------------------------------------------------------------------
+
+    def local_file(self, name: str) -> Path:
+        """A small file of the pack on this machine: fetched once into the cache folder when the pack is remote."""
+        if self._remote is None:
+            return Path(self.path) / name
+        return self._remote.fetched(name, self.manifest_sha256, self._cache_dir)
+
+    @cached_property
+    def columns(self) -> Mapping[str, np.ndarray]:
+        """Column name -> array with one entry a sample; a column is read when it is first used."""
+        return Columns(self.local_file(COLUMNS), len(self), self.manifest["columns"])
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """Where each sample lies in its shard: (samples,) of `INDEX_DTYPE`."""
+        return self._concatenated(0)
+
+    @cached_property
+    def mirror_offsets(self) -> np.ndarray:
+        """As `offsets`, of the mirrored variants.
+
+        Raises:
+            InputError: the pack has none.
+        """
+        if self.variants < 2:
+            raise InputError(f"{self.path} holds no mirrored variants; pack it again with --mirror")
+        return self._concatenated(1)
+
+    def _concatenated(self, variant: int) -> np.ndarray:
+        parts = []
+        for shard in self.manifest["shards"]:
+            path = self.local_file(index_name(shard["file"], variant))
+            parts.append(load_index(path, shard["samples"], shard["bytes"]))
+        return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, INDEX_DTYPE), *parts])
+
+    def shard_of(self, indices: Any) -> np.ndarray:
+        """Number of the shard that holds each sample; ``indices`` must lie in 0..samples-1."""
+        return np.searchsorted(self.starts, np.asarray(indices, np.int64), side="right") - 1
+
+    # --- records -------------------------------------------------------------------------------------------------
+
+    def read(self, i: int, variant: int = 0, verify: bool = False) -> bytes:
+        """The `.ltz` stream of sample ``i`` (negative numbers count from the end); see `read_many`."""
+        return self.read_many([i], variant, verify)[0]
+
+    def read_many(
+        self, indices: Sequence[int] | np.ndarray, variant: int | Sequence[int] | np.ndarray = 0, verify: bool = False
+    ) -> list[bytes]:
+        """The `.ltz` streams of several samples, in the order of ``indices``.
+
+        Args:
+            variant: 0 as packed, 1 the mirrored twin; one number, or one a sample.
+            verify: compare each with its CRC-32 in the index. (A stream checks itself again when it is decoded.)
+
+        Raises:
+            IndexError: a number out of range.
+            InputError: a mirrored twin of a pack that has none.
+            FormatError: a shard is shorter than its index says, or a checksum does not match.
+            OSError: a shard cannot be read.
+        """
+        numbers = np.asarray(indices, np.int64)
+        if numbers.ndim != 1:
+            raise InputError(f"indices have shape {numbers.shape}; a list of numbers is needed")
+        count = len(self)
+        if numbers.size and not (-count <= int(numbers.min()) and int(numbers.max()) < count):
+            raise IndexError(f"sample {int(numbers[np.argmax(np.abs(numbers))])} of a pack of {count}")
+        numbers = np.where(numbers < 0, numbers + count, numbers)
+        rows = self._rows(numbers, variant)
+        shards = self.shard_of(numbers).tolist()
+        begins, sizes = rows["offset"].tolist(), rows["size"].tolist()
+        if self._remote is not None:
+            blobs = self._remote.ranges([self._shards[s] for s in shards], begins, sizes)
+        else:
+            blobs = [self._read_local(s, size, begin) for s, begin, size in zip(shards, begins, sizes)]
+        for i, shard, blob, size, crc in zip(numbers.tolist(), shards, blobs, sizes, rows["crc32"].tolist()):
+            if len(blob) != size:
+                raise FormatError(f"{_join(self.path, self._shards[shard])}: truncated: sample {i} is not all there")
+            if verify and zlib.crc32(blob) != crc:
+                raise FormatError(f"{_join(self.path, self._shards[shard])}: the checksum of sample {i} does not match")
+        return blobs
+
+    def _rows(self, numbers: np.ndarray, variant: int | Sequence[int] | np.ndarray) -> np.ndarray:
+        chosen = np.asarray(variant)
+        if chosen.size and not bool(np.isin(chosen, (0, 1)).all()):
+            raise InputError(f"variant is {variant!r}; 0 is the sample as packed, 1 its mirrored twin")
+        if chosen.ndim == 0:
+            return (self.mirror_offsets if chosen else self.offsets)[numbers]
+        if chosen.shape != numbers.shape:
+            raise InputError(f"{chosen.size} variants for {numbers.size} samples")
+        rows = self.offsets[numbers]
+        if chosen.any():
+            rows = np.where(chosen == 1, self.mirror_offsets[numbers], rows)
+        return rows
+
+    def _read_local(self, shard: int, size: int, offset: int) -> bytes:
+        fd = self._files.get(shard)
+        if fd is None:
+            path = os.path.join(self.path, self._shards[shard])
+            try:
+                fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            except FileNotFoundError:
+                raise FormatError(f"{path} is missing; the pack is incomplete: run pack again") from None
+            with self._lock:
+                kept = shard not in self._files and len(self._files) < _OPEN_FILES
+                if kept:
+                    self._files[shard] = fd
+            if not kept:
+                try:
+                    return os.pread(fd, size, offset)
+                finally:
+                    os.close(fd)
+        return os.pread(fd, size, offset)
+
+    def close(self) -> None:
+        """Close the shards; reading opens them again."""
+        _close_all(self._files)
+
+
+def _close_all(files: dict[int, int]) -> None:
+    while files:
+        os.close(files.popitem()[1])
+
+
+def _manifest_bytes(folder: Path) -> bytes:
+    try:
+        return (folder / MANIFEST).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        if not folder.exists():
+            raise FileNotFoundError(2, "No such file or directory", str(folder)) from None
+        raise FormatError(
+            f"{folder} is no packed data set: it has no {MANIFEST} (unfinished? run pack again)"
+        ) from None
+
+
+def _join(base: str, name: str) -> str:
+    return f"{base.rstrip('/')}/{name}" if is_remote(base) else os.path.join(base, name)

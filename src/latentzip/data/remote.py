@@ -1,0 +1,86 @@
+"""Remote packs through fsspec: small files are fetched once into a cache folder, records by ranged reads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from ..entropy.errors import FormatError, UnsupportedError
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is a URL that only fsspec can read."""
+    return "://" in path and not path.startswith("file://")
+
+
+def local_path(path: str) -> str:
+    """A local path from itself or from a ``file://`` URL."""
+    return unquote(urlsplit(path).path) if path.startswith("file://") else path
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for packs."""
+    base = os.environ.get("LATENTZIP_CACHE")
+    if base:
+        return Path(base)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latentzip" / "packs"
+
+
+class Remote:
+    """One folder on a remote file system."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._pid, self._fs, self._root = -1, None, ""
+
+    def _system(self) -> Any:
+        """The file system, made anew after a fork: its event loop does not survive one."""
+        if self._pid != os.getpid():
+            try:
+                from fsspec.core import url_to_fs
+
+                self._fs, self._root = url_to_fs(self.url)
+            except ImportError as error:
+                raise UnsupportedError(f"{self.url}: {error}") from error
+            except ValueError as error:
+                raise UnsupportedError(f"{self.url}: fsspec cannot open this URL: {error}") from error
+            self._pid = os.getpid()
+        return self._fs
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}"
+
+    def fetch(self, name: str, limit: int) -> bytes:
+        """All bytes of a file.
+
+        Raises:
+            FormatError: it is not there, or longer than ``limit`` bytes.
+        """
+        fs = self._system()
+        try:
+            if fs.size(self._path(name)) > limit:
+                raise FormatError(f"{self.url}/{name}: longer than {limit} bytes")
+            return fs.cat_file(self._path(name))
+        except FileNotFoundError:
+            raise FormatError(f"{self.url} is no packed data set: it has no {name}") from None
+
+    def fetched(self, name: str, version: str, cache_dir: str | None) -> Path:
+        """A local copy of a file; ``version`` names the state of the pack, so that no stale copy is ever met."""
+        key = hashlib.sha256(f"{self.url}\n{version}".encode()).hexdigest()[:32]
+        target = (Path(cache_dir) if cache_dir else cache_folder()) / key / name
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            data = self.fetch(name, 1 << 40)
+            part = target.with_name(f".{name}.{os.getpid()}.part")
+            part.write_bytes(data)
+            os.replace(part, target)
+        return target
+
+    def ranges(self, names: list[str], begins: list[int], sizes: list[int]) -> list[bytes]:
+        """Parts of files, fetched at the same time where the file system can."""
+        fs = self._system()
+        ends = [b + s for b, s in zip(begins, sizes)]
+        return fs.cat_ranges([self._path(n) for n in names], begins, ends, on_error="raise")
