@@ -1,0 +1,169 @@
+"""The compiled body of `blocks.decode`: one call a chunk from its bytes to the latent, the GIL released.
+
+It accepts exactly what `ans.unpack`, `blocks.program` and `Decoder.finish` accept and says nothing about the rest:
+on failure the caller takes that slower way, which knows what to complain about.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._fast import _jit, decode_lut_raw
+
+
+@_jit
+def _varint(data, pos):  # type: ignore[no-untyped-def]
+    """(value, new position), the position -1 where `ans` refuses the bytes."""
+    value = np.int64(0)
+    for b in range(5):
+        if pos >= data.size:
+            return value, -1
+        byte = np.int64(data[pos])
+        pos += 1
+        value |= (byte & 127) << (7 * b)
+        if byte < 128:
+            return value, -1 if b and byte == 0 else pos
+    return value, -1
+
+
+@_jit
+def _word(data, at):  # type: ignore[no-untyped-def]
+    """Little-endian uint32 at a byte position; bytes beyond the end count as zero."""
+    if at + 4 <= data.size:
+        return (
+            np.uint32(data[at])
+            | np.uint32(data[at + 1]) << np.uint32(8)
+            | np.uint32(data[at + 2]) << np.uint32(16)
+            | np.uint32(data[at + 3]) << np.uint32(24)
+        )
+    word = np.uint32(0)
+    for i in range(min(4, data.size - at)):
+        word |= np.uint32(data[at + i]) << np.uint32(8 * i)
+    return word
+
+
+@_jit
+def decode(data, lut, entries, limit, whole, out):  # type: ignore[no-untyped-def]
+    """Decode a chunk, (n,) uint8, into out (C, h, w); whether that worked.
+
+    lut, entries: of the frozen Laplacian bank; limit: largest magnitude allowed; whole: whether the chunk has to end
+    with the last channel of out.
+    """
+    if data.size == 0 or data[0] >> 5 or data[0] & 7 > 6 or data[data.size - 1] == 0:
+        return False
+    # the header, as in ans.unpack
+    log_k, pos = np.int64(data[0] & 7), np.int64(1)
+    raw_size, escape_size = np.int64(0), np.int64(0)
+    if data[0] & 8:
+        raw_size, pos = _varint(data, pos)
+        if pos < 0 or raw_size == 0:
+            return False
+    if data[0] & 16:
+        escape_size, pos = _varint(data, pos)
+        if pos < 0 or escape_size == 0:
+            return False
+    streams = 1 << log_k
+    count = np.empty(streams, np.int64)
+    for j in range(streams - 1):
+        z, pos = _varint(data, pos)
+        if pos < 0:
+            return False
+        count[j] = (z >> 1) ^ -(z & 1)
+    first_word = pos + raw_size + escape_size
+    if first_word > data.size:
+        return False
+    total = (data.size - first_word + 3) >> 2
+    mean, left = total // streams, total
+    for j in range(streams - 1):
+        count[j] += mean
+        if count[j] < 0 or count[j] > left:
+            return False
+        left -= count[j]
+    count[streams - 1] = left
+    # cursors, as in Decoder
+    words = np.empty(total + 1, np.uint32)
+    words[0] = 0
+    for i in range(total):
+        words[i + 1] = _word(data, first_word + 4 * i)
+    raw = np.empty((raw_size >> 2) + 4, np.uint32)
+    for i in range(raw.size):
+        raw[i] = _word(data[: pos + raw_size], pos + 4 * i)
+    escapes = data[pos + raw_size : first_word]
+    state, ptr, begin = np.empty(streams, np.uint64), np.empty(streams, np.int64), np.empty(streams, np.int64)
+    end = np.int64(1)
+    for j in range(streams):
+        begin[j] = end
+        end += count[j]
+        if count[j] and words[end - 1] == 0:
+            return False
+        state[j] = 0
+        ptr[j] = end - min(count[j], 2)
+        for i in range(end - 1, ptr[j] - 1, -1):
+            state[j] = state[j] << np.uint64(32) | np.uint64(words[i])
+    side = np.array([0, 0, 8 * raw_size, 0, escape_size], np.int64)
+
+    channels, h, w = out.shape
+    rows, columns = (h + 7) >> 3, (w + 7) >> 3
+    tables = np.int64(64)
+    one, predictor = np.full(1, 9, np.uint8), np.empty(1, np.int32)
+    many, scale = np.full(rows * columns, 22, np.uint8), np.empty(rows * columns, np.int32)
+    index, residual = np.empty(h * w, np.uint8), np.empty(h * w, np.int32)
+    first = np.int64(10)
+    for channel in range(channels):
+        if decode_lut_raw(state, ptr, begin, words, side, raw, escapes, one, tables, lut, entries, 12, predictor):
+            return False
+        if decode_lut_raw(state, ptr, begin, words, side, raw, escapes, many, tables, lut, entries, 12, scale):
+            return False
+        if predictor[0] < 0 or predictor[0] > 1:
+            return False
+        for i in range(rows * columns):
+            near = first if i == 0 else np.int64(scale[i - 1] if i % columns else scale[i - columns])
+            near += scale[i]
+            if near < 0 or near >= 32:
+                return False
+            scale[i] = near
+        first = np.int64(scale[0])
+        for y in range(h):
+            for bx in range(columns):
+                t = np.uint8(2 * scale[(y >> 3) * columns + bx])
+                for x in range(y * w + 8 * bx, y * w + min(w, 8 * bx + 8)):
+                    index[x] = t
+        if decode_lut_raw(state, ptr, begin, words, side, raw, escapes, index, tables, lut, entries, 12, residual):
+            return False
+        if predictor[0] == 1:
+            _from_med(residual, h, w)
+        worst = np.int64(0)
+        plane = out[channel]
+        for y in range(h):
+            for x in range(w):
+                v = residual[y * w + x]
+                worst = max(worst, abs(np.int64(v)))
+                plane[y, x] = v
+        if worst > limit:
+            return False
+    if whole:  # as Decoder.finish
+        if side[3] != side[4] or (side[1] + 7) >> 3 << 3 != side[2]:
+            return False
+        if side[1] & 7 and raw[side[1] >> 5] >> np.uint32(side[1] & 31):
+            return False
+        for j in range(streams):
+            if state[j] or ptr[j] != begin[j]:
+                return False
+    return True
+
+
+@_jit
+def _from_med(x, h, w):  # type: ignore[no-untyped-def]
+    """`blocks.from_med` in place on (h * w,) int32."""
+    for i in range(1, w):
+        x[i] += x[i - 1]
+    for y in range(1, h):
+        above = (y - 1) * w
+        c = np.int64(x[above])
+        x[above + w] += c
+        a = np.int64(x[above + w])
+        for i in range(1, w):
+            b = np.int64(x[above + i])
+            x[above + w + i] += min(max(a + b - c, min(a, b)), max(a, b))
+            a = np.int64(x[above + w + i])
+            c = b
