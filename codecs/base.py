@@ -18,11 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..entropy.blocks import decode as decode_blocks
+from ..entropy.blocks import encode as encode_blocks
 from ..entropy.errors import FormatError, InputError
 from .tiling import Tile, tile_grid
 
 Shape = tuple[int, int, int]
 _PARAMS_VERSION = 1
+_FAST_PARAMS_VERSION = 2  # the same three bytes; chunks are coded by `entropy.blocks` instead of the codec's program
+CODINGS = ("default", "fast")
 _CHUNK_UNIT = 16  # chunk sides are stored in this unit
 
 
@@ -51,6 +55,7 @@ class Codec(nn.Module):
         analysis_halo, synthesis_halo: latent positions around a tile that its result depends on.
         variable_rate: whether `quality` is understood.
         ordered_channels: whether the first channels of a latent can be decoded alone, and make sense alone.
+        fast_coding: whether `compress` takes ``coding="fast"``; the latent must be all that `synthesis` needs.
     """
 
     modality: ClassVar[Literal["image", "audio", "tensor"]] = "image"
@@ -65,6 +70,7 @@ class Codec(nn.Module):
     synthesis_halo: int = 0
     variable_rate: bool = False
     ordered_channels: bool = False
+    fast_coding: bool = False
     default_quality: int | None = None
 
     name: str = ""
@@ -148,12 +154,26 @@ class Codec(nn.Module):
             out[:, t.y0 : t.y1, t.x0 : t.x1] = z[:, t.y0 - t.hy0 : t.y1 - t.hy0, t.x0 - t.hx0 : t.x1 - t.hx0]
         return out
 
-    def compress(self, x: Tensor, quality: float | None = None) -> Compressed:
+    def check_coding(self, coding: str) -> bool:
+        """Whether the fast coding is asked for.
+
+        Raises:
+            InputError: no such coding, or this codec does not have it.
+        """
+        if coding not in CODINGS:
+            raise InputError(f"coding is {coding!r}; one of {', '.join(CODINGS)}")
+        if coding == "fast" and not self.fast_coding:
+            raise InputError(f"{self.name} has no fast coding; leave coding out")
+        return coding == "fast"
+
+    def compress(self, x: Tensor, quality: float | None = None, coding: str = "default") -> Compressed:
         """Code one signal.
 
         Args:
             x: (C, H, W) float32 in [0, 1], any size from 1 x 1.
             quality: 1..100 for codecs of variable rate.
+            coding: "default" is the codec's own entropy model; "fast" codes the same latent with
+                `entropy.blocks`: more bytes, decoded many times faster.
 
         Raises:
             InputError: wrong number of channels, NaN or Inf, quality refused.
@@ -165,12 +185,13 @@ class Codec(nn.Module):
             )
         if not bool(torch.isfinite(x).all()):
             raise InputError(f"the signal contains NaN or infinite values; {self.name} cannot code them")
-        q = self._check_quality(quality)
+        q, fast = self._check_quality(quality), self.check_coding(coding)
         latent = self.latent(x, q or None).numpy().astype(np.int32)
         tiles = tile_grid(*latent.shape[1:], self.chunk)
         blocks = [np.ascontiguousarray(latent[:, t.y0 : t.y1, t.x0 : t.x1]) for t in tiles]
-        chunks = list(_parallel(lambda block: self._encode_chunk(block, q or None), blocks))
-        return Compressed(bytes([_PARAMS_VERSION, q, self.chunk // _CHUNK_UNIT]), chunks)
+        encode = encode_blocks if fast else lambda block: self._encode_chunk(block, q or None)
+        version = _FAST_PARAMS_VERSION if fast else _PARAMS_VERSION
+        return Compressed(bytes([version, q, self.chunk // _CHUNK_UNIT]), list(_parallel(encode, blocks)))
 
     def _encode_chunk(self, block: np.ndarray, quality: float | None) -> bytes:
         from ..entropy.coder import Encoder
@@ -179,8 +200,12 @@ class Codec(nn.Module):
         self.program(encoder, block, block.shape, quality)
         return encoder.finish()
 
-    def _decode_chunk(self, data: bytes, shape: Shape, quality: float | None) -> np.ndarray:
+    def _decode_chunk(self, data: bytes, shape: Shape, quality: float | None, fast: bool = False) -> np.ndarray:
         """A chunk's latent; with fewer than all channels in ``shape``, decoding stops after those."""
+        if fast:
+            out = np.empty(shape, np.int16)
+            decode_blocks(data, out, self.latent_limit, shape[0] == self.latent_channels)
+            return out
         from ..entropy.coder import Decoder
 
         decoder = Decoder(data)
@@ -189,8 +214,11 @@ class Codec(nn.Module):
             decoder.finish()
         return block
 
+    def _is_fast(self, params: bytes) -> bool:
+        return self.fast_coding and params[:1] == bytes([_FAST_PARAMS_VERSION])
+
     def _read_params(self, params: bytes, count: int, size: tuple[int, int]) -> tuple[float | None, list[Tile]]:
-        if len(params) != 3 or params[0] != _PARAMS_VERSION:
+        if len(params) != 3 or not (params[0] == _PARAMS_VERSION or self._is_fast(params)):
             raise FormatError(f"{self.name}: unknown codec parameters; the file may need a newer latentzip")
         quality, unit = params[1], params[2]
         if (quality > 0) != self.variable_rate or quality > 100 or unit == 0:
@@ -238,6 +266,11 @@ class Codec(nn.Module):
             )
         quality, chunk_tiles = self._read_params(params, len(chunks), size)
         h, w = self._latent_size(size)
+        fast = self._is_fast(params)
+        if fast and to == "latent" and region is None and len(chunks) == 1:  # the common record of a data set
+            latent = torch.empty(depth, h, w, dtype=self.latent_dtype)
+            decode_blocks(chunks[0], latent.numpy(), self.latent_limit, depth == self.latent_channels)
+            return latent
         top, left, bottom, right = (0, 0, *size) if region is None else region
         if not (0 <= top < bottom <= size[0] and 0 <= left < right <= size[1]):
             raise InputError(f"region {region} does not lie inside the signal of {size[0]} x {size[1]} samples")
@@ -268,7 +301,7 @@ class Codec(nn.Module):
 
         def decode(item: tuple[int, Tile]) -> None:
             i, t = item
-            block = self._decode_chunk(chunks[i], (depth, t.y1 - t.y0, t.x1 - t.x0), quality)
+            block = self._decode_chunk(chunks[i], (depth, t.y1 - t.y0, t.x1 - t.x0), quality, fast)
             if np.abs(block).max(initial=0) > self.latent_limit:
                 raise FormatError(f"{self.name}: chunk {i} holds latents beyond +-{self.latent_limit}")
             y0, y1, x0, x1 = max(t.y0, need[0]), min(t.y1, need[1]), max(t.x0, need[2]), min(t.x1, need[3])

@@ -59,6 +59,7 @@ class Walloc(Codec):
     """See the module's text. `analysis` and `synthesis` are differentiable through `forward`."""
 
     modality = "image"
+    fast_coding = True
     ordered_channels = True
 
     def __init__(self, config: WallocConfig, name: str = "walloc") -> None:

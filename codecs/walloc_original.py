@@ -98,6 +98,7 @@ class OriginalWalloc(Codec):
     """
 
     modality = "image"
+    fast_coding = True
 
     def __init__(self, config: OriginalConfig, name: str = "walloc-original") -> None:
         super().__init__()

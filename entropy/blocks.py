@@ -119,7 +119,7 @@ def _costs() -> npt.NDArray[np.float32]:
 
 
 def _plan(x: npt.NDArray[Any], first: int) -> tuple[int, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Predictor, scale numbers of the blocks, residuals: what takes the fewest bits. A choice, so floats are welcome."""
+    """Predictor, scale numbers of the blocks and residuals that take the fewest bits; a choice, so floats may do it."""
     best = None
     for predictor, residual in ((PLAIN, x.astype(np.int64)), (MED, to_med(x))):
         scale, bits = _choose_scales(residual)

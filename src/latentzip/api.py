@@ -47,6 +47,8 @@ def encode(
     quality: float | None = None,
     device: str | torch.device | None = None,
     metadata: str = "auto",
+    *,
+    coding: str = "default",
 ) -> Any:
     """Compress one signal to bytes, or several to a list of bytes.
 
@@ -58,6 +60,9 @@ def encode(
         device: where to compute: a torch device, "auto", or None for the tensor's own, else the CPU.
         metadata: of pictures: "auto" keeps the ICC profile, "all" also EXIF and XMP, "none" nothing. The EXIF
             orientation is always applied to the pixels.
+        coding: "fast" codes the latent with plain tables instead of the codec's entropy model: some percent more
+            bytes, entropy decoding about twenty times faster. For data sets that a training loop reads; the
+            `walloc` codecs have it.
 
     Returns:
         `bytes` of one `.ltz` stream; a list of them for a batch.
@@ -77,14 +82,14 @@ def encode(
     if is_batch(x):
         if len(x) == 0:
             raise InputError("the batch is empty")
-        return [encode(item, codec, quality, device, metadata) for item in x]
+        return [encode(item, codec, quality, device, metadata, coding=coding) for item in x]
     if quality is not None and not isinstance(quality, Real):
         raise InputError(f"quality is {quality!r}; a number from 1 to 100 is needed")
     model = codec if isinstance(codec, Codec) else load_codec(codec, _device(device, x))
-    return _encode_one(x, model, quality, metadata)
+    return _encode_one(x, model, quality, metadata, coding)
 
 
-def _encode_one(x: Any, model: Codec, quality: float | None, metadata: str) -> bytes:
+def _encode_one(x: Any, model: Codec, quality: float | None, metadata: str, coding: str) -> bytes:
     if model.modality != "image":
         raise UnsupportedError(f"{model.name} codes {model.modality} signals; this version encodes pictures only")
     name = "picture"
@@ -104,7 +109,8 @@ def _encode_one(x: Any, model: Codec, quality: float | None, metadata: str) -> b
     )
     # what `read` would refuse is refused before the work
     container.write(header, (), signal.boxes)
-    packed = model.compress(samples, quality)
+    fast = model.check_coding(coding)
+    packed = model.compress(samples, quality, coding) if fast else model.compress(samples, quality)
     return container.write(replace(header, params=packed.params), packed.chunks, signal.boxes)
 
 

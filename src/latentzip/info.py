@@ -52,7 +52,7 @@ class Info:
 
 def _quality(params: bytes) -> int | None:
     # the three bytes of codecs.base: version, quality, chunk unit; other layouts keep their quality to themselves
-    return params[1] if len(params) == 3 and params[0] == 1 and 1 <= params[1] <= 100 else None
+    return params[1] if len(params) == 3 and params[0] in (1, 2) and 1 <= params[1] <= 100 else None
 
 
 def from_index(index: Index) -> Info:

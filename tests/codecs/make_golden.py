@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 import latentzip as lz
+from latentzip.codecs.base import CODINGS
 
 FOLDER = Path(__file__).resolve().parents[1] / "golden" / "ltz"
 
@@ -31,10 +33,12 @@ def main():
     FOLDER.mkdir(parents=True, exist_ok=True)
     index = FOLDER / "index.json"
     entries = json.loads(index.read_text()) if index.exists() else {}
-    for info in lz.list_codecs():
+    for info, coding in product(lz.list_codecs(), CODINGS):
+        if coding == "fast" and not lz.load_codec(info.name).fast_coding:
+            continue
         for kind, picture in pictures().items():
-            blob = lz.encode(picture, codec=info.name)
-            name = f"{info.name}-{lz.inspect(blob).fingerprint[:8]}-{kind}"
+            blob = lz.encode(picture, codec=info.name, coding=coding)
+            name = f"{info.name}-{lz.inspect(blob).fingerprint[:8]}-{kind}" + ("-fast" if coding == "fast" else "")
             if name in entries:
                 continue
             latent = np.ascontiguousarray(np.asarray(lz.decode(blob, to="latent")))

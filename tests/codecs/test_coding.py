@@ -1,0 +1,64 @@
+"""The fast coding: the same latent in other bytes, refused where a codec does not have it."""
+
+import numpy as np
+import pytest
+import torch
+
+import latentzip as lz
+from latentzip.codecs.base import Codec
+
+
+def picture(h, w, seed=0):
+    y, x = np.mgrid[:h, :w] / 9 + seed
+    rgb = np.stack([np.sin(x), np.cos(y), np.sin(x * y)], -1)
+    return ((rgb + 1) * 127.5).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (63, 65), (256, 200)])
+@pytest.mark.parametrize("codec", ["walloc-rgb-16x", "walloc-rgb-linear"])
+def test_fast_coding_is_the_same_latent(codec, size):
+    x = picture(*size)
+    usual, fast = lz.encode(x, codec=codec), lz.encode(x, codec=codec, coding="fast")
+    assert lz.inspect(fast).quality == lz.inspect(usual).quality
+    assert torch.equal(lz.decode(fast, to="latent"), lz.decode(usual, to="latent"))
+    assert np.array_equal(lz.decode(fast), lz.decode(usual))
+
+
+def test_several_chunks_regions_and_prefixes():
+    x = picture(1200, 700)  # 150 x 88 latent positions: two chunks
+    usual, fast = lz.encode(x), lz.encode(x, coding="fast")
+    assert lz.inspect(fast).chunks == 2
+    assert torch.equal(lz.decode(fast, to="latent"), lz.decode(usual, to="latent"))
+    region = (580, 100, 660, 333)
+    assert np.array_equal(lz.decode(fast, region=region), lz.decode(usual, region=region))
+    assert torch.equal(lz.decode(fast, to="latent", channels=3), lz.decode(usual, to="latent", channels=3))
+    assert torch.equal(lz.decode(fast, to="latent", region=region), lz.decode(usual, to="latent", region=region))
+
+
+def test_damage_is_an_error():
+    blob = bytearray(lz.encode(picture(64, 64), coding="fast"))
+    codec = lz.load_codec("walloc-rgb-16x")
+    from latentzip.entropy import container
+
+    box = container.read(bytes(blob))
+    chunk = bytearray(box.chunks[0])
+    chunk[len(chunk) // 2] ^= 0x55
+    with pytest.raises(lz.FormatError):
+        codec.decompress(box.header.params, [bytes(chunk)], (64, 64), to="latent")
+    with pytest.raises(lz.FormatError, match="newer latentzip"):
+        codec.decompress(b"\x03" + box.header.params[1:], box.chunks, (64, 64))
+
+
+def test_refusals():
+    x = picture(16, 16)
+    with pytest.raises(lz.InputError, match="one of default, fast"):
+        lz.encode(x, coding="quick")
+    codec = lz.load_codec("walloc-rgb-16x")
+
+    class Other(type(codec)):
+        fast_coding = False
+
+    other = Other(codec.config, "other")
+    with pytest.raises(lz.InputError, match="no fast coding"):
+        lz.encode(x, codec=other, coding="fast")
+    assert not Codec.fast_coding
