@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 StrPath = str | os.PathLike[str]
 
+# what a folder is searched for; files named one by one are recognised by their content
+PICTURE_SUFFIXES = frozenset({
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".ppm", ".pgm"),
+    *(".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".avif", ".tga", ".qoi", ".ico", ".heic", ".heif", ".hif", ".jxl"),
+})  # fmt: skip
+
 
 @contextmanager
 def atomic_writer(path: StrPath, force: bool = False) -> Iterator[BinaryIO]:

@@ -16,16 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ..entropy.errors import CodecError, InputError
-from ..files import same_file
+from ..files import PICTURE_SUFFIXES, same_file
 from ..warn import ConversionWarning
 from .app import debugging, one_line
 
 STD = "-"
-PICTURES = {
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".ppm", ".pgm"),
-    *(".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".avif", ".tga", ".qoi", ".ico", ".heic", ".heif", ".hif", ".jxl"),
-    ".npy",
-}
+PICTURES = {*PICTURE_SUFFIXES, ".npy"}
 
 
 class Usage(Exception):

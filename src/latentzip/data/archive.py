@@ -127,7 +127,8 @@ def load_index(path: Path, samples: int, num_bytes: int) -> np.ndarray:
         raise FormatError(f"{path}: damaged index: {error}") from error
     if index.dtype != INDEX_DTYPE or index.shape != (samples,):
         raise FormatError(f"{path}: an index of {samples} entries was expected, not {index.dtype}{index.shape}")
-    if samples and bool((index["offset"] > num_bytes - np.minimum(index["size"], num_bytes)).any()):
+    room = num_bytes - index["size"].astype(np.int64)
+    if bool((index["offset"] > room.clip(0).astype(np.uint64)).any()):
         raise FormatError(f"{path}: the index points beyond the end of its shard of {num_bytes} bytes")
     return index
 
