@@ -24,6 +24,7 @@ from ..entropy.errors import FormatError, InputError
 from .tiling import Tile, tile_grid
 
 Shape = tuple[int, int, int]
+Region = tuple[int, int, int, int]
 _PARAMS_VERSION = 1
 _FAST_PARAMS_VERSION = 2  # the same three bytes; chunks are coded by `entropy.blocks` instead of the codec's program
 CODINGS = ("default", "fast")
@@ -137,9 +138,39 @@ class Codec(nn.Module):
             raise InputError(f"quality is {value!r}; {self.name} takes an integer from 1 (smallest) to 100 (best)")
         return int(value)
 
+    def _check_signal(self, x: Tensor) -> None:
+        if x.ndim != 3 or x.shape[0] != self.signal_channels or 0 in x.shape:
+            raise InputError(
+                f"{self.name} takes signals of shape ({self.signal_channels}, H, W) with H, W >= 1, "
+                f"not {tuple(x.shape)}"
+            )
+        if not bool(torch.isfinite(x).all()):
+            raise InputError(f"the signal contains NaN or infinite values; {self.name} cannot code them")
+
+    def _check_depth(self, channels: int | None) -> int:
+        """How many channels of the latent to decode."""
+        depth = self.latent_channels if channels is None else channels
+        if not 1 <= depth <= self.latent_channels or (depth < self.latent_channels and not self.ordered_channels):
+            raise InputError(
+                f"channels is {channels}; {self.name} "
+                + (f"has 1 to {self.latent_channels}" if self.ordered_channels else "decodes all of them or none")
+            )
+        return depth
+
+    def _latent_region(self, region: Region, size: tuple[int, int]) -> Region:
+        """Latent positions (top, left, bottom, right) that a region of the signal touches."""
+        top, left, bottom, right = region
+        if not (0 <= top < bottom <= size[0] and 0 <= left < right <= size[1]):
+            raise InputError(f"region {region} does not lie inside the signal of {size[0]} x {size[1]} samples")
+        unit = self.stride * self.latent_multiple
+        return top // unit * self.latent_multiple, left // unit * self.latent_multiple, *self._latent_size(region[2:])
+
     def _latent_size(self, size: tuple[int, int]) -> tuple[int, int]:
         unit = self.stride * self.latent_multiple
         return -(-size[0] // unit) * self.latent_multiple, -(-size[1] // unit) * self.latent_multiple
+
+    def _chunk_grid(self, h: int, w: int, side: int) -> list[Tile]:
+        return tile_grid(h, w, side, multiple=self.latent_multiple)
 
     def latent(self, x: Tensor, quality: float | None = None) -> Tensor:
         """Integer latent of one signal (C, H, W), computed tile by tile: (L, h, w) int16 on the CPU."""
@@ -148,7 +179,7 @@ class Codec(nn.Module):
         h, w = self._latent_size((height, width))
         out = torch.empty(self.latent_channels, h, w, dtype=torch.int16)
         s = self.stride
-        for t in tile_grid(h, w, self.tile, self.analysis_halo):
+        for t in tile_grid(h, w, self.tile, self.analysis_halo, self.latent_multiple):
             part = x[:, t.hy0 * s : min(t.hy1 * s, height), t.hx0 * s : min(t.hx1 * s, width)]
             z = self.analysis(part[None].to(self.device), quality)[0]
             out[:, t.y0 : t.y1, t.x0 : t.x1] = z[:, t.y0 - t.hy0 : t.y1 - t.hy0, t.x0 - t.hx0 : t.x1 - t.hx0]
@@ -178,16 +209,10 @@ class Codec(nn.Module):
         Raises:
             InputError: wrong number of channels, NaN or Inf, quality refused.
         """
-        if x.ndim != 3 or x.shape[0] != self.signal_channels or 0 in x.shape:
-            raise InputError(
-                f"{self.name} takes signals of shape ({self.signal_channels}, H, W) with H, W >= 1, "
-                f"not {tuple(x.shape)}"
-            )
-        if not bool(torch.isfinite(x).all()):
-            raise InputError(f"the signal contains NaN or infinite values; {self.name} cannot code them")
+        self._check_signal(x)
         q, fast = self._check_quality(quality), self.check_coding(coding)
         latent = self.latent(x, q or None).numpy().astype(np.int32)
-        tiles = tile_grid(*latent.shape[1:], self.chunk)
+        tiles = self._chunk_grid(*latent.shape[1:], self.chunk)
         blocks = [np.ascontiguousarray(latent[:, t.y0 : t.y1, t.x0 : t.x1]) for t in tiles]
         encode = encode_blocks if fast else lambda block: self._encode_chunk(block, q or None)
         version = _FAST_PARAMS_VERSION if fast else _PARAMS_VERSION
@@ -223,7 +248,7 @@ class Codec(nn.Module):
         quality, unit = params[1], params[2]
         if (quality > 0) != self.variable_rate or quality > 100 or unit == 0:
             raise FormatError(f"{self.name}: codec parameters out of range")
-        tiles = tile_grid(*self._latent_size(size), unit * _CHUNK_UNIT)
+        tiles = self._chunk_grid(*self._latent_size(size), unit * _CHUNK_UNIT)
         if len(tiles) != count:
             raise FormatError(f"{self.name}: {count} chunks where the size asks for {len(tiles)}")
         return quality or None, tiles
@@ -258,12 +283,7 @@ class Codec(nn.Module):
             FormatError: the parameters or chunks are not what this codec writes.
             InputError: the region lies outside the signal, or the codec has no such prefix of channels.
         """
-        depth = self.latent_channels if channels is None else channels
-        if not 1 <= depth <= self.latent_channels or (depth < self.latent_channels and not self.ordered_channels):
-            raise InputError(
-                f"channels is {channels}; {self.name} "
-                + (f"has 1 to {self.latent_channels}" if self.ordered_channels else "decodes all of them or none")
-            )
+        depth = self._check_depth(channels)
         quality, chunk_tiles = self._read_params(params, len(chunks), size)
         h, w = self._latent_size(size)
         fast = self._is_fast(params)
@@ -272,15 +292,11 @@ class Codec(nn.Module):
             decode_blocks(chunks[0], latent.numpy(), self.latent_limit, depth == self.latent_channels)
             return latent
         top, left, bottom, right = (0, 0, *size) if region is None else region
-        if not (0 <= top < bottom <= size[0] and 0 <= left < right <= size[1]):
-            raise InputError(f"region {region} does not lie inside the signal of {size[0]} x {size[1]} samples")
+        ly0, lx0, ly1, lx1 = self._latent_region((top, left, bottom, right), size)
         s = self.stride
-        unit = s * self.latent_multiple
-        ly0, lx0 = top // unit * self.latent_multiple, left // unit * self.latent_multiple
-        ly1, lx1 = self._latent_size((bottom, right))
         tiles = [
             t
-            for t in tile_grid(h, w, self.tile, self.synthesis_halo)
+            for t in tile_grid(h, w, self.tile, self.synthesis_halo, self.latent_multiple)
             if t.y0 < ly1 and t.y1 > ly0 and t.x0 < lx1 and t.x1 > lx0
         ]
         if to == "latent":
