@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .base import Codec
 
 GROUP = "latentzip.codecs"
+# foreign models that come with weights of their own: the name's part before the colon -> loader
+SCHEMES = {"compressai": ".compressai_bridge:load"}
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ def list_codecs() -> list[CodecInfo]:
 
 def check_name(name: str) -> None:
     """Raises InputError with the nearest existing name when no codec is called ``name``."""
+    if name.partition(":")[0] in SCHEMES:
+        raise InputError(f"{name} has no weights here: load_codec({name!r}, weights=PATH) makes a codec of them")
     names = [info.name for info in list_codecs()]
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
@@ -93,18 +97,36 @@ def _load(name: str, fingerprint: bytes | None, device: str) -> Codec:
     return codec.to(device).eval()
 
 
-def load_codec(name: str, device: str = "cpu", *, fingerprint: bytes | None = None) -> Codec:
+def load_codec(
+    name: str,
+    device: str = "cpu",
+    *,
+    fingerprint: bytes | None = None,
+    weights: Any = None,
+    quality: int | None = None,
+) -> Codec:
     """A codec with its weights, ready for use; cached, so repeated calls return the same module.
 
     Args:
-        name: see `list_codecs`.
+        name: see `list_codecs`; or ``"compressai:MODEL"``, a picture model of CompressAI with ``weights``.
         device: a torch device.
         fingerprint: 8 bytes that pick older released weights; None takes the current ones.
+        weights: of a foreign model: path of a checkpoint (``.pth``, ``.pth.tar``, ``.safetensors``), a state dict or
+            a module. The codec is new with every call.
+        quality: of a foreign model: its number in the zoo it is from, to be checked against the weights' sizes.
 
     Raises:
-        InputError: no such codec.
-        UnsupportedError: no installed weights have this fingerprint.
+        InputError: no such codec; weights that are missing or do not fit.
+        UnsupportedError: no installed weights have this fingerprint, or a foreign model's package is missing.
+        OSError: the weights cannot be read.
     """
+    scheme = name.partition(":")[0]
+    if scheme in SCHEMES:
+        module, _, function = SCHEMES[scheme].partition(":")
+        codec = getattr(import_module(module, __package__), function)(name, weights, quality, fingerprint)
+        return codec.to(str(device)).eval()
+    if weights is not None or quality is not None:
+        raise InputError(f"{name} brings its own weights: leave out weights and quality (encode takes a quality)")
     check_name(name)
     if fingerprint is None and name not in _plugins():
         fingerprint = bytes.fromhex(pretrained.find(name).fingerprint)  # one cache entry, named or not
