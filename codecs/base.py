@@ -56,6 +56,9 @@ class Codec(nn.Module):
         analysis_halo, synthesis_halo: latent positions around a tile that its result depends on.
         variable_rate: whether `quality` is understood.
         ordered_channels: whether the first channels of a latent can be decoded alone, and make sense alone.
+        latent_transforms: what may be done to dequantised latents because it amounts to the same on the signal:
+            ``"crop"`` (on the latent grid; a border as wide as `analysis_halo` remembers what lay outside) and
+            ``"mixup"`` (the analysis is linear).
         fast_coding: whether `compress` takes ``coding="fast"``; the latent must be all that `synthesis` needs.
     """
 
@@ -72,6 +75,7 @@ class Codec(nn.Module):
     variable_rate: bool = False
     ordered_channels: bool = False
     fast_coding: bool = False
+    latent_transforms: ClassVar[frozenset[str]] = frozenset()
     default_quality: int | None = None
 
     name: str = ""
@@ -94,6 +98,16 @@ class Codec(nn.Module):
     @abstractmethod
     def coding_arrays(self) -> dict[str, np.ndarray]:
         """Every integer that decides a symbol's interval; part of the fingerprint."""
+
+    # --- latents as the input of other networks ------------------------------------------------------------------
+
+    def dequantize(self, latent: Tensor, quality: float | None = None) -> Tensor:
+        """Latent (B, L, h, w) of integers -> float32 in the units that `synthesis` works in, position by position."""
+        return latent.float()
+
+    def latent_deviation(self) -> Tensor:
+        """(L, 1, 1) typical standard deviations of dequantised latents; ones where the codec does not know them."""
+        return torch.ones(self.latent_channels, 1, 1)
 
     # --- identity ------------------------------------------------------------------------------------------------
 

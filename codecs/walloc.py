@@ -60,6 +60,7 @@ class Walloc(Codec):
 
     modality = "image"
     fast_coding = True
+    latent_transforms = frozenset({"crop", "mixup"})
     ordered_channels = True
 
     def __init__(self, config: WallocConfig, name: str = "walloc") -> None:
@@ -114,10 +115,16 @@ class Walloc(Codec):
         y = self.coefficients(x) * self._rate_gain(quality)
         return compand(y, self.config.bits).round().to(torch.int16)
 
+    def dequantize(self, latent: Tensor, quality: float | None = None) -> Tensor:
+        y = F.embedding(latent.long() + self.latent_limit, self.expansion[:, None])[..., 0]
+        return y * (torch.exp(-self.log_gain) / self._rate_gain(quality))
+
+    def latent_deviation(self) -> Tensor:
+        return self.decoder.latent_std
+
     @torch.inference_mode()
     def synthesis(self, latent: Tensor, size: tuple[int, int], quality: float | None = None) -> Tensor:
-        y = F.embedding(latent.long() + self.latent_limit, self.expansion[:, None])[..., 0]
-        return self.reconstruct(y * (torch.exp(-self.log_gain) / self._rate_gain(quality)), size)
+        return self.reconstruct(self.dequantize(latent, quality), size)
 
     def program(self, coder: Any, latent: np.ndarray | None, shape: Shape, quality: float | None = None) -> np.ndarray:
         if self.context is None:
