@@ -8,20 +8,18 @@ attention or norms (cost linear in the pixels, tiles agree with the whole), and 
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor, nn
 
 from ..entropy.errors import FormatError, InputError
 from ..kernels.compand import compand, expand, expand_table
 from ..kernels.wavelet import inverse_wavelet_packet2d, wavelet_packet2d
+from . import storage
 from .base import Codec, Shape
 from .walloc_nets import Decoder
 
@@ -143,58 +141,33 @@ def _is_byte(key: str, value: Tensor) -> bool:
     return key.startswith("decoder.") and value.ndim == 4 and not key.startswith("decoder.linear")
 
 
-def _to_bytes(value: Tensor) -> tuple[Tensor, Tensor]:
-    mantissa, exponent = torch.frexp(value.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12) / 127)
-    # 11 bits make 127 * scale and its division by 127 exact, so that storing twice changes nothing
-    scale = torch.ldexp((mantissa * 2048).round() / 2048, exponent)
-    return (value / scale).round().to(torch.int8), scale
-
-
-@torch.no_grad()
 def round_weights(codec: Walloc) -> None:
     """Set the weights to what storage will keep of them, so that what is measured is what ships."""
-    for key, value in codec.state_dict().items():
-        if _is_byte(key, value):
-            stored, scale = _to_bytes(value)
-            value.copy_(stored.float() * scale)
+    storage.round_state(codec, _is_byte)
 
 
 def to_tensors(codec: Walloc) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file. ``round_weights`` comes first."""
+    """Tensors and metadata of a safetensors file. `round_weights` comes first."""
     if codec.context is None:
         raise InputError(f"{codec.name} has no entropy model to store")
-    tensors = {}
-    for key, value in codec.state_dict().items():
-        value = value.detach().cpu().float().contiguous()
-        if _is_byte(key, value):
-            value, tensors[f"scale.{key}"] = _to_bytes(value)
-        tensors[f"model.{key}"] = value.contiguous()
-    for key, array in codec.context.to_arrays().items():
-        tensors[f"coding.{key}"] = torch.from_numpy(np.ascontiguousarray(array))
-    metadata = {"format": "1", "codec": codec.name, "config": json.dumps(asdict(codec.config))}
-    return tensors, metadata
+    return storage.to_tensors(codec, _is_byte), storage.metadata(codec, asdict(codec.config))
 
 
 def from_bytes(data: bytes) -> Walloc:
-    """Read what `to_tensors` describes; no pickle is involved.
+    """Read what `to_tensors` describes.
 
     Raises:
         FormatError: not a WaLLoC weights file of format 1.
     """
     from ..entropy.context import ContextModel
 
+    weights = storage.read(data)
     try:
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        metadata = header["__metadata__"]
-        if metadata["format"] != "1":
-            raise FormatError(f"weights of format {metadata['format']} need a newer latentzip")
-        tensors = load(data)
-        codec = Walloc(WallocConfig(**json.loads(metadata["config"])), metadata["codec"])
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        codec = Walloc(WallocConfig(**weights.config), weights.name)
+        codec.load_state_dict(weights.state)
+    except (TypeError, RuntimeError) as error:
         raise FormatError(f"not a WaLLoC weights file: {error}") from error
-    state = {k[6:]: v.float() * tensors.get(f"scale.{k[6:]}", 1) for k, v in tensors.items() if k.startswith("model.")}
-    codec.load_state_dict(state)
-    codec.context = ContextModel.from_arrays({k[7:]: v.numpy() for k, v in tensors.items() if k.startswith("coding.")})
+    codec.context = ContextModel.from_arrays(weights.coding)
     return codec.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 

@@ -141,8 +141,14 @@ class ExactConv2d(_Exact):
 
 
 class _Qat(nn.Module):
-    """What the trainable counterparts share: floats on power-of-two grids, straight-through rounding."""
+    """What the trainable counterparts share: floats on power-of-two grids, straight-through rounding.
 
+    Attributes:
+        quantised: False leaves weights and outputs off their grids (the ranges still hold): for the first part of
+            a training run, when gradients matter more than grids.
+    """
+
+    quantised: bool = True
     weight: nn.Parameter
     bias: nn.Parameter
 
@@ -170,8 +176,10 @@ class _Qat(nn.Module):
         b = torch.round(self.bias.detach().double() * grid * 2.0**self.in_frac).clamp(-(2.0**22), 2.0**22).long()
         return w, b, e + self.in_frac - self.out_frac
 
-    def _on_grid(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _on_grid(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Weight and bias on their grids with gradients straight through, and each channel's half step."""
+        if not self.quantised:
+            return self.weight, self.bias, None
         w, b, shift = self.integers()
         e = self.exponents().double()
         view = (-1,) + (1,) * (self.weight.dim() - 1)
@@ -185,10 +193,10 @@ class _Qat(nn.Module):
         step = 2.0**-self.in_frac
         return x.clamp(self.in_range[0] * step, self.in_range[1] * step)
 
-    def _output(self, y: Tensor, half: Tensor) -> Tensor:
+    def _output(self, y: Tensor, half: Tensor | None, view: tuple[int, ...]) -> Tensor:
         unit = y * 2.0**self.out_frac
         low, high = self.out_range
-        rounded = torch.floor(unit.detach() + half)
+        rounded = unit.detach() if half is None else torch.floor(unit.detach() + half.view(view))
         # the gradient is that of the clamp, a little of it beyond the ends so that no channel dies there
         clamped = unit.clamp(low, high) + 0.01 * (unit - unit.clamp(low, high))
         return _through(rounded.clamp(low, high), clamped) * 2.0**-self.out_frac
@@ -227,7 +235,7 @@ class QatConv2d(_Qat):
         with _no_autocast(x):
             w, b, half = self._on_grid()
             y = F.conv2d(self._input(x.to(w.dtype)), w, b, self.stride, self.padding, groups=self.groups)
-            return self._output(y, half.view(1, -1, 1, 1))
+            return self._output(y, half, (1, -1, 1, 1))
 
     def export(self) -> ExactConv2d:
         """The exact layer of the present weights; its bound is checked."""
@@ -255,7 +263,7 @@ class QatLinear(_Qat):
         """(..., I) float to (..., O) float, both on their grids."""
         with _no_autocast(x):
             w, b, half = self._on_grid()
-            return self._output(F.linear(self._input(x.to(w.dtype)), w, b), half)
+            return self._output(F.linear(self._input(x.to(w.dtype)), w, b), half, (-1,))
 
     def export(self) -> ExactLinear:
         """The exact layer of the present weights; its bound is checked."""

@@ -11,11 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from latentzip.codecs.walloc import WallocConfig, from_bytes
-from latentzip.training import walloc
+from latentzip.codecs.hyperprior import HyperpriorConfig
+from latentzip.codecs.walloc import WallocConfig
+from latentzip.training import hyperprior, walloc
 from latentzip.training.data import CropSampler
-from latentzip.training.export import export_walloc
+from latentzip.training.export import export
 from latentzip.training.rate import CausalRate
+from latentzip.training.recipes import RECIPES, make_trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = replace(
@@ -27,6 +29,18 @@ TINY = replace(
     crop=64,
     warmup=2,
 )
+TINY_HYPERPRIOR = replace(
+    hyperprior.Recipe(),
+    name="tiny",
+    model=HyperpriorConfig(
+        width=16, analysis_depth=1, synthesis_depth=1, latent=16, hyper=16, features=16, scale_width=16
+    ),
+    steps=6,
+    batch=2,
+    crop=64,
+    warmup=2,
+)
+FAST_FIT = {"steps": 20, "samples": 2000, "deep": 1, "middle": 1, "hidden": 8, "checker_hidden": 8}
 
 
 @pytest.fixture(scope="module")
@@ -44,24 +58,25 @@ def photos(tmp_path_factory):
 
 
 def train(recipe, photos, run, steps=None):
-    trainer = walloc.Trainer(recipe, str(photos), run)
+    trainer = make_trainer(recipe, str(photos), run)
     trainer.train(None, log=lambda _: None, until_step=steps)
     trainer.save()
     return trainer
 
 
-def test_resumed_run_equals_an_uninterrupted_one(photos, tmp_path):
+@pytest.mark.parametrize("recipe", [TINY, TINY_HYPERPRIOR], ids=["walloc", "hyperprior"])
+def test_resumed_run_equals_an_uninterrupted_one(recipe, photos, tmp_path):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        one = train(TINY, photos, tmp_path / "one")
-        assert train(TINY, photos, tmp_path / "two", steps=3).step == 3
-        two = train(TINY, photos, tmp_path / "two")
+        one = train(recipe, photos, tmp_path / "one")
+        assert train(recipe, photos, tmp_path / "two", steps=3).step == 3
+        two = train(recipe, photos, tmp_path / "two")
     finally:
         torch.set_num_threads(threads)
     assert one.step == two.step == 6
-    for key, value in one.model.decoder.state_dict().items():
-        assert torch.equal(value, two.model.decoder.state_dict()[key]), key
+    for key, value in one.modules.state_dict().items():
+        assert torch.equal(value, two.modules.state_dict()[key]), key
 
 
 def test_batches_depend_on_seed_and_step_only(photos):
@@ -95,22 +110,36 @@ def test_rate_estimate_is_causal():
     assert not moved[2, 4, :4].any()
 
 
-def test_export_writes_a_codec_that_codes_files(photos, tmp_path):
-    trainer = train(TINY, photos, tmp_path / "run")
+@pytest.mark.parametrize(("recipe", "options"), [(TINY, FAST_FIT), (TINY_HYPERPRIOR, {})], ids=["walloc", "hyperprior"])
+def test_export_writes_a_codec_that_codes_files(recipe, options, photos, tmp_path):
+    trainer = train(recipe, photos, tmp_path / "run")
     out = tmp_path / "release"
     out.mkdir()
-    fast = {"steps": 20, "samples": 2000, "deep": 1, "middle": 1, "hidden": 8, "checker_hidden": 8}
-    common = {"data": str(photos), "val": str(photos), "test": None, "log": lambda _: None, "fit_options": fast}
-    file = export_walloc(trainer, out, version="1", **common)
-    codec = from_bytes(file.read_bytes())
+    common = {
+        "data": str(photos),
+        "val": str(photos),
+        "test": None,
+        "log": lambda _: None,
+        "qualities": (50,),
+        **options,
+    }
+    file = export(trainer, out, version="1", **common)
+    codec = trainer.from_bytes(file.read_bytes())
     x = torch.rand(1, 3, 50, 70)
     assert codec.decode(codec.encode(x))[0].shape == (3, 50, 70)
-    export_walloc(trainer, out, version="2", **common)
+    export(trainer, out, version="2", **common)
     entries = json.loads((out / "index.json").read_text())["codecs"]
     assert [(e["version"], e["current"]) for e in entries] == [("1", False), ("2", True)]
     assert entries[0]["fingerprint"] == entries[1]["fingerprint"] == codec.fingerprint.hex()
-    assert entries[0]["results"]["val_bpp"] > 0
+    assert entries[0]["results"]["val_q50_bpp" if codec.variable_rate else "val_bpp"] > 0
     assert "6 steps" in (out / "tiny-v1.md").read_text()
+
+
+def test_every_recipe_has_a_trainer(photos, tmp_path):
+    for name, recipe in RECIPES.items():
+        assert recipe.name == name
+        small = replace(recipe, batch=1, crop=64)
+        assert make_trainer(small, str(photos), tmp_path / name).step == 0
 
 
 def test_script_reports_wrong_use():

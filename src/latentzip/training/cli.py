@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", help="walloc-rgb-16x, walloc-rgb-4x or walloc-rgb-linear")
+    parser.add_argument("recipe", help="the codec to train: a name such as walloc-rgb-16x or hyperprior-fast")
     parser.add_argument("--data", required=True, help="folder of training images (searched recursively)")
     parser.add_argument("--val", help="folder of validation images")
     parser.add_argument("--run", type=Path, help="folder for the checkpoint; an existing one is resumed")
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from .walloc import RECIPES, Trainer
+    from .recipes import RECIPES, make_trainer
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -48,15 +48,15 @@ def run(args: argparse.Namespace) -> int:
             return 2
         recipe = replace(recipe, **{key: types[key](value)})
     folder = args.run or Path("runs") / recipe.name
-    trainer = Trainer(recipe, args.data, folder, args.device, args.compile)
+    trainer = make_trainer(recipe, args.data, folder, args.device, args.compile)
     trainer.train(args.val, log=lambda line: print(line, flush=True), until=args.minutes * 60)
     trainer.save()
     if args.export:
-        from .export import export_walloc
+        from .export import export
 
         extra = {"about_data": args.about_data} if args.about_data else {}
         folders = {"data": args.data, "val": args.val, "test": args.test}
-        export_walloc(trainer, args.export, version=args.version, **folders, **extra)
+        export(trainer, args.export, version=args.version, **folders, **extra)
     return 0
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,30 +12,27 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save
+from torch import Tensor
 
 from ..codecs.base import Codec
-from ..codecs.walloc import Walloc, from_bytes, round_weights, to_tensors
-from ..entropy.context import ContextModel
 from .data import list_images, load_rgb
-from .walloc import Trainer
-
-Log = Callable[[str], None]
+from .trainer import Log, Trainer
 
 
-def training_latents(model: Walloc, folder: str, count: int, qualities: list[int | None]) -> list[np.ndarray]:
-    """Latents (L, h, w) of up to ``count`` pictures spread over the folder; qualities are dealt out in turn.
+def pick_pictures(folder: str, count: int) -> list[Tensor]:
+    """Up to ``count`` pictures (3, H, W) float32 in [0, 1], spread evenly over the folder.
 
-    A third of the pictures is halved first, so that the entropy model also sees sharper detail.
+    A third of them is halved, so that an entropy model also sees sharper detail.
     """
     paths = list_images(folder)
     picked = [paths[i] for i in np.linspace(0, len(paths) - 1, min(count, len(paths))).astype(int)]
-    latents = []
+    pictures = []
     for i, path in enumerate(picked):
         x = torch.tensor(load_rgb(path)).permute(2, 0, 1).float() / 255
         if i % 3 == 2:
             x = torch.nn.functional.interpolate(x[None], scale_factor=0.5, mode="area")[0]
-        latents.append(model.latent(x, qualities[i % len(qualities)]).numpy())
-    return latents
+        pictures.append(x)
+    return pictures
 
 
 def measure(codec: Codec, folder: str, quality: int | None = None) -> dict[str, float]:
@@ -53,7 +48,7 @@ def measure(codec: Codec, folder: str, quality: int | None = None) -> dict[str, 
     return {"bpp": round(float(np.mean(bpp)), 4), "psnr": round(float(np.mean(psnr)), 3)}
 
 
-def export_walloc(
+def export(
     trainer: Trainer,
     out: Path,
     *,
@@ -63,42 +58,43 @@ def export_walloc(
     version: str,
     about_data: str = "Say here what the model was trained on: sources, licences, what is rare or missing.",
     pictures: int = 240,
+    qualities: tuple[int, ...] = (10, 25, 50, 75, 95),
     log: Log = print,
-    fit_options: dict[str, Any] | None = None,
+    **release_options: Any,
 ) -> Path:
-    """Write ``NAME-vVERSION.safetensors``, its card and the index entry into ``out``; returns the weights file."""
+    """Write ``NAME-vVERSION.safetensors``, its card and the index entry into ``out``; returns the weights file.
+
+    Args:
+        data, val, test: folders of training, validation and test pictures.
+        pictures: how many training pictures the entropy model is fitted to.
+        qualities: where a codec of variable rate is measured.
+        release_options: go to the trainer's ``release``.
+    """
     recipe = trainer.recipe
-    model = trainer.averaged()[0].cpu().eval()
-    round_weights(model)
-    qualities: list[int | None] = [15, 30, 45, 60, 75, 95] if model.variable_rate else [None]
-    start = time.time()
-    latents = training_latents(model, data, pictures, qualities)
-    log(f"{len(latents)} latents in {time.time() - start:.0f} s; fitting the entropy model")
-    model.context = ContextModel.fit(latents, chunk=model.chunk, **(fit_options or {}))
-    log(f"entropy model fitted after {time.time() - start:.0f} s")
-    tensors, metadata = to_tensors(model)
+    tensors, metadata = trainer.release(pick_pictures(data, pictures), log, **release_options)
     metadata["trained_by"] = "scripts/train.py"
     metadata["recipe"] = json.dumps(asdict(recipe))
     blob = save(tensors, metadata)
-    codec = from_bytes(blob)
+    codec = trainer.from_bytes(blob)
     file = out / f"{recipe.name}-v{version}.safetensors"
     file.write_bytes(blob)
 
     results: dict[str, Any] = {}
     for label, folder in (("val", val), ("kodak", test)):
         if folder:
-            for quality in [25, 50, 75, 95] if codec.variable_rate else [None]:
+            for quality in qualities if codec.variable_rate else [None]:
                 measured = measure(codec, folder, quality)
                 key = f"{label}_q{quality}" if quality else label
                 results |= {f"{key}_bpp": measured["bpp"], f"{key}_psnr": measured["psnr"]}
                 log(f"{key}: {measured['bpp']} bpp, {measured['psnr']} dB")
-    _update_index(out, codec, file, blob, recipe.summary, version, results)
-    _write_card(out / f"{recipe.name}-v{version}.md", codec, trainer, len(latents), len(blob), results, about_data)
+    _update_index(out, trainer, codec, file, blob, version, results)
+    card = _card(trainer, codec, min(pictures, len(list_images(data))), len(blob), results, about_data)
+    (out / f"{recipe.name}-v{version}.md").write_text(card)
     return file
 
 
 def _update_index(
-    out: Path, codec: Walloc, file: Path, blob: bytes, summary: str, version: str, results: dict[str, Any]
+    out: Path, trainer: Trainer, codec: Codec, file: Path, blob: bytes, version: str, results: dict[str, Any]
 ) -> None:
     path = out / "index.json"
     entries = json.loads(path.read_text())["codecs"] if path.exists() else []
@@ -113,9 +109,9 @@ def _update_index(
             "file": file.name,
             "sha256": hashlib.sha256(blob).hexdigest(),
             "fingerprint": codec.fingerprint.hex(),
-            "loader": "latentzip.codecs.walloc:load_bundled",
+            "loader": trainer.loader,
             "modality": codec.modality,
-            "summary": summary,
+            "summary": trainer.recipe.summary,
             "fixed_rate": not codec.variable_rate,
             "current": True,
             "results": results,
@@ -124,29 +120,24 @@ def _update_index(
     path.write_text(json.dumps({"codecs": entries}, indent=1) + "\n")
 
 
-def _write_card(
-    path: Path, codec: Walloc, trainer: Trainer, pictures: int, size: int, results: dict[str, Any], data: str
-) -> None:
-    recipe, config = trainer.recipe, codec.config
-    parameters = sum(p.numel() for p in codec.parameters())
-    reduction = config.channels * 4**config.levels / config.latent_channels
+def _card(trainer: Trainer, codec: Codec, pictures: int, size: int, results: dict[str, Any], data: str) -> str:
+    recipe = trainer.recipe
+    parameters = sum(p.numel() for p in codec.state_dict().values())
     rows = "\n".join(f"| {key} | {value} |" for key, value in results.items())
     threads = torch.get_num_threads()
     device = "CPU" if trainer.device.type == "cpu" else torch.cuda.get_device_name(trainer.device)
     training = "| training | none: principal components of the wavelet bands, least-squares decoder |"
     if trainer.step:
         training = (
-            f"| loss | {recipe.lmbda} * MSE (8-bit scale) + bits per pixel |\n"
+            f"| loss | {trainer.describe_loss()} |\n"
             f"| training | {trainer.step} steps of {recipe.batch} crops of {recipe.crop} px, "
             f"{trainer.seconds / 3600:.2f} h on {device} ({threads} threads), seed {recipe.seed} |"
         )
-    path.write_text(f"""# {codec.name}
+    return f"""# {codec.name}
 
 | | |
 |---|---|
-| architecture | {config.levels}-level {config.wavelet} wavelet packets, linear encoder to \
-{config.latent_channels} channels of int8 at 1/{codec.stride} ({reduction:g}x fewer numbers), \
-{config.depth} residual blocks of width {config.width} |
+| architecture | {trainer.describe(codec)} |
 | parameters | {parameters / 1e6:.2f} M, {size / 1e6:.2f} MB with the entropy model |
 | fingerprint | `{codec.fingerprint.hex()}` |
 {training}
@@ -161,4 +152,4 @@ def _write_card(
 ## Data
 
 {data}
-""")
+"""

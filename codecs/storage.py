@@ -1,0 +1,104 @@
+"""Weights files of the trained codecs: safetensors holding the network, the coding tables and the configuration.
+
+Most products are stored as bytes with a scale for each output channel, everything else as floats of a family's choice;
+integers (exact networks, tables) as they are. `round_state` comes before measuring, so that what is measured ships.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from ..entropy.errors import FormatError
+from .base import Codec
+
+FORMAT = "1"
+AsBytes = Callable[[str, Tensor], bool]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a file held: the codec's name and configuration, its state and its coding arrays."""
+
+    name: str
+    config: dict[str, Any]
+    state: dict[str, Tensor]
+    coding: dict[str, np.ndarray]
+
+
+def _to_bytes(value: Tensor) -> tuple[Tensor, Tensor]:
+    mantissa, exponent = torch.frexp(value.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12) / 127)
+    # 11 bits make 127 * scale and its division by 127 exact, so that storing twice changes nothing
+    scale = torch.ldexp((mantissa * 2048).round() / 2048, exponent)
+    return (value / scale).round().to(torch.int8), scale
+
+
+@torch.no_grad()
+def round_state(codec: Codec, as_bytes: AsBytes, dtype: torch.dtype = torch.float32) -> None:
+    """Set the weights to what storage keeps of them.
+
+    Args:
+        as_bytes: says by name and value (a 4-D convolution weight) what becomes bytes.
+        dtype: of the other floats in the file.
+    """
+    for key, value in codec.state_dict().items():
+        if as_bytes(key, value):
+            stored, scale = _to_bytes(value)
+            value.copy_(stored.float() * scale)
+        elif value.is_floating_point():
+            value.copy_(value.to(dtype).float())
+
+
+def to_tensors(codec: Codec, as_bytes: AsBytes, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """State and coding arrays of a codec as the tensors of a file."""
+    tensors = {}
+    for key, value in codec.state_dict().items():
+        value = value.detach().cpu().contiguous()
+        if as_bytes(key, value):
+            value, tensors[f"scale.{key}"] = _to_bytes(value.float())
+        elif value.is_floating_point():
+            value = value.to(dtype)
+        tensors[f"model.{key}"] = value.contiguous()
+    for key, array in codec.coding_arrays().items():
+        tensors[f"coding.{key}"] = torch.from_numpy(np.ascontiguousarray(array))
+    return tensors
+
+
+def metadata(codec: Codec, config: dict[str, Any]) -> dict[str, str]:
+    """Metadata of a file: text only, as safetensors asks."""
+    return {"format": FORMAT, "codec": codec.name, "config": json.dumps(config)}
+
+
+def read(data: bytes) -> Weights:
+    """A weights file; no pickle is involved.
+
+    Raises:
+        FormatError: not a weights file of this format.
+    """
+    try:
+        meta = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+        if meta["format"] != FORMAT:
+            raise FormatError(f"weights of format {meta['format']} need a newer latentzip")
+        tensors = load(data)
+        name, config = meta["codec"], json.loads(meta["config"])
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise FormatError(f"not a weights file: {error}") from error
+    state = {}
+    for key, value in tensors.items():
+        if not key.startswith("model."):
+            continue
+        key = key.removeprefix("model.")
+        scale = tensors.get(f"scale.{key}")
+        if scale is not None:
+            value = value.float() * scale
+        state[key] = value.float() if value.is_floating_point() else value
+    coding = {k.removeprefix("coding."): v.numpy() for k, v in tensors.items() if k.startswith("coding.")}
+    return Weights(name, config, state, coding)

@@ -1,0 +1,246 @@
+"""Train a hyperprior codec: a linear transform codec at first (PCA of 16x16 blocks), then rate and distortion at all
+qualities at once."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..codecs.hyperprior import (
+    HyperpriorCodec,
+    HyperpriorConfig,
+    from_bytes,
+    hyper_group,
+    round_weights,
+    to_tensors,
+)
+from ..codecs.hyperprior_nets import ANCHORS
+from ..entropy.exact import QatConv2d
+from ..entropy.models import float_bits
+from ..entropy.priors import FactorizedPrior
+from ..entropy.tables import TableBank
+from . import trainer
+
+
+@dataclass(frozen=True)
+class Recipe(trainer.Recipe):
+    """All that a run depends on; stored in every checkpoint.
+
+    Attributes:
+        metric: distortion, ``"mse"`` (8-bit scale) or ``"ms-ssim"`` (1 - MS-SSIM; crops of at least 192).
+        lambda_low, lambda_high: weight of the distortion at quality 1 and 100, geometric in between.
+        qat_from: fraction of the run after which the scale network trains on its integer grids.
+    """
+
+    name: str = "hyperprior-fast"
+    summary: str = "photos, quality 1..100: small files, light enough for a CPU"
+    model: HyperpriorConfig = field(default_factory=HyperpriorConfig)
+    steps: int = 20000
+    batch: int = 4
+    lr: float = 1e-3
+    warmup: int = 200
+    ema: float = 0.999
+    metric: str = "mse"
+    lambda_low: float = 0.001
+    lambda_high: float = 0.15
+    qat_from: float = 0.7
+
+
+RECIPES: dict[str, Recipe] = {
+    "hyperprior-fast": Recipe(),
+    "hyperprior": Recipe(
+        name="hyperprior",
+        summary="photos, quality 1..100: the smallest files, for a GPU or patience",
+        model=HyperpriorConfig(
+            width=320, analysis_depth=4, synthesis_depth=7, latent=256, hyper=96, features=256, scale_width=192
+        ),
+    ),
+}
+
+
+def lambda_of(recipe: Recipe, quality: Tensor) -> Tensor:
+    """Weight of the distortion against bits per pixel at each quality."""
+    low, high = math.log(recipe.lambda_low), math.log(recipe.lambda_high)
+    return torch.exp(low + (high - low) * (quality - 1) / 99)
+
+
+@torch.no_grad()
+def fit_linear(model: HyperpriorCodec, crops: Tensor, recipe: Recipe) -> None:
+    """Set the linear transforms to the PCA of the 16x16 blocks of ``crops`` (N, 3, H, W) uint8, and the gains to the
+    steps that a uniform quantiser at high rate would take for each lambda (Sullivan & Wiegand 1998)."""
+    flat = torch.cat(
+        [
+            F.pixel_unshuffle(part.float() / 255 - 0.5, 16).permute(0, 2, 3, 1).reshape(-1, 768)
+            for part in crops.split(8)
+        ]
+    ).double()
+    _, vectors = torch.linalg.eigh(flat.T @ flat / len(flat))
+    basis = vectors.flip(1)[:, : recipe.model.latent].T.float()
+    basis = basis * torch.sign(basis.sum(1, keepdim=True))
+    analysis, synthesis = model.analysis_transform.linear, model.synthesis_transform.linear
+    analysis.weight.copy_(basis[:, :, None, None])
+    synthesis.weight.copy_(basis.T[:, :, None, None])
+    for layer in (analysis, synthesis):
+        layer.bias.zero_()  # type: ignore[union-attr]
+    # mid grey is far from the mean of nothing: the deviation about zero is what networks have to scale
+    model.std.copy_((flat.float() @ basis.T).square().mean(0).sqrt()[:, None, None].clamp_min(1e-3))
+    anchors = torch.linspace(1, 100, ANCHORS, device=crops.device)
+    step = torch.sqrt(36 / (2 * math.log(2) * lambda_of(recipe, anchors) * 255**2))
+    model.log_gain.values.copy_(-torch.log(step)[:, None].expand(-1, recipe.model.latent))
+
+
+class Trainer(trainer.Trainer):
+    """Trains the codec together with the distributions of its hyper-latent, a set a group of qualities."""
+
+    recipe: Recipe
+    columns = ("psnr", "bpp", "hyper")
+    loader = "latentzip.codecs.hyperprior:load_bundled"
+
+    def build(self) -> nn.ModuleDict:
+        r = self.recipe
+        self.model = HyperpriorCodec(r.model, r.name).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.priors = HyperPriors(r.model.hyper)
+        return nn.ModuleDict({"model": self.model, "priors": self.priors})
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        r, m = self.recipe, self.model
+        linear = [*m.analysis_transform.linear.parameters(), *m.synthesis_transform.linear.parameters()]
+        slow = {id(p) for p in (*linear, *m.log_gain.parameters())}
+        return [
+            {"params": [p for p in m.parameters() if id(p) not in slow], "lr": r.lr},
+            {"params": linear, "lr": r.lr / 5},
+            {"params": [*m.log_gain.parameters()], "lr": r.lr},
+            {"params": [*self.priors.parameters()], "lr": r.lr * 10},
+        ]
+
+    def initialise(self, crops: Tensor) -> None:
+        fit_linear(self.model, crops, self.recipe)
+
+    def compile(self) -> None:
+        self.model.analysis_transform.compile()
+        self.model.synthesis_transform.compile()
+
+    def loss(self, crops: Tensor) -> tuple[Tensor, dict[str, float]]:
+        r = self.recipe
+        quantised = self.step >= r.qat_from * r.steps
+        for layer in self.model.scale_net:
+            if isinstance(layer, QatConv2d):
+                layer.quantised = quantised
+        x = crops.to(self.device, non_blocking=True).float() / 255
+        n, _, h, w = x.shape
+        # one quality from each of n even ranges: less spread in the loss than n free draws
+        quality = 1 + 99 * (torch.arange(n, device=self.device) + torch.rand(n, device=self.device)) / n
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            out = self.model(x, quality)
+        x_hat = out["x_hat"].float()
+        mse = (x_hat - x).square().mean((1, 2, 3)) * 255**2
+        noisy = out["z"] + torch.rand_like(out["z"]) - 0.5
+        hyper = self.priors.bits(noisy, quality) / (h * w)
+        latent = float_bits(out["residual"], out["sigma"]).sum((1, 2, 3)) / (h * w)
+        lmbda = lambda_of(r, quality)
+        distortion = mse
+        if r.metric == "ms-ssim":
+            from pytorch_msssim import ms_ssim
+
+            distortion = 1300 * (1 - ms_ssim(x_hat.clamp(0, 1), x, data_range=1.0, size_average=False))
+        middle = math.sqrt(r.lambda_low * r.lambda_high)
+        # lambda^-1/2 gives the ends of the range an equal say
+        weight = (middle / lmbda).sqrt()
+        loss = (weight * (lmbda * distortion + latent + hyper)).mean()
+        psnr = (10 * torch.log10(255**2 / mse.detach())).mean()
+        bpp = (latent + hyper).detach().mean()
+        return loss, {"psnr": psnr.item(), "bpp": bpp.item(), "hyper": hyper.detach().mean().item()}
+
+    def validate(self, images: list[np.ndarray]) -> dict[str, float]:
+        return validate(*self._parts(self.averaged()), images)
+
+    @staticmethod
+    def _parts(both: nn.ModuleDict) -> tuple[HyperpriorCodec, HyperPriors]:
+        return cast(HyperpriorCodec, both["model"]), cast(HyperPriors, both["priors"])
+
+    def release(
+        self, pictures: list[Tensor], log: trainer.Log, **options: Any
+    ) -> tuple[dict[str, Tensor], dict[str, str]]:
+        model, priors = self._parts(copy.deepcopy(self.averaged()).cpu().eval())
+        round_weights(model)
+        model.freeze(hyper_tables(model, priors, pictures))
+        log(f"tables of the hyper-latent fitted to {len(pictures)} pictures")
+        return to_tensors(model)
+
+    def from_bytes(self, data: bytes) -> HyperpriorCodec:
+        return from_bytes(data)
+
+    def describe(self, codec: HyperpriorCodec) -> str:
+        c = codec.config
+        return (
+            f"mean-scale hyperprior with an exact scale network; trunk of width {c.width} at 1/8, {c.analysis_depth} "
+            f"blocks to encode and {c.synthesis_depth} to decode; {c.latent} latent channels at 1/16, {c.hyper} "
+            "hyper-latent channels at 1/64, four context steps for the means"
+        )
+
+    def describe_loss(self) -> str:
+        r = self.recipe
+        return (
+            f"lambda * {r.metric} + bits per pixel, lambda {r.lambda_low:g} to {r.lambda_high:g} over quality 1 to 100"
+        )
+
+
+class HyperPriors(nn.ModuleList):
+    """Distributions of the hyper-latent to train: a `FactorizedPrior` for each group of qualities."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(FactorizedPrior(channels) for _ in range(ANCHORS))
+
+    def of_group(self, group: int) -> FactorizedPrior:
+        return cast(FactorizedPrior, self[group])
+
+    def bits(self, z: Tensor, quality: Tensor) -> Tensor:
+        """Bits of the hyper-latents (B, N, h, w), one figure a picture (B,)."""
+        return torch.stack([self.of_group(hyper_group(float(q))).bits(part[None]) for part, q in zip(z, quality)])
+
+
+@torch.inference_mode()
+def validate(
+    model: HyperpriorCodec,
+    priors: HyperPriors,
+    images: list[np.ndarray],
+    qualities: tuple[int, ...] = (10, 40, 70, 95),
+) -> dict[str, float]:
+    """Mean PSNR over 8-bit reconstructions and estimated bits per pixel, at some qualities."""
+    results = {}
+    for value in qualities:
+        psnr, bpp = [], []
+        for image in images:
+            image = image[: image.shape[0] // 64 * 64, : image.shape[1] // 64 * 64]
+            x = torch.tensor(image).permute(2, 0, 1)[None].float() / 255
+            quality = torch.tensor([float(value)])
+            out = model(x, quality, hard=True)
+            y = out["x_hat"].clamp(0, 1).mul(255).round()
+            psnr.append(10 * math.log10(255**2 / (y - x * 255).square().mean().item()))
+            bits = float_bits(out["residual"], out["sigma"]).sum() + priors.bits(out["z"], quality).sum()
+            bpp.append(bits.item() / (image.shape[0] * image.shape[1]))
+        results |= {f"q{value}_bpp": float(np.mean(bpp)), f"q{value}_psnr": float(np.mean(psnr))}
+    return results
+
+
+@torch.inference_mode()
+def hyper_tables(model: HyperpriorCodec, priors: HyperPriors, pictures: list[Tensor]) -> TableBank:
+    """Tables of the hyper-latent, N a group of qualities: counts over pictures, smoothed by the trained prior."""
+    reach = priors.of_group(0).reach
+    histograms = []
+    for group, quality in enumerate(torch.linspace(1, 100, ANCHORS).round().int().tolist()):
+        p = torch.softmax(priors.of_group(group).logits.double(), 1).numpy()
+        counts = 20 * p
+        for x in pictures[group % 2 :: 2]:  # half of them each: they are many
+            z = model.hyper_latent(x[None], quality)[0].clamp(-reach, reach).long().flatten(1) + reach
+            for channel, row in enumerate(z):
+                counts[channel] += np.bincount(row.numpy(), minlength=counts.shape[1])
+        histograms += list(counts)
+    return TableBank.from_histograms(histograms, lo=-reach, precision=12)

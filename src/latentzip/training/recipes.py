@@ -1,0 +1,16 @@
+"""All recipes, and the trainer that each kind of recipe needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from . import hyperprior, walloc
+from .trainer import Recipe, Trainer
+
+RECIPES: dict[str, Recipe] = {**walloc.RECIPES, **hyperprior.RECIPES}
+_TRAINERS: dict[type[Recipe], type[Trainer]] = {walloc.Recipe: walloc.Trainer, hyperprior.Recipe: hyperprior.Trainer}
+
+
+def make_trainer(recipe: Recipe, data: str, run: Path, device: str = "cpu", compiled: bool = False) -> Trainer:
+    """The trainer of a recipe; an existing run in the folder is resumed."""
+    return _TRAINERS[type(recipe)](recipe, data, run, device, compiled)

@@ -1,0 +1,201 @@
+"""One training run, whatever the codec: optimiser, schedule, averaged weights, checkpoints, exact resume."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..codecs.base import Codec
+from .data import CropSampler, list_images, load_rgb
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What every recipe has.
+
+    Attributes:
+        name, summary: of the codec to train.
+        model: its configuration, a dataclass.
+        steps, batch, crop: length of the run, crops a step, crop side in pixels.
+        lr, warmup: peak learning rate and the steps to it; then one cosine to zero.
+        ema: decay of the averaged weights, which are what is validated and released.
+    """
+
+    name: str
+    summary: str
+    model: Any
+    steps: int = 6000
+    batch: int = 8
+    crop: int = 256
+    lr: float = 5e-4
+    warmup: int = 100
+    ema: float = 0.998
+    seed: int = 1
+
+
+class Trainer(ABC):
+    """Base of the trainers: sub-classes build the modules, say the loss and measure.
+
+    Args:
+        recipe: what to train.
+        data: folder of training images.
+        run: folder of the checkpoint; an existing one is resumed.
+        device: where to train.
+        compiled: compile the networks (`torch.compile`).
+    """
+
+    columns: ClassVar[tuple[str, ...]] = ()  # names of what `loss` reports beside the loss
+    loader: ClassVar[str]  # "package.module:function" that reads a release
+
+    def __init__(self, recipe: Any, data: str, run: Path, device: str = "cpu", compiled: bool = False) -> None:
+        self.recipe, self.run, self.device = recipe, run, torch.device(device)
+        torch.manual_seed(recipe.seed)
+        self.modules = self.build().to(self.device)
+        self.average = torch.optim.swa_utils.AveragedModel(
+            self.modules, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema)
+        )
+        self.optimizer = torch.optim.AdamW(self.parameter_groups(), weight_decay=0.0, betas=(0.9, 0.99))
+        self.base_lrs = [g["lr"] for g in self.optimizer.param_groups]
+        self.step, self.seconds = 0, 0.0
+        self.run.mkdir(parents=True, exist_ok=True)
+        self.checkpoint = self.run / "checkpoint.pt"
+        if self.checkpoint.exists():
+            self.load()
+        self.sampler = CropSampler(data, recipe.batch, recipe.crop, recipe.seed, self.step)
+        if self.step == 0:
+            crops = torch.cat([self.sampler.make() for _ in range(max(1, 240 // recipe.batch))])
+            self.sampler.step = 0
+            self.initialise(crops.to(self.device))
+            self.average.module.load_state_dict(self.modules.state_dict())
+        if compiled:
+            self.compile()
+
+    # --- what a codec's trainer says -----------------------------------------------------------------------------
+
+    @abstractmethod
+    def build(self) -> nn.ModuleDict:
+        """The modules to train; ``"model"`` is the codec."""
+
+    @abstractmethod
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups for AdamW, each with its ``lr``."""
+
+    @abstractmethod
+    def initialise(self, crops: Tensor) -> None:
+        """Set the linear parts from crops (N, 3, H, W) uint8, before the first step."""
+
+    @abstractmethod
+    def loss(self, crops: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Loss of crops (B, 3, H, W) uint8, and the `columns` to report."""
+
+    @abstractmethod
+    def validate(self, images: list[np.ndarray]) -> dict[str, float]:
+        """Figures of the averaged weights on pictures (H, W, 3) uint8."""
+
+    @abstractmethod
+    def compile(self) -> None:
+        """Compile the networks that are worth it."""
+
+    @abstractmethod
+    def release(self, pictures: list[Tensor], log: Log, **options: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Round the averaged weights, fit the entropy model to pictures (3, H, W) in [0, 1]: tensors and metadata of a
+        weights file."""
+
+    @abstractmethod
+    def from_bytes(self, data: bytes) -> Codec:
+        """The codec of a weights file."""
+
+    @abstractmethod
+    def describe(self, codec: Any) -> str:
+        """The architecture, in a line of the model card."""
+
+    @abstractmethod
+    def describe_loss(self) -> str:
+        """The loss, in a line of the model card."""
+
+    # --- the loop ------------------------------------------------------------------------------------------------
+
+    def lr_factor(self) -> float:
+        t = self.step / self.recipe.steps
+        return min(1.0, (self.step + 1) / self.recipe.warmup) * 0.5 * (1 + math.cos(math.pi * min(t, 1.0)))
+
+    def train(
+        self,
+        val: str | None,
+        log: Log = print,
+        every: int = 250,
+        until: float = math.inf,
+        until_step: int | None = None,
+    ) -> None:
+        """Run to the recipe's end, or for ``until`` seconds, or up to a step; validates and saves every ``every``."""
+        last_step = self.recipe.steps if until_step is None else until_step
+        images = [load_rgb(p) for p in list_images(val)] if val else []
+        start, last = time.time(), time.time()
+        sums: dict[str, float] = dict.fromkeys(("loss", *self.columns), 0.0)
+        for crops in self.sampler:
+            if self.step >= last_step or time.time() - start > until:
+                break
+            for group, base in zip(self.optimizer.param_groups, self.base_lrs):
+                group["lr"] = base * self.lr_factor()
+            loss, report = self.loss(crops)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
+            if torch.isfinite(norm):  # a batch that overflows must not end the run
+                self.optimizer.step()
+                self.average.update_parameters(self.modules)
+            self.step += 1
+            for key, value in {"loss": loss.item(), **report}.items():
+                sums[key] += value
+            if self.step % 50 == 0:
+                now = time.time()
+                self.seconds += now - last
+                means = " ".join(f"{key} {value / 50:.4f}" for key, value in sums.items())
+                log(f"{self.step:6d}/{self.recipe.steps} {means} {(now - last) / 50:.2f} s/step")
+                last, sums = now, dict.fromkeys(sums, 0.0)
+            if self.step % every == 0 or self.step == self.recipe.steps:
+                self.save()
+                if images:
+                    result = self.validate(images)
+                    log("       validation " + ", ".join(f"{key} {value:.4f}" for key, value in result.items()))
+                last = time.time()
+
+    def averaged(self) -> nn.ModuleDict:
+        """The modules with averaged weights."""
+        return self.average.module  # type: ignore[return-value]
+
+    # --- checkpoints ---------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        state = {
+            "recipe": json.dumps(asdict(self.recipe)),
+            "modules": self.modules.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        part = self.checkpoint.with_suffix(".part")
+        torch.save(state, part)
+        part.replace(self.checkpoint)
+
+    def load(self) -> None:
+        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        self.modules.load_state_dict(state["modules"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"].cpu())
+        self.step, self.seconds = state["step"], state["seconds"]
