@@ -22,7 +22,8 @@ COMMANDS = {
     "decode": (".decode", ".ltz files -> pictures, arrays or latents"),
     "info": (".info", "what .ltz files contain, without decoding"),
     "list": (".list_codecs", "codecs, with their rates and measured quality"),
-    "verify": (".verify", "check .ltz files from the first byte to the last"),
+    "verify": (".verify", "check .ltz files and packed data sets from the first byte to the last"),
+    "pack": (".pack", "a data set of pictures -> shards of .ltz streams, for training"),
     "train": ("..training.cli", "train a codec from a folder of pictures"),
 }
 

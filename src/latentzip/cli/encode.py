@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_output(parser, "photo.png -> photo.ltz beside it")
     parser.add_argument("-c", "--codec", default=DEFAULT_CODEC, help=f"see codec-cli list (default: {DEFAULT_CODEC})")
     parser.add_argument(
-        "-q", "--quality", type=_quality, metavar="1..100", help="for codecs of variable rate; 100 is best"
+        "-q", "--quality", type=quality, metavar="1..100", help="for codecs of variable rate; 100 is best"
     )
     parser.add_argument(
         "--metadata", choices=("auto", "all", "none"), default="auto",
@@ -27,14 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _quality(text: str) -> int:
+def quality(text: str) -> int:
     value = int(text)
     if not 1 <= value <= 100:
         raise argparse.ArgumentTypeError(f"{text} does not lie in 1..100")
     return value
 
 
-def _check_codec(args: argparse.Namespace) -> None:
+def check_codec(args: argparse.Namespace) -> None:
     """Wrong names and refused qualities are wrong usage, found before torch is loaded."""
     from ..codecs.registry import check_name, list_codecs
     from ..entropy.errors import InputError
@@ -52,7 +52,7 @@ def _check_codec(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> int:
     try:
-        _check_codec(args)
+        check_codec(args)
         jobs = common.plan(args, common.PICTURES, lambda _: EXTENSION)
     except Usage as error:
         print(f"codec-cli encode: error: {error}", file=sys.stderr)

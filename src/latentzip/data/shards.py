@@ -148,4 +148,4 @@ def npz_bytes(columns: dict[str, np.ndarray]) -> bytes:
 
 def manifest_bytes(manifest: dict[str, Any]) -> bytes:
     """A manifest as bytes, the same for the same manifest."""
-    return (json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
