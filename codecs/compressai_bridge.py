@@ -38,6 +38,8 @@ _HYPER_HALO = 4  # of h_s, in positions of z
 _Z_CELL = 4  # positions of y that one of z covers, along an axis
 _CONTEXT = [(dy, dx) for dy in (-2, -1, 0) for dx in range(-2, 3) if (dy, dx) < (0, 0)]  # causal part of 5 x 5
 
+_STREAMS = 2  # of the coder: a dozen bytes; more would not be noticed beside the transforms
+
 Array = np.ndarray
 Choose = Callable[[Any, Array], Array]  # (where in y, means there) -> symbols
 
@@ -228,7 +230,7 @@ class CompressAICodec(Codec):
         self._check_quality(quality)
         self.check_coding(coding)
         y, z = self._y_and_z(x)
-        encoder = Encoder()
+        encoder = Encoder(_STREAMS)
         self._code(encoder, y.shape[1:], z, self._rounding(y))
         return Compressed(b"", [encoder.finish()])
 

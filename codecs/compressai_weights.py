@@ -23,14 +23,16 @@ Weights = str | os.PathLike[str] | Mapping[str, Tensor] | nn.Module
 _COMPUTED = ("._quantized_cdf", "._offset", "._cdf_length", ".scale_table")
 
 
-def _zoo() -> Any:
+def models() -> dict[str, tuple[type[Any], dict[int, tuple[int, ...]]]]:
+    """CompressAI's picture models of fixed rate: class, and channels (N, M) or (N,) of each quality."""
     try:
-        from compressai.zoo import image
+        from compressai.registry import MODELS
+        from compressai.zoo.image import cfgs
     except ImportError as error:
         raise UnsupportedError(
             f"CompressAI's models need the compressai package: pip install compressai ({error})"
         ) from None
-    return image
+    return {name: (MODELS[name], sizes) for name, sizes in cfgs.items()}
 
 
 def read_weights(source: Weights) -> dict[str, Tensor]:
@@ -77,24 +79,21 @@ def build_model(name: str, source: Weights, quality: int | None = None) -> nn.Mo
         InputError: unknown model, weights of another one, or of another quality's size.
         UnsupportedError: compressai is not installed.
     """
-    zoo = _zoo()
+    zoo = models()
     from compressai.models.utils import remap_old_keys
     from compressai.zoo import load_state_dict
 
-    classes = zoo.model_architectures
-    if name not in classes:
-        raise InputError(
-            f"CompressAI has no picture model {name!r} that can be taken over; known: {', '.join(classes)}"
-        )
+    if name not in zoo:
+        raise InputError(f"CompressAI has no picture model {name!r} that can be taken over; known: {', '.join(zoo)}")
+    architecture, known = zoo[name]
     state = {k: v for k, v in load_state_dict(read_weights(source)).items() if not k.endswith(_COMPUTED)}
     state = remap_old_keys("entropy_bottleneck", state)
     sizes = _sizes(name, state)
-    known = zoo.cfgs[name]
     if quality is not None and quality not in known:
         raise InputError(f"quality is {quality!r}; {name} of CompressAI has 1 to {max(known)}")
     if quality is not None and known[quality] != sizes:
         raise InputError(f"{name} of quality {quality} has {known[quality]} channels, these weights have {sizes}")
-    model: nn.Module = classes[name](*sizes)
+    model: nn.Module = architecture(*sizes)
     try:
         missing, unexpected = nn.Module.load_state_dict(model, state, strict=False)
     except RuntimeError as error:
