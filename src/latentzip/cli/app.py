@@ -24,6 +24,8 @@ COMMANDS = {
     "list": (".list_codecs", "codecs, with their rates and measured quality"),
     "verify": (".verify", "check .ltz files and packed data sets from the first byte to the last"),
     "pack": (".pack", "a data set of pictures -> shards of .ltz streams, for training"),
+    "unpack": (".unpack", "a packed data set -> a file a sample"),
+    "cache": (".cache", "decode the latents of a packed data set for training"),
     "train": ("..training.cli", "train a codec from a folder of pictures"),
 }
 
