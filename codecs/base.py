@@ -256,6 +256,18 @@ class Codec(nn.Module):
     def _is_fast(self, params: bytes) -> bool:
         return self.fast_coding and params[:1] == bytes([_FAST_PARAMS_VERSION])
 
+    def single_fast_chunk(self, params: bytes, count: int, size: tuple[int, int]) -> Shape | None:
+        """Shape of the latent where a stream of ``count`` chunks is one whole chunk that `entropy.blocks` decodes,
+        as most records of a data set are; None where `decompress` has to look at it.
+
+        Raises:
+            FormatError: not parameters of this codec.
+        """
+        if not self._is_fast(params) or count != 1:
+            return None
+        self._read_params(params, count, size)
+        return self.latent_channels, *self._latent_size(size)
+
     def _read_params(self, params: bytes, count: int, size: tuple[int, int]) -> tuple[float | None, list[Tile]]:
         if len(params) != 3 or not (params[0] == _PARAMS_VERSION or self._is_fast(params)):
             raise FormatError(f"{self.name}: unknown codec parameters; the file may need a newer latentzip")
@@ -301,10 +313,6 @@ class Codec(nn.Module):
         quality, chunk_tiles = self._read_params(params, len(chunks), size)
         h, w = self._latent_size(size)
         fast = self._is_fast(params)
-        if fast and to == "latent" and region is None and len(chunks) == 1:  # the common record of a data set
-            latent = torch.empty(depth, h, w, dtype=self.latent_dtype)
-            decode_blocks(chunks[0], latent.numpy(), self.latent_limit, depth == self.latent_channels)
-            return latent
         top, left, bottom, right = (0, 0, *size) if region is None else region
         ly0, lx0, ly1, lx1 = self._latent_region((top, left, bottom, right), size)
         s = self.stride

@@ -123,23 +123,17 @@ def decode(data, lut, entries, limit, whole, out):  # type: ignore[no-untyped-de
                 return False
             scale[i] = near
         first = np.int64(scale[0])
-        for y in range(h):
-            for bx in range(columns):
-                t = np.uint8(2 * scale[(y >> 3) * columns + bx])
-                for x in range(y * w + 8 * bx, y * w + min(w, 8 * bx + 8)):
-                    index[x] = t
-        if decode_lut_raw(state, ptr, begin, words, side, raw, escapes, index, tables, lut, entries, 12, residual):
-            return False
+        _spread(scale, h, w, index)
+        done = np.int64(0)
+        while done < h * w:
+            done += _four_streams(state, ptr, begin, words, side, index[done:], lut, entries, residual[done:])
+            part, target = index[done : done + 64], residual[done : done + 64]
+            if decode_lut_raw(state, ptr, begin, words, side, raw, escapes, part, tables, lut, entries, 12, target):
+                return False
+            done += part.size
         if predictor[0] == 1:
             _from_med(residual, h, w)
-        worst = np.int64(0)
-        plane = out[channel]
-        for y in range(h):
-            for x in range(w):
-                v = residual[y * w + x]
-                worst = max(worst, abs(np.int64(v)))
-                plane[y, x] = v
-        if worst > limit:
+        if _store(residual, out[channel]) > limit:
             return False
     if whole:  # as Decoder.finish
         if side[3] != side[4] or (side[1] + 7) >> 3 << 3 != side[2]:
@@ -153,17 +147,100 @@ def decode(data, lut, entries, limit, whole, out):  # type: ignore[no-untyped-de
 
 
 @_jit
+def _four_streams(state, ptr, begin, words, side, index, lut, entries, out):  # type: ignore[no-untyped-def]
+    """As `decode_lut_raw` on four streams, their states in registers; returns how many symbols it did.
+
+    It stops before the first four symbols of which one has raw bits or is an escape: the general loop takes over.
+    """
+    if state.shape[0] != 4:
+        return 0
+    phase = np.uint64(side[0])
+    j0, j1 = phase & np.uint64(3), (phase + np.uint64(1)) & np.uint64(3)
+    j2, j3 = (phase + np.uint64(2)) & np.uint64(3), (phase + np.uint64(3)) & np.uint64(3)
+    s0, s1, s2, s3 = state[j0], state[j1], state[j2], state[j3]
+    p0, p1, p2, p3 = np.uint64(ptr[j0]), np.uint64(ptr[j1]), np.uint64(ptr[j2]), np.uint64(ptr[j3])
+    b0, b1, b2, b3 = np.uint64(begin[j0]), np.uint64(begin[j1]), np.uint64(begin[j2]), np.uint64(begin[j3])
+    low, one, shift = np.uint64(0xFFFFFF), np.uint64(1), np.uint64(12)
+    i, end = np.uint64(0), np.uint64(out.shape[0] & ~3)
+    while i < end:
+        q0, q1, q2, q3 = s0 & low, s1 & low, s2 & low, s3 & low
+        t0, t1 = np.uint64(index[i]), np.uint64(index[i + one])
+        t2, t3 = np.uint64(index[i + np.uint64(2)]), np.uint64(index[i + np.uint64(3)])
+        e0 = entries[(t0 << np.uint64(8)) | np.uint64(lut[(t0 << shift) | (q0 >> shift)])]
+        e1 = entries[(t1 << np.uint64(8)) | np.uint64(lut[(t1 << shift) | (q1 >> shift)])]
+        e2 = entries[(t2 << np.uint64(8)) | np.uint64(lut[(t2 << shift) | (q2 >> shift)])]
+        e3 = entries[(t3 << np.uint64(8)) | np.uint64(lut[(t3 << shift) | (q3 >> shift)])]
+        if (e0 | e1 | e2 | e3) & np.uint64(31):
+            break
+        s0 = (s0 >> np.uint64(24)) * (e0 & np.uint64(0x1FFF000)) + q0 - ((e0 >> np.uint64(13)) & np.uint64(0xFFF000))
+        s1 = (s1 >> np.uint64(24)) * (e1 & np.uint64(0x1FFF000)) + q1 - ((e1 >> np.uint64(13)) & np.uint64(0xFFF000))
+        s2 = (s2 >> np.uint64(24)) * (e2 & np.uint64(0x1FFF000)) + q2 - ((e2 >> np.uint64(13)) & np.uint64(0xFFF000))
+        s3 = (s3 >> np.uint64(24)) * (e3 & np.uint64(0x1FFF000)) + q3 - ((e3 >> np.uint64(13)) & np.uint64(0xFFF000))
+        if s0 < np.uint64(0x100000000) and p0 > b0:
+            p0 -= one
+            s0 = (s0 << np.uint64(32)) | np.uint64(words[p0])
+        if s1 < np.uint64(0x100000000) and p1 > b1:
+            p1 -= one
+            s1 = (s1 << np.uint64(32)) | np.uint64(words[p1])
+        if s2 < np.uint64(0x100000000) and p2 > b2:
+            p2 -= one
+            s2 = (s2 << np.uint64(32)) | np.uint64(words[p2])
+        if s3 < np.uint64(0x100000000) and p3 > b3:
+            p3 -= one
+            s3 = (s3 << np.uint64(32)) | np.uint64(words[p3])
+        out[i] = np.int32(np.int64(e0) >> np.int64(37))
+        out[i + one] = np.int32(np.int64(e1) >> np.int64(37))
+        out[i + np.uint64(2)] = np.int32(np.int64(e2) >> np.int64(37))
+        out[i + np.uint64(3)] = np.int32(np.int64(e3) >> np.int64(37))
+        i += np.uint64(4)
+    state[j0], state[j1], state[j2], state[j3] = s0, s1, s2, s3
+    ptr[j0], ptr[j1], ptr[j2], ptr[j3] = np.int64(p0), np.int64(p1), np.int64(p2), np.int64(p3)
+    side[0] += np.int64(i)
+    return np.int64(i)
+
+
+# Unsigned positions below: numba would let signed ones count from the end, and not vectorise for it.
+
+
+@_jit
+def _spread(scale, h, w, index):  # type: ignore[no-untyped-def]
+    """The table of every position, (h * w,) uint8, from the scale numbers of the blocks."""
+    width = np.uint64(w)
+    columns = (width + np.uint64(7)) >> np.uint64(3)
+    for y in range(np.uint64(h)):
+        row, blocks = y * width, (y >> np.uint64(3)) * columns
+        for x in range(width):
+            index[row + x] = np.uint8(scale[blocks + (x >> np.uint64(3))] << 1)
+
+
+@_jit
+def _store(values, plane):  # type: ignore[no-untyped-def]
+    """(h * w,) int32 into a plane (h, w) of any integers; returns the largest magnitude."""
+    low, high = np.int32(0), np.int32(0)
+    for i in range(np.uint64(values.size)):
+        low, high = min(low, values[i]), max(high, values[i])
+    width = np.uint64(plane.shape[1])
+    for y in range(np.uint64(plane.shape[0])):
+        row = y * width
+        for x in range(width):
+            plane[y, x] = values[row + x]
+    return max(np.int64(high), -np.int64(low))
+
+
+@_jit
 def _from_med(x, h, w):  # type: ignore[no-untyped-def]
     """`blocks.from_med` in place on (h * w,) int32."""
-    for i in range(1, w):
-        x[i] += x[i - 1]
-    for y in range(1, h):
-        above = (y - 1) * w
-        c = np.int64(x[above])
-        x[above + w] += c
-        a = np.int64(x[above + w])
-        for i in range(1, w):
-            b = np.int64(x[above + i])
-            x[above + w + i] += min(max(a + b - c, min(a, b)), max(a, b))
-            a = np.int64(x[above + w + i])
+    width = np.uint64(w)
+    for i in range(np.uint64(1), width):
+        x[i] += x[i - np.uint64(1)]
+    for y in range(np.uint64(1), np.uint64(h)):
+        row = y * width
+        c = np.int64(x[row - width])
+        x[row] += c
+        a = np.int64(x[row])
+        for i in range(row + np.uint64(1), row + width):
+            b = np.int64(x[i - width])
+            # the median of a, b and a + b - c
+            x[i] += min(max(a + b - c, min(a, b)), max(a, b))
+            a = np.int64(x[i])
             c = b

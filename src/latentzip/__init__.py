@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 DEFAULT_CODEC = "walloc-rgb-16x"  # what `encode` and `codec-cli encode` use when nothing else is asked for
 
 if TYPE_CHECKING:
+    from . import data
     from .api import decode, encode
     from .codecs.registry import CodecInfo, list_codecs, load_codec
     from .entropy.errors import CodecError, FormatError, InputError, LimitError, UnsupportedError
@@ -45,6 +46,7 @@ __all__ = [
     "LimitError",
     "UnsupportedError",
     "__version__",
+    "data",
     "decode",
     "decode_file",
     "encode",
@@ -56,6 +58,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "data":
+        return import_module(".data", __name__)
     if name in _HOME:
         value = getattr(import_module(f".{_HOME[name]}", __name__), name)
         globals()[name] = value

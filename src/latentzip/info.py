@@ -50,7 +50,8 @@ class Info:
         return asdict(self) | {"shape": list(self.shape), "bpp": round(self.bpp, 5)}
 
 
-def _quality(params: bytes) -> int | None:
+def stored_quality(params: bytes) -> int | None:
+    """Quality in a codec's parameters; None where there is none, or in a layout of the codec's own."""
     # the three bytes of codecs.base: version, quality, chunk unit; other layouts keep their quality to themselves
     return params[1] if len(params) == 3 and params[0] in (1, 2) and 1 <= params[1] <= 100 else None
 
@@ -72,7 +73,7 @@ def from_index(index: Index) -> Info:
         bpp=8 * index.num_bytes / positions,
         chunks=len(index.chunk_sizes),
         boxes={BOX_NAMES.get(number, f"#{number}"): size for number, size in index.boxes},
-        quality=_quality(h.params),
+        quality=stored_quality(h.params),
         version=index.version,
     )
 
