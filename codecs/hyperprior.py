@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ..pretrained import Entry
 
 HYPER_LIMIT = 127
-_LOG_STEP = math.log(float(scales()[-1] / scales()[0])) / (NUM_SCALES - 1)
+LOG_STEP = math.log(float(scales()[-1] / scales()[0])) / (NUM_SCALES - 1)
 _EIGHTHS = 8  # the exact network answers in eighths of a scale number
 
 
@@ -140,12 +140,16 @@ class HyperpriorCodec(Codec):
 
         y_hat = self.refine(z_hat, quality, fix)
         x_hat = self.synthesis_transform(y_hat, quality, self.std) + 0.5
-        plane = self._quality_plane(z_hat, quality)
-        top = torch.full_like(quality, 100.0)
-        offset = (self.log_gain(quality) - self.log_gain(top)) / _LOG_STEP
-        index = self.scale_net(torch.cat((z_hat, plane), 1)) + offset
         residual = residual.round() if hard else residual + torch.rand_like(residual) - 0.5
-        return {"x_hat": x_hat, "z": z_hat if hard else z, "residual": residual, "sigma": exact.scale_of(index)}
+        sigma = self.deviation(z_hat, quality)
+        return {"x_hat": x_hat, "z": z_hat if hard else z, "residual": residual, "sigma": sigma}
+
+    def deviation(self, z: Tensor, quality: Tensor) -> Tensor:
+        """What `scale_index` stands for while the network trains: (B, M, h, w), in steps, differentiable."""
+        top = torch.full_like(quality, 100.0)
+        offset = (self.log_gain(quality) - self.log_gain(top)) / LOG_STEP
+        code = self.scale_net(torch.cat((z, self._quality_plane(z, quality)), 1))
+        return exact.scale_of(code + offset)
 
     @staticmethod
     def _quality_plane(z: Tensor, quality: Tensor) -> Tensor:
@@ -270,7 +274,7 @@ class HyperpriorCodec(Codec):
         self.scale_net = exact.export(self.scale_net)
         qualities = torch.arange(1.0, 101.0)
         gains = self.log_gain(qualities)[:, :, 0, 0]
-        self.gain_offsets = torch.round(_EIGHTHS * (gains - gains[-1:]) / _LOG_STEP).to(torch.int16).cpu().numpy()
+        self.gain_offsets = torch.round(_EIGHTHS * (gains - gains[-1:]) / LOG_STEP).to(torch.int16).cpu().numpy()
         self.hyper_bank = bank
 
 

@@ -37,29 +37,47 @@ class ByQuality(nn.Module):
         return (self.values[low] * (1 - share) + self.values[low + 1] * share)[:, :, None, None]
 
 
+def _conv(inputs: int, outputs: int, size: int = 1, groups: int = 1) -> nn.Conv2d:
+    """A convolution that keeps the deviation of what goes through it."""
+    conv = nn.Conv2d(inputs, outputs, size, padding=size // 2, groups=groups)
+    nn.init.normal_(conv.weight, std=conv.weight[0].numel() ** -0.5)
+    nn.init.zeros_(cast(Tensor, conv.bias))
+    return conv
+
+
+def _zero(inputs: int, outputs: int) -> nn.Conv2d:
+    """The last product of a branch: nothing comes through it at first."""
+    conv = nn.Conv2d(inputs, outputs, 1)
+    nn.init.zeros_(conv.weight)
+    nn.init.zeros_(cast(Tensor, conv.bias))
+    return conv
+
+
 class Block(nn.Module):
     """Two residual branches: 1x1, SiLU, depthwise 3x3, 1x1; then a gated pair of 1x1 products.
+
+    Features have a deviation near 1 and are bounded: gates multiply, so without a bound a rare picture could grow
+    from block to block without end.
 
     Args:
         width: channels in and out.
         expand: hidden channels of the gated branch over ``width``.
     """
 
+    BOUND = 12.0
+
     def __init__(self, width: int, expand: int = 2) -> None:
         super().__init__()
-        self.mix_in = nn.Conv2d(width, width, 1)
-        self.depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width)
-        self.mix_out = nn.Conv2d(width, width, 1)
-        self.gate_in = nn.Conv2d(width, 2 * expand * width, 1)
-        self.gate_out = nn.Conv2d(expand * width, width, 1)
-        for last in (self.mix_out, self.gate_out):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(cast(Tensor, last.bias))
+        self.mix_in = _conv(width, width)
+        self.depthwise = _conv(width, width, 3, groups=width)
+        self.mix_out = _zero(width, width)
+        self.gate_in = _conv(width, 2 * expand * width)
+        self.gate_out = _zero(expand * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.mix_out(self.depthwise(F.silu(self.mix_in(x))))
         u, v = self.gate_in(x).chunk(2, 1)
-        return x + self.gate_out(F.silu(u) * v)
+        return F.hardtanh(x + self.gate_out(F.silu(u) * v), -self.BOUND, self.BOUND)
 
 
 class Trunk(nn.Module):
@@ -81,17 +99,17 @@ class Trunk(nn.Module):
 class Analysis(nn.Module):
     """Picture (B, 3, H, W) about zero, sides multiples of 16 -> latent (B, M, H/16, W/16) before its gain."""
 
+    INPUT = 4.0  # brings pixels about zero near a deviation of 1
+
     def __init__(self, width: int, depth: int, latent: int) -> None:
         super().__init__()
         self.linear = nn.Conv2d(768, latent, 1)
-        self.head = nn.Conv2d(192, width, 1)
+        self.head = _conv(192, width)
         self.trunk = Trunk(width, depth)
-        self.tail = nn.Conv2d(4 * width, latent, 1)
-        nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(cast(Tensor, self.tail.bias))
+        self.tail = _zero(4 * width, latent)
 
     def forward(self, x: Tensor, quality: Tensor, std: Tensor) -> Tensor:
-        eighth = _unshuffle(x, 8)
+        eighth = _unshuffle(x * self.INPUT, 8)
         with _no_autocast(x):  # large coefficients: bf16 would round away what the steps can tell apart
             linear = self.linear(_unshuffle(x, 16).float())
         h = self.trunk(self.head(eighth), quality)
@@ -106,11 +124,9 @@ class Synthesis(nn.Module):
     def __init__(self, width: int, depth: int, latent: int) -> None:
         super().__init__()
         self.linear = nn.Conv2d(latent, 768, 1)
-        self.head = nn.Conv2d(latent, 4 * width, 1)
+        self.head = _conv(latent, 4 * width)
         self.trunk = Trunk(width, depth)
-        self.tail = nn.Conv2d(width, 192, 1)
-        nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(cast(Tensor, self.tail.bias))
+        self.tail = _zero(width, 192)
 
     def forward(self, y: Tensor, quality: Tensor, std: Tensor) -> Tensor:
         with _no_autocast(y):
@@ -125,17 +141,17 @@ class HyperAnalysis(nn.Module):
 
     def __init__(self, latent: int, width: int, hyper: int) -> None:
         super().__init__()
-        self.head = nn.Conv2d(latent, width, 1)
+        self.head = _conv(latent, width)
         self.block16 = Block(width, 1)
-        self.down32 = nn.Conv2d(4 * width, width, 1)
+        self.down32 = _conv(4 * width, width)
         self.block32 = Block(width, 1)
-        self.down64 = nn.Conv2d(4 * width, hyper, 1)
+        self.down64 = _conv(4 * width, hyper)
         self.log_scale = ByQuality(hyper)
 
     def forward(self, y: Tensor, quality: Tensor) -> Tensor:
         h = self.block16(self.head(_nhwc(y)))
         h = self.block32(self.down32(_unshuffle(h, 2)))
-        return self.down64(_unshuffle(h, 2)).float() * (4 * torch.exp(self.log_scale(quality)))
+        return self.down64(_unshuffle(h, 2)).float() * (2 * torch.exp(self.log_scale(quality)))
 
 
 class Means(nn.Module):
@@ -153,18 +169,15 @@ class Means(nn.Module):
 
     def __init__(self, latent: int, width: int, hyper: int) -> None:
         super().__init__()
-        self.up32 = nn.Conv2d(hyper, 4 * width, 1)
+        self.up32 = _conv(hyper, 4 * width)
         self.block32 = Block(width, 1)
-        self.up16 = nn.Conv2d(width, 4 * width, 1)
+        self.up16 = _conv(width, 4 * width)
         self.block16 = Block(width, 1)
         self.log_scale = ByQuality(width)
-        self.first = nn.Conv2d(width, latent, 1)
-        self.adapt = nn.ModuleList(nn.Conv2d(latent + width, width, 1) for _ in range(3))
+        self.first = _zero(width, latent)
+        self.adapt = nn.ModuleList(_conv(latent + width, width) for _ in range(3))
         self.context = Block(width, 1)
-        self.refine = nn.ModuleList(nn.Conv2d(width, latent, 1) for _ in range(3))
-        for last in (self.first, *self.refine):
-            nn.init.zeros_(cast(Tensor, last.weight))
-            nn.init.zeros_(cast(Tensor, last.bias))
+        self.refine = nn.ModuleList(_zero(width, latent) for _ in range(3))
         mask = torch.zeros(4, 4, 2, 2)
         for step, phases in enumerate(self.ORDER):
             for quarter, phase in enumerate(phases):
@@ -174,7 +187,7 @@ class Means(nn.Module):
 
     def features(self, z: Tensor, quality: Tensor) -> Tensor:
         """Hyper-latent (B, N, h/4, w/4) -> features (B, width, h, w)."""
-        h = self.block32(_nhwc(F.pixel_shuffle(self.up32(_nhwc(z / 4)), 2)))
+        h = self.block32(_nhwc(F.pixel_shuffle(self.up32(_nhwc(z / 2)), 2)))
         h = self.block16(_nhwc(F.pixel_shuffle(self.up16(h), 2)))
         return h * torch.exp(self.log_scale(quality)).to(h.dtype)
 

@@ -110,7 +110,9 @@ def test_rate_estimate_is_causal():
     assert not moved[2, 4, :4].any()
 
 
-@pytest.mark.parametrize(("recipe", "options"), [(TINY, FAST_FIT), (TINY_HYPERPRIOR, {})], ids=["walloc", "hyperprior"])
+@pytest.mark.parametrize(
+    ("recipe", "options"), [(TINY, FAST_FIT), (TINY_HYPERPRIOR, {"calibration": 3})], ids=["walloc", "hyperprior"]
+)
 def test_export_writes_a_codec_that_codes_files(recipe, options, photos, tmp_path):
     trainer = train(recipe, photos, tmp_path / "run")
     out = tmp_path / "release"

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..codecs.hyperprior import (
+    LOG_STEP,
     HyperpriorCodec,
     HyperpriorConfig,
     from_bytes,
@@ -22,11 +23,13 @@ from ..codecs.hyperprior import (
     to_tensors,
 )
 from ..codecs.hyperprior_nets import ANCHORS
+from ..entropy.banks import NUM_SCALES, scales
 from ..entropy.exact import QatConv2d
 from ..entropy.models import float_bits
 from ..entropy.priors import FactorizedPrior
 from ..entropy.tables import TableBank
 from . import trainer
+from .data import CropSampler
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,24 @@ def lambda_of(recipe: Recipe, quality: Tensor) -> Tensor:
     return torch.exp(low + (high - low) * (quality - 1) / 99)
 
 
+def say_of(recipe: Recipe, quality: Tensor) -> Tensor:
+    """Weight of each quality in a loss: lambda^-1/2 gives the ends of the range an equal say."""
+    return (math.sqrt(recipe.lambda_low * recipe.lambda_high) / lambda_of(recipe, quality)).sqrt()
+
+
+def spread_qualities(x: Tensor) -> Tensor:
+    """One quality a picture (B,), each from another of B even ranges: less spread in the loss than free draws."""
+    n = len(x)
+    return 1 + 99 * (torch.arange(n, device=x.device) + torch.rand(n, device=x.device)) / n
+
+
+def set_quantised(model: HyperpriorCodec, quantised: bool) -> None:
+    """Whether the scale network runs on its integer grids."""
+    for layer in model.scale_net:
+        if isinstance(layer, QatConv2d):
+            layer.quantised = quantised
+
+
 @torch.no_grad()
 def fit_linear(model: HyperpriorCodec, crops: Tensor, recipe: Recipe) -> None:
     """Set the linear transforms to the PCA of the 16x16 blocks of ``crops`` (N, 3, H, W) uint8, and the gains to the
@@ -94,6 +115,10 @@ def fit_linear(model: HyperpriorCodec, crops: Tensor, recipe: Recipe) -> None:
     anchors = torch.linspace(1, 100, ANCHORS, device=crops.device)
     step = torch.sqrt(36 / (2 * math.log(2) * lambda_of(recipe, anchors) * 255**2))
     model.log_gain.values.copy_(-torch.log(step)[:, None].expand(-1, recipe.model.latent))
+    # the scale network starts at each coefficient's deviation in steps of the best quality
+    number = torch.log(model.std.flatten() / step[-1] / float(scales()[0])) / LOG_STEP
+    last = cast(QatConv2d, model.scale_net[2])
+    last.bias.copy_(number.clamp(0, NUM_SCALES - 1).repeat_interleave(16))
 
 
 class Trainer(trainer.Trainer):
@@ -129,14 +154,10 @@ class Trainer(trainer.Trainer):
 
     def loss(self, crops: Tensor) -> tuple[Tensor, dict[str, float]]:
         r = self.recipe
-        quantised = self.step >= r.qat_from * r.steps
-        for layer in self.model.scale_net:
-            if isinstance(layer, QatConv2d):
-                layer.quantised = quantised
+        set_quantised(self.model, self.step >= r.qat_from * r.steps)
         x = crops.to(self.device, non_blocking=True).float() / 255
-        n, _, h, w = x.shape
-        # one quality from each of n even ranges: less spread in the loss than n free draws
-        quality = 1 + 99 * (torch.arange(n, device=self.device) + torch.rand(n, device=self.device)) / n
+        h, w = x.shape[2:]
+        quality = spread_qualities(x)
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             out = self.model(x, quality)
         x_hat = out["x_hat"].float()
@@ -150,10 +171,7 @@ class Trainer(trainer.Trainer):
             from pytorch_msssim import ms_ssim
 
             distortion = 1300 * (1 - ms_ssim(x_hat.clamp(0, 1), x, data_range=1.0, size_average=False))
-        middle = math.sqrt(r.lambda_low * r.lambda_high)
-        # lambda^-1/2 gives the ends of the range an equal say
-        weight = (middle / lmbda).sqrt()
-        loss = (weight * (lmbda * distortion + latent + hyper)).mean()
+        loss = (say_of(r, quality) * (lmbda * distortion + latent + hyper)).mean()
         psnr = (10 * torch.log10(255**2 / mse.detach())).mean()
         bpp = (latent + hyper).detach().mean()
         return loss, {"psnr": psnr.item(), "bpp": bpp.item(), "hyper": hyper.detach().mean().item()}
@@ -228,6 +246,37 @@ def validate(
             bpp.append(bits.item() / (image.shape[0] * image.shape[1]))
         results |= {f"q{value}_bpp": float(np.mean(bpp)), f"q{value}_psnr": float(np.mean(psnr))}
     return results
+
+
+def calibrate(model: HyperpriorCodec, recipe: Recipe, sampler: CropSampler, steps: int, lr: float = 5e-4) -> float:
+    """Train the scale network alone, on its integer grids, for the symbols that coding will see.
+
+    Noise stands for rounding while everything trains; where steps are wide it widens the deviations that the network
+    learns. Here latents are rounded and all else is fixed.
+
+    Returns:
+        Bits of the latent over those before, on the last tenth of the steps.
+    """
+    set_quantised(model, True)
+    before = copy.deepcopy(model)
+    optimizer = torch.optim.AdamW(model.scale_net.parameters(), lr=lr, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
+    bits = [0.0, 0.0]
+    for step in range(steps):
+        x = sampler.make().to(model.std.device).float() / 255
+        quality = spread_qualities(x)
+        with torch.no_grad(), torch.autocast(x.device.type, dtype=torch.bfloat16):
+            out = model(x, quality, hard=True)
+        cost = float_bits(out["residual"], model.deviation(out["z"], quality)).sum((1, 2, 3))
+        (say_of(recipe, quality) * cost).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        if step >= 0.9 * steps:
+            with torch.no_grad():
+                first = float_bits(out["residual"], before.deviation(out["z"], quality)).sum()
+            bits = [bits[0] + first.item(), bits[1] + cost.sum().item()]
+    return bits[1] / max(bits[0], 1e-9)
 
 
 @torch.inference_mode()

@@ -63,9 +63,7 @@ class Trainer(ABC):
         self.recipe, self.run, self.device = recipe, run, torch.device(device)
         torch.manual_seed(recipe.seed)
         self.modules = self.build().to(self.device)
-        self.average = torch.optim.swa_utils.AveragedModel(
-            self.modules, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema)
-        )
+        self.average = torch.optim.swa_utils.AveragedModel(self.modules, multi_avg_fn=_moving_average(recipe.ema))
         self.optimizer = torch.optim.AdamW(self.parameter_groups(), weight_decay=0.0, betas=(0.9, 0.99))
         self.base_lrs = [g["lr"] for g in self.optimizer.param_groups]
         self.step, self.seconds = 0, 0.0
@@ -199,3 +197,14 @@ class Trainer(ABC):
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"].cpu())
         self.step, self.seconds = state["step"], state["seconds"]
+
+
+def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Exponential moving average that forgets faster at first: it lags by a tenth of the steps so far at most."""
+
+    @torch.no_grad()
+    def update(average: Any, current: Any, count: Any) -> None:
+        n = int(count)
+        torch._foreach_lerp_(average, current, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update
