@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"codec-cli pack: error: {error}", file=sys.stderr)
         return 2
     start = time.perf_counter()
-    from ..data.pack import ERRORS, pack
+    from ..data.packing import ERRORS, pack
 
     with common.counter(args, "picture") as progress:
         result = pack(

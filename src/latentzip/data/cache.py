@@ -261,7 +261,7 @@ class Cache:
             raise FormatError(
                 f"{self.path}/{name}: {array.dtype}{array.shape} is not what {DESCRIPTION} says; delete the cache"
             )
-        return memoryview(array.reshape(-1).view(np.uint8))  # rows are copied twice as fast as between arrays
+        return array.reshape(-1).view(np.uint8).data  # rows are copied twice as fast as between arrays
 
     def _map_records(self, name: str, samples: int) -> Any:
         rows = self._load(name + ".npy", samples)
@@ -342,7 +342,7 @@ class Cache:
         shards = np.searchsorted(self.starts, numbers, side="right") - 1
         size = math.prod(self.shape) * self.dtype.itemsize
         begins = ((numbers - self.starts[shards]) * size).tolist()
-        target, maps = memoryview(out.reshape(-1).view(np.uint8)), self._maps
+        target, maps = out.reshape(-1).view(np.uint8).data, self._maps
         at = 0
         for v, shard, begin in zip(chosen.tolist(), shards.tolist(), begins):
             target[at : at + size] = maps[v][shard][begin : begin + size]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..entropy.errors import CodecError, UnsupportedError
-from .pack import ShardJob, pack_shard
+from .packing import ShardJob, pack_shard
 
 Step = Callable[[int], None]
 
