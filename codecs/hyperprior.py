@@ -24,11 +24,21 @@ from torch import Tensor
 from ..entropy import exact
 from ..entropy.banks import NUM_SCALES, scales
 from ..entropy.errors import FormatError, InputError
-from ..entropy.models import Factorized, Gaussian
+from ..entropy.models import Factorized, Gaussian, Mixture, Model, float_bits, mixture_bits
 from ..entropy.tables import TableBank
 from . import storage
 from .base import Codec, Shape
-from .hyperprior_nets import ANCHORS, Analysis, ByQuality, HyperAnalysis, Means, Synthesis, scale_net, standardise
+from .hyperprior_nets import (
+    ANCHORS,
+    Analysis,
+    ByQuality,
+    HyperAnalysis,
+    Means,
+    Synthesis,
+    mixture_net,
+    scale_net,
+    standardise,
+)
 from .tiling import tile_grid
 
 if TYPE_CHECKING:
@@ -37,6 +47,8 @@ if TYPE_CHECKING:
 HYPER_LIMIT = 127
 LOG_STEP = math.log(float(scales()[-1] / scales()[0])) / (NUM_SCALES - 1)
 _EIGHTHS = 8  # the exact network answers in eighths of a scale number
+_MIXTURE_ONE = 128  # added to a component's code to make its weight
+_MIXTURE_FRACTION = 32  # codes of means are in 1/32 deviations
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,7 @@ class HyperpriorConfig:
         features: width of the hyper-decoder and the context network.
         scale_width: width of the exact network.
         skip: scale numbers up to this one are not coded; such elements are their mean (0 skips next to nothing).
+        components: of the distribution of a latent: 1 is a Gaussian, more a mixture of Gaussians around its mean.
     """
 
     width: int = 128
@@ -61,6 +74,7 @@ class HyperpriorConfig:
     features: int = 160
     scale_width: int = 128
     skip: int = 2
+    components: int = 1
 
 
 class HyperpriorCodec(Codec):
@@ -86,6 +100,7 @@ class HyperpriorCodec(Codec):
         self.hyper_analysis = HyperAnalysis(c.latent, c.features, c.hyper)
         self.means = Means(c.latent, c.features, c.hyper)
         self.scale_net = scale_net(c.hyper, c.scale_width, c.latent)
+        self.mixture_net = mixture_net(c.hyper, 3 * c.components * c.latent) if c.components > 1 else None
         self.synthesis_transform = Synthesis(c.width, c.synthesis_depth, c.latent)
         self.log_gain = ByQuality(c.latent)
         self.register_buffer("std", torch.ones(c.latent, 1, 1))
@@ -124,7 +139,7 @@ class HyperpriorCodec(Codec):
 
         Returns:
             ``x_hat``; ``z``, before rounding unless ``hard``; ``residual`` (B, M, h, w), noisy or rounded, in steps;
-            ``sigma``, its deviation.
+            ``bits``, what it costs.
         """
         y = self.analysis_transform(x - 0.5, quality, self.std)
         z = self.hyper_analysis(standardise(y, self.std), quality)
@@ -141,15 +156,30 @@ class HyperpriorCodec(Codec):
         y_hat = self.refine(z_hat, quality, fix)
         x_hat = self.synthesis_transform(y_hat, quality, self.std) + 0.5
         residual = residual.round() if hard else residual + torch.rand_like(residual) - 0.5
-        sigma = self.deviation(z_hat, quality)
-        return {"x_hat": x_hat, "z": z_hat if hard else z, "residual": residual, "sigma": sigma}
+        bits = self.latent_bits(residual, z_hat, quality)
+        return {"x_hat": x_hat, "z": z_hat if hard else z, "residual": residual, "bits": bits}
 
-    def deviation(self, z: Tensor, quality: Tensor) -> Tensor:
-        """What `scale_index` stands for while the network trains: (B, M, h, w), in steps, differentiable."""
+    def latent_bits(self, residual: Tensor, z: Tensor, quality: Tensor) -> Tensor:
+        """-log2 p of a residual in steps (B, M, h, w) given the hyper-latent, differentiable: the float twin of what
+        `latent_model` codes with."""
         top = torch.full_like(quality, 100.0)
         offset = (self.log_gain(quality) - self.log_gain(top)) / LOG_STEP
-        code = self.scale_net(torch.cat((z, self._quality_plane(z, quality)), 1))
-        return exact.scale_of(code + offset)
+        given = torch.cat((z, self._quality_plane(z, quality)), 1)
+        number = self.scale_net(given) + offset
+        if self.mixture_net is None:
+            return float_bits(residual, exact.scale_of(number))
+        weights, means, spread = self._mixture_parts(self.mixture_net(given))
+        weights = weights + _MIXTURE_ONE / _MIXTURE_FRACTION
+        number = number[..., None]
+        means = means * exact.scale_of(number.clamp(0, NUM_SCALES - 1))
+        spread = exact.scale_of(number + spread * (_MIXTURE_FRACTION / _EIGHTHS))
+        return mixture_bits(residual, weights / weights.sum(-1, keepdim=True), means, spread)
+
+    def _mixture_parts(self, code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Output of the mixture network (B, 3 K M, h, w) -> weights, means, scales, each (B, M, h, w, K)."""
+        b, _, h, w = code.shape
+        parts = code.view(b, 3, self.config.components, self.config.latent, h, w).permute(1, 0, 3, 4, 5, 2)
+        return parts[0], parts[1], parts[2]
 
     @staticmethod
     def _quality_plane(z: Tensor, quality: Tensor) -> Tensor:
@@ -211,12 +241,36 @@ class HyperpriorCodec(Codec):
 
     def scale_index(self, z: Tensor, quality: int) -> Tensor:
         """Scale numbers (B, M, h, w) int32 in 0..63 of one chunk's hyper-latent (B, N, h/4, w/4): exact integers."""
+        return _to_number(self._scale_code(z, quality))
+
+    def _scale_code(self, z: Tensor, quality: int) -> Tensor:
+        """Scale numbers in eighths, before clamping."""
         if self.gain_offsets is None:
             raise InputError(f"{self.name} has no entropy model yet: export it with scripts/train.py")
         offset = torch.from_numpy(self.gain_offsets[quality - 1].astype(np.int32)).to(z.device)[:, None, None]
-        plane = self._quality_plane(z, self._quality(z, quality).expand(z.shape[0]))
-        code = self.scale_net(torch.cat((z, plane), 1))
-        return ((code + offset + _EIGHTHS // 2) >> 3).clamp(0, NUM_SCALES - 1)
+        return self.scale_net(self._given(z, quality)) + offset
+
+    def _given(self, z: Tensor, quality: int) -> Tensor:
+        return torch.cat((z, self._quality_plane(z, self._quality(z, quality).expand(z.shape[0]))), 1)
+
+    def latent_model(self, z: Tensor, quality: int) -> tuple[np.ndarray, Model]:
+        """What a chunk's hyper-latent (1, N, h/4, w/4) says of its latent: which elements are coded, (M, h, w) bool,
+        and under which model, as one flat list. Integer arithmetic throughout."""
+        code = self._scale_code(z, quality)
+        index = _to_number(code)[0].cpu().numpy()
+        coded = index > self.config.skip
+        if self.mixture_net is None:
+            return coded, Gaussian(index[coded].astype(np.uint8))
+        parts = self._mixture_parts(self.mixture_net(self._given(z, quality)))
+        at = torch.from_numpy(coded)
+        weights, means, spread = (part[0].cpu()[at].numpy() for part in parts)
+        weights = weights + _MIXTURE_ONE
+        weights = 256 * weights // weights.sum(1, keepdims=True)
+        weights[:, 0] += 256 - weights.sum(1)
+        sixteenths = np.rint(16 * scales()).astype(np.int32)[index[coded]][:, None]
+        means = (means * sixteenths + _MIXTURE_FRACTION // 2) // _MIXTURE_FRACTION
+        spread = _to_number(code[0].cpu()[at][:, None] + torch.from_numpy(spread)).numpy()
+        return coded, Mixture(weights, means, spread)
 
     @torch.inference_mode()
     def program(self, coder: Any, latent: np.ndarray | None, shape: Shape, quality: float | None = None) -> np.ndarray:
@@ -230,9 +284,8 @@ class HyperpriorCodec(Codec):
         group = hyper_group(q)
         model = Factorized(self.hyper_bank, (self.config.hyper, h // 4, w // 4), first=group * self.config.hyper)
         z = torch.from_numpy(np.ascontiguousarray(coder.code(z, model))).float()
-        index = self.scale_index(z[None].to(self.device), q)[0].cpu().numpy()
-        coded = index > self.config.skip
-        values = coder.code(None if latent is None else latent[n:][coded], Gaussian(index[coded].astype(np.uint8)))
+        coded, model = self.latent_model(z[None].to(self.device), q)
+        values = coder.code(None if latent is None else latent[n:][coded], model)
         out = np.zeros((self.latent_channels, h, w), np.int32)
         out[:n] = F.pixel_shuffle(z, 4).to(torch.int32).numpy()
         out[n:][coded] = values
@@ -272,6 +325,8 @@ class HyperpriorCodec(Codec):
             bank: ``ANCHORS * N`` tables, for each group of qualities (`hyper_group`) one a channel.
         """
         self.scale_net = exact.export(self.scale_net)
+        if self.mixture_net is not None:
+            self.mixture_net = exact.export(self.mixture_net)
         qualities = torch.arange(1.0, 101.0)
         gains = self.log_gain(qualities)[:, :, 0, 0]
         self.gain_offsets = torch.round(_EIGHTHS * (gains - gains[-1:]) / LOG_STEP).to(torch.int16).cpu().numpy()
@@ -281,6 +336,11 @@ class HyperpriorCodec(Codec):
 def hyper_group(quality: float) -> int:
     """Which tables of the hyper-latent a quality uses: the number of the nearest anchor."""
     return int((quality - 1) * (ANCHORS - 1) / 99 + 0.5)
+
+
+def _to_number(code: Tensor) -> Tensor:
+    """Eighths of a scale number, any integers -> scale numbers 0..63."""
+    return ((code + _EIGHTHS // 2) >> 3).clamp(0, NUM_SCALES - 1)
 
 
 def _to_unit(positions: float) -> int:
@@ -328,7 +388,7 @@ def from_bytes(data: bytes) -> HyperpriorCodec:
         codec.gain_offsets = weights.coding["gain_offsets"]
     except (InputError, KeyError, TypeError, RuntimeError) as error:
         raise FormatError(f"not a hyperprior weights file: {error}") from error
-    exact.check_export(codec.scale_net)
+    exact.check_export(codec)
     return codec.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 

@@ -223,6 +223,17 @@ def scale_net(hyper: int, width: int, out: int) -> nn.Sequential:
     )
 
 
+def mixture_net(hyper: int, out: int) -> nn.Sequential:
+    """Hyper-latent and a plane of quality -> codes of a mixture's shape, (B, out, h, w) in 1/32 within +-127/32, exact
+    once exported. Small: it only bends what `scale_net` says."""
+    return nn.Sequential(
+        QatConv2d(hyper + 1, 64, 1, in_range=(-127, 127), in_frac=0, out_frac=4),
+        QatConv2d(64, 16 * 32, 1, in_frac=4, out_frac=4),
+        nn.PixelShuffle(4),
+        QatConv2d(32, out, 1, in_frac=4, out_range=(-127, 127), out_frac=5),
+    )
+
+
 def _nhwc(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 

@@ -272,10 +272,7 @@ class Mixture(Model):
             w, mu = (torch.as_tensor(to_numpy(a)).to(symbols) for a in (self.weights, self.means))
             w, mu = w / 256, mu / 16
             sigma = torch.tensor(banks.scales()).to(symbols)[torch.as_tensor(to_numpy(self.scale)).long()]
-        t = (symbols[..., None] - mu).abs()
-        sigma = sigma.clamp(banks.scales()[0], banks.scales()[-1])
-        p = w * (torch.special.ndtr((0.5 - t) / sigma) - torch.special.ndtr((-0.5 - t) / sigma))
-        return -torch.log2(p.sum(-1) + 2.0**-26).sum()
+        return mixture_bits(symbols, w, mu, sigma).sum()
 
 
 class Uniform(Model):
@@ -371,6 +368,23 @@ def float_bits(x: Any, sigma: Any, family: str = "gaussian") -> Any:
     # An escape costs some 26 bits and grows with the logarithm; so a pull remains where p has no gradient
     # left.
     return -torch.log2(p + 2.0**-26) + torch.log1p((t / sigma - 6).clamp(min=0))
+
+
+def mixture_bits(x: Any, weights: Any, means: Any, sigma: Any) -> Any:
+    """Differentiable -log2 p of each x under a Gaussian mixture, integrated over x +- 1/2.
+
+    Args:
+        x: float tensor (...). weights (they sum to 1), means, sigma: float tensors (..., K); deviations are clamped to
+        the tables' range.
+    """
+    import torch
+
+    s = banks.scales()
+    sigma = sigma.clamp(float(s[0]), float(s[-1]))
+    t = (x[..., None] - means).abs()
+    p = weights * (torch.special.ndtr((0.5 - t) / sigma) - torch.special.ndtr((-0.5 - t) / sigma))
+    # as in `float_bits`: a pull remains where no component has a gradient left
+    return -torch.log2(p.sum(-1) + 2.0**-26) + torch.log1p(((t / sigma).amin(-1) - 6).clamp(min=0))
 
 
 def _offset(offset: Any, shape: tuple[int, ...]) -> np.ndarray:

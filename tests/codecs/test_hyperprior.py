@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from latentzip.codecs.hyperprior import (
     round_weights,
     to_tensors,
 )
-from latentzip.entropy import RateMeter, exact
+from latentzip.entropy import Encoder, RateMeter, exact
 from latentzip.entropy.errors import CodecError, FormatError, InputError
 from latentzip.entropy.tables import TableBank
 
@@ -25,8 +26,9 @@ CONFIG = HyperpriorConfig(
 )
 
 
-def random_codec(config=CONFIG, seed=0):
-    """Weights of a size at which every branch matters, and nothing explodes."""
+def random_codec(components=1, seed=0):
+    """Weights of a size at which every branch matters."""
+    config = replace(CONFIG, components=components)
     torch.manual_seed(seed)
     codec = HyperpriorCodec(config, "test")
     with torch.no_grad():
@@ -35,7 +37,7 @@ def random_codec(config=CONFIG, seed=0):
                 p.copy_(torch.randn_like(p) * (0.7 / p[0].numel() ** 0.5))
             elif "log_scale" in name:
                 p.copy_(torch.randn_like(p) * 0.2)
-        codec.get_parameter("scale_net.2.bias").uniform_(15, 45)
+        codec.get_parameter("scale_net.2.bias").uniform_(30, 50)
         codec.std.copy_(torch.rand_like(codec.std) + 0.5)
         codec.log_gain.values.copy_(torch.linspace(0, 3, 8)[:, None] + torch.rand(8, config.latent) * 0.2)
     round_weights(codec)
@@ -51,9 +53,9 @@ def picture(h, w, seed=0):
     return (0.5 + 0.4 * waves + 0.03 * torch.randn(3, h, w)).clamp(0, 1)
 
 
-@pytest.fixture(scope="module")
-def codec():
-    return random_codec()
+@pytest.fixture(scope="module", params=[1, 3], ids=["gaussian", "mixture"])
+def codec(request):
+    return random_codec(components=request.param)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (64, 64), (65, 130), (17, 300)])
@@ -140,8 +142,25 @@ def test_scale_numbers_do_not_depend_on_arithmetic(codec):
     assert reference.unique().numel() > 4
 
 
-def test_trained_network_and_exact_one_choose_the_same_tables():
-    """What training calls the deviation is, after rounding, the table that coding uses."""
+@pytest.mark.parametrize("components", [1, 3])
+def test_training_counts_the_bits_that_coding_spends(components):
+    torch.manual_seed(3)
+    trained = HyperpriorCodec(replace(CONFIG, components=components, skip=0))
+    with torch.no_grad():
+        trained.get_parameter("scale_net.2.bias").uniform_(25, 45)
+        trained.log_gain.values.copy_(torch.linspace(-1, 2, 8)[:, None] + torch.rand(8, 16))
+    z = torch.randint(-30, 31, (1, 16, 8, 8)).float()
+    quality = torch.tensor([100.0])  # where gains fall on the grid of scale numbers
+    residual = torch.randn(1, 16, 32, 32).mul(2.5).round()
+    bits = trained.latent_bits(residual, z, quality).sum().item()
+    trained.freeze(TableBank.from_histograms([np.ones(3)] * 128, lo=-1))
+    coded, model = trained.latent_model(z, 100)
+    encoder = Encoder()
+    encoder.code(residual[0].int().numpy()[coded], model)
+    assert 8 * len(encoder.finish()) == pytest.approx(bits, rel=0.015)
+
+
+def test_trained_network_and_exact_one_agree():
     torch.manual_seed(3)
     trained = HyperpriorCodec(CONFIG)
     with torch.no_grad():
@@ -159,7 +178,7 @@ import sys, zlib
 import torch
 sys.path.insert(0, sys.argv[1])
 from test_hyperprior import picture, random_codec
-codec = random_codec()
+codec = random_codec(int(sys.argv[5]))
 blob = open(sys.argv[2], "rb").read()
 with torch.autocast("cpu", torch.bfloat16, enabled=sys.argv[3] == "bf16"):
     latent = codec.decode([blob], to="latent")[0]
@@ -182,7 +201,8 @@ def test_symbols_decode_alike_with_other_threads_and_kernels(codec, tmp_path, pr
         torch.set_num_threads(threads)
     (tmp_path / "x.ltz").write_bytes(blob)
     folder, file, out = str(__file__).rsplit("/", 1)[0], str(tmp_path / "x.ltz"), str(tmp_path / "out.pt")
-    subprocess.run([sys.executable, "-c", SCRIPT, folder, file, precision, out], check=True)
+    components = str(codec.config.components)
+    subprocess.run([sys.executable, "-c", SCRIPT, folder, file, precision, out, components], check=True)
     there_latent, there = torch.load(out)
     assert torch.equal(there_latent, latent)
     assert (there - here).abs().mean() < (1e-5 if precision == "fp32" else 0.02)

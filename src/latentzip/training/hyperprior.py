@@ -25,7 +25,6 @@ from ..codecs.hyperprior import (
 from ..codecs.hyperprior_nets import ANCHORS
 from ..entropy.banks import NUM_SCALES, scales
 from ..entropy.exact import QatConv2d
-from ..entropy.models import float_bits
 from ..entropy.priors import FactorizedPrior
 from ..entropy.tables import TableBank
 from . import trainer
@@ -86,10 +85,16 @@ def spread_qualities(x: Tensor) -> Tensor:
 
 
 def set_quantised(model: HyperpriorCodec, quantised: bool) -> None:
-    """Whether the scale network runs on its integer grids."""
-    for layer in model.scale_net:
+    """Whether the networks that decide intervals run on their integer grids."""
+    for layer in model.modules():
         if isinstance(layer, QatConv2d):
             layer.quantised = quantised
+
+
+def exact_parameters(model: HyperpriorCodec) -> list[nn.Parameter]:
+    """Of the networks that decide intervals."""
+    nets = [model.scale_net] if model.mixture_net is None else [model.scale_net, model.mixture_net]
+    return [p for net in nets for p in net.parameters()]
 
 
 @torch.no_grad()
@@ -164,7 +169,7 @@ class Trainer(trainer.Trainer):
         mse = (x_hat - x).square().mean((1, 2, 3)) * 255**2
         noisy = out["z"] + torch.rand_like(out["z"]) - 0.5
         hyper = self.priors.bits(noisy, quality) / (h * w)
-        latent = float_bits(out["residual"], out["sigma"]).sum((1, 2, 3)) / (h * w)
+        latent = out["bits"].sum((1, 2, 3)) / (h * w)
         lmbda = lambda_of(r, quality)
         distortion = mse
         if r.metric == "ms-ssim":
@@ -242,14 +247,14 @@ def validate(
             out = model(x, quality, hard=True)
             y = out["x_hat"].clamp(0, 1).mul(255).round()
             psnr.append(10 * math.log10(255**2 / (y - x * 255).square().mean().item()))
-            bits = float_bits(out["residual"], out["sigma"]).sum() + priors.bits(out["z"], quality).sum()
+            bits = out["bits"].sum() + priors.bits(out["z"], quality).sum()
             bpp.append(bits.item() / (image.shape[0] * image.shape[1]))
         results |= {f"q{value}_bpp": float(np.mean(bpp)), f"q{value}_psnr": float(np.mean(psnr))}
     return results
 
 
 def calibrate(model: HyperpriorCodec, recipe: Recipe, sampler: CropSampler, steps: int, lr: float = 5e-4) -> float:
-    """Train the scale network alone, on its integer grids, for the symbols that coding will see.
+    """Train the networks that decide intervals alone, on their integer grids, for the symbols that coding will see.
 
     Noise stands for rounding while everything trains; where steps are wide it widens the deviations that the network
     learns. Here latents are rounded and all else is fixed.
@@ -259,7 +264,7 @@ def calibrate(model: HyperpriorCodec, recipe: Recipe, sampler: CropSampler, step
     """
     set_quantised(model, True)
     before = copy.deepcopy(model)
-    optimizer = torch.optim.AdamW(model.scale_net.parameters(), lr=lr, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(exact_parameters(model), lr=lr, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
     bits = [0.0, 0.0]
     for step in range(steps):
@@ -267,14 +272,14 @@ def calibrate(model: HyperpriorCodec, recipe: Recipe, sampler: CropSampler, step
         quality = spread_qualities(x)
         with torch.no_grad(), torch.autocast(x.device.type, dtype=torch.bfloat16):
             out = model(x, quality, hard=True)
-        cost = float_bits(out["residual"], model.deviation(out["z"], quality)).sum((1, 2, 3))
+        cost = model.latent_bits(out["residual"], out["z"], quality).sum((1, 2, 3))
         (say_of(recipe, quality) * cost).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
         if step >= 0.9 * steps:
             with torch.no_grad():
-                first = float_bits(out["residual"], before.deviation(out["z"], quality)).sum()
+                first = before.latent_bits(out["residual"], out["z"], quality).sum()
             bits = [bits[0] + first.item(), bits[1] + cost.sum().item()]
     return bits[1] / max(bits[0], 1e-9)
 

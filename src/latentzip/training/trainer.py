@@ -205,6 +205,7 @@ def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
     @torch.no_grad()
     def update(average: Any, current: Any, count: Any) -> None:
         n = int(count)
-        torch._foreach_lerp_(average, current, 1 - min(decay, (1 + n) / (10 + n)))
+        for a, c in zip(average, current):
+            a.lerp_(c, 1 - min(decay, (1 + n) / (10 + n)))
 
     return update
