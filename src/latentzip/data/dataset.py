@@ -16,6 +16,7 @@ from ..codecs.base import Codec
 from ..codecs.registry import load_codec
 from ..entropy.errors import InputError
 from .archive import Archive
+from .cache import Cache, build_cache, find_cache
 from .collate import LatentBatch
 from .decoding import decode_latents, decode_signals
 from .draw import Draw
@@ -54,6 +55,8 @@ class LatentDataset(Dataset[dict[str, Any]]):
         seed: of mirror and transform, which also depend on epoch and sample number; a batch sampler brings its own.
         device: where signals are decoded.
         threads: for entropy decoding; by default one a core, in a worker process of a DataLoader one.
+        cache: folder of the training tier, where it is not in its default place.
+        cache_dir: where the small files of a remote pack are kept, as for `Archive`.
 
     Raises:
         InputError: an argument that does not suit the pack; the text says what to do.
@@ -78,6 +81,7 @@ class LatentDataset(Dataset[dict[str, Any]]):
         seed: int = 0,
         device: str = "cpu",
         threads: int | None = None,
+        cache: str | os.PathLike[str] | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         for value, allowed, name in ((tier, TIERS, "tier"), (to, OUTPUTS, "to")):
@@ -102,7 +106,7 @@ class LatentDataset(Dataset[dict[str, Any]]):
             operation = getattr(transform, "operation", None)
             if operation is not None and to == "latent":
                 check_declared(self.codec, operation)
-        self.cache = self._open_cache(tier) if to == "latent" else None
+        self.cache = self._open_cache(tier, cache) if to == "latent" else None
 
     def _check_columns(self, names: Sequence[str]) -> tuple[str, ...]:
         if isinstance(names, str):
@@ -115,8 +119,13 @@ class LatentDataset(Dataset[dict[str, Any]]):
             raise InputError(f"{self.archive.path} has no column {missing[0]!r}; it has {', '.join(sorted(present))}")
         return tuple(names)
 
-    def _open_cache(self, tier: str) -> Any:
-        return None
+    def _open_cache(self, tier: str, folder: str | os.PathLike[str] | None) -> Cache | None:
+        if tier == "archive":
+            return None
+        if tier == "cache":
+            return build_cache(self.archive, folder, threads=self.threads)
+        found = find_cache(self.archive) if folder is None else folder
+        return None if found is None else Cache(found, self.archive)
 
     # --- what the pack is ----------------------------------------------------------------------------------------
 

@@ -109,7 +109,7 @@ def decode_signals(blobs: Sequence[bytes], codec: Codec, threads: int = 1) -> li
                 out[i] = codec.decompress(params, streams[i].chunks, size)
             continue
         stacked = torch.from_numpy(np.stack([latents[i] for i in members])).to(codec.device)
-        signals = codec.synthesis(stacked, size, stored_quality(params)).clamp_(0, 1)
+        signals = codec.synthesis(stacked, size, stored_quality(params)).clamp(0, 1)  # a new tensor, fit for training
         for i, signal in zip(members, signals):
             out[i] = signal
     return [signal for signal in out if signal is not None]
