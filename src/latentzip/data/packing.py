@@ -274,7 +274,8 @@ def _plan(
 def _begin(folder: Path, plan: dict[str, Any], force: bool) -> bool:
     """Make the folder ready for this plan; True when the pack is complete already."""
     state, manifest = folder / STATE, folder / MANIFEST
-    if force and (state.exists() or manifest.exists()):
+    ours = state.exists() or manifest.exists()
+    if force and ours:
         remove_pack(folder)
     if manifest.exists():
         with suppress(CodecError):
@@ -305,7 +306,8 @@ def _begin(folder: Path, plan: dict[str, Any], force: bool) -> bool:
                 "options to go on, or begin anew with force (--force)"
             )
         return False
-    if folder.exists() and not _only_state(folder) and not saved.exists():  # another part may have begun just now
+    # looked at once more: another part may have begun just now
+    if folder.exists() and not ours and not _only_state(folder) and not saved.exists():
         raise InputError(f"{folder} is not empty and holds no pack; choose another folder")
     state.mkdir(parents=True, exist_ok=True)
     write_bytes(saved, manifest_bytes(plan))
