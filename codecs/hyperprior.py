@@ -64,6 +64,7 @@ class HyperpriorConfig:
         scale_width: width of the exact network.
         skip: scale numbers up to this one are not coded; such elements are their mean (0 skips next to nothing).
         components: of the distribution of a latent: 1 is a Gaussian, more a mixture of Gaussians around its mean.
+        region: whether both trunks have the region-adaptive transform (`region_nets`).
     """
 
     width: int = 128
@@ -75,6 +76,7 @@ class HyperpriorConfig:
     scale_width: int = 128
     skip: int = 2
     components: int = 1
+    region: bool = False
 
 
 class HyperpriorCodec(Codec):
@@ -96,21 +98,22 @@ class HyperpriorCodec(Codec):
             raise InputError(f"latent must be a multiple of 4 and hyper of 16, not {c.latent} and {c.hyper}")
         self.name = name
         self.latent_channels = c.hyper // 16 + c.latent
-        self.analysis_transform = Analysis(c.width, c.analysis_depth, c.latent)
+        self.analysis_transform = Analysis(c.width, c.analysis_depth, c.latent, c.region)
         self.hyper_analysis = HyperAnalysis(c.latent, c.features, c.hyper)
         self.means = Means(c.latent, c.features, c.hyper)
         self.scale_net = scale_net(c.hyper, c.scale_width, c.latent)
         self.mixture_net = mixture_net(c.hyper, 3 * c.components * c.latent) if c.components > 1 else None
-        self.synthesis_transform = Synthesis(c.width, c.synthesis_depth, c.latent)
+        self.synthesis_transform = Synthesis(c.width, c.synthesis_depth, c.latent, c.region)
         self.log_gain = ByQuality(c.latent)
         self.register_buffer("std", torch.ones(c.latent, 1, 1))
         self.std: Tensor
         self.hyper_bank: TableBank | None = None
         self.gain_offsets: np.ndarray | None = None
-        # depthwise 3x3 at 1/8 reach half a position each; halos are rounded up to the unit of the latents
-        self.analysis_halo = _to_unit(c.analysis_depth / 2 + 1)
+        # 3x3 at 1/8 reach half a position each, a cell of the region grid 4; halos are rounded up to the latents' unit
+        region = 4.5 if c.region else 0
+        self.analysis_halo = _to_unit(c.analysis_depth / 2 + 1 + region)
         # 3x3 at 1/32 and 1/16 of the hyper-decoder, three context steps, then the trunk at 1/8
-        self.synthesis_halo = _to_unit(2 + 1 + 3 + c.synthesis_depth / 2 + 1)
+        self.synthesis_halo = _to_unit(2 + 1 + 3 + c.synthesis_depth / 2 + 1 + region)
 
     # --- pieces that coding and training share -------------------------------------------------------------------
 
@@ -129,19 +132,22 @@ class HyperpriorCodec(Codec):
             known = known + mask * fix(mean, mask)
         return known
 
-    def forward(self, x: Tensor, quality: Tensor, hard: bool = False) -> dict[str, Tensor]:
+    def forward(
+        self, x: Tensor, quality: Tensor, hard: bool = False, regions: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Training pass, with straight-through rounding before the decoder and additive noise under the rate.
 
         Args:
             x: (B, 3, H, W) float in [0, 1], sides multiples of 64.
             quality: (B,) in 1..100.
             hard: round under the rate too, as coding does: for validation.
+            regions: (B, H/8, W/8) int64, numbers of regions for the region-adaptive transform; a grid by default.
 
         Returns:
             ``x_hat``; ``z``, before rounding unless ``hard``; ``residual`` (B, M, h, w), noisy or rounded, in steps;
             ``bits``, what it costs.
         """
-        y = self.analysis_transform(x - 0.5, quality, self.std)
+        y = self.analysis_transform(x - 0.5, quality, self.std, regions)
         z = self.hyper_analysis(standardise(y, self.std), quality)
         z_hat = _through(z.round().clamp(-HYPER_LIMIT, HYPER_LIMIT), z)
         gain = self.gain(quality)
@@ -154,7 +160,7 @@ class HyperpriorCodec(Codec):
             return mean + _through(r.round(), r) / gain
 
         y_hat = self.refine(z_hat, quality, fix)
-        x_hat = self.synthesis_transform(y_hat, quality, self.std) + 0.5
+        x_hat = self.synthesis_transform(y_hat, quality, self.std, regions) + 0.5
         residual = residual.round() if hard else residual + torch.rand_like(residual) - 0.5
         bits = self.latent_bits(residual, z_hat, quality)
         return {"x_hat": x_hat, "z": z_hat if hard else z, "residual": residual, "bits": bits}
@@ -357,8 +363,8 @@ def _through(value: Tensor, gradient: Tensor) -> Tensor:
 def _is_byte(key: str, value: Tensor) -> bool:
     """1x1 products between features are stored as bytes with a scale for each output channel; the linear transforms,
     depthwise filters and what ends in pixels or means are not."""
-    inner = (".mix_in.", ".mix_out.", ".gate_in.", ".gate_out.", ".up32.", ".up16.", ".down32.", ".adapt.", ".head.")
-    return value.ndim == 4 and value.is_floating_point() and any(part in key for part in inner)
+    inner = {"mix_in", "mix_out", "gate_in", "gate_out", "up32", "up16", "down32", "adapt", "head", "region"}
+    return value.ndim == 4 and value.is_floating_point() and not inner.isdisjoint(key.split("."))
 
 
 def round_weights(codec: HyperpriorCodec) -> None:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..entropy.exact import QatConv2d
+from .region_nets import RegionAdaptive
 
 ANCHORS = 8  # qualities with parameters of their own; those between are interpolated
 
@@ -81,18 +82,21 @@ class Block(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Blocks with a scale a channel and quality after the first."""
+    """Blocks; after the first, a scale a channel and quality and, where asked for, the region-adaptive transform."""
 
-    def __init__(self, width: int, depth: int) -> None:
+    def __init__(self, width: int, depth: int, region: bool = False) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
         self.log_scale = ByQuality(width)
+        self.region = RegionAdaptive(width) if region else None
 
-    def forward(self, x: Tensor, quality: Tensor) -> Tensor:
+    def forward(self, x: Tensor, quality: Tensor, regions: Tensor | None = None) -> Tensor:
         for i, block in enumerate(self.blocks):
             x = block(x)
             if i == 0:
                 x = x * torch.exp(self.log_scale(quality)).to(x.dtype)
+                if self.region is not None:
+                    x = self.region(x, regions)
         return x
 
 
@@ -101,18 +105,18 @@ class Analysis(nn.Module):
 
     INPUT = 4.0  # brings pixels about zero near a deviation of 1
 
-    def __init__(self, width: int, depth: int, latent: int) -> None:
+    def __init__(self, width: int, depth: int, latent: int, region: bool = False) -> None:
         super().__init__()
         self.linear = nn.Conv2d(768, latent, 1)
         self.head = _conv(192, width)
-        self.trunk = Trunk(width, depth)
+        self.trunk = Trunk(width, depth, region)
         self.tail = _zero(4 * width, latent)
 
-    def forward(self, x: Tensor, quality: Tensor, std: Tensor) -> Tensor:
+    def forward(self, x: Tensor, quality: Tensor, std: Tensor, regions: Tensor | None = None) -> Tensor:
         eighth = _unshuffle(x * self.INPUT, 8)
         with _no_autocast(x):  # large coefficients: bf16 would round away what the steps can tell apart
             linear = self.linear(_unshuffle(x, 16).float())
-        h = self.trunk(self.head(eighth), quality)
+        h = self.trunk(self.head(eighth), quality, regions)
         return linear + self.tail(_unshuffle(h, 2)).float() * std
 
 
@@ -121,18 +125,18 @@ class Synthesis(nn.Module):
 
     OUTPUT = 0.1  # deviation of what the network adds to the linear transform, in the picture's unit
 
-    def __init__(self, width: int, depth: int, latent: int) -> None:
+    def __init__(self, width: int, depth: int, latent: int, region: bool = False) -> None:
         super().__init__()
         self.linear = nn.Conv2d(latent, 768, 1)
         self.head = _conv(latent, 4 * width)
-        self.trunk = Trunk(width, depth)
+        self.trunk = Trunk(width, depth, region)
         self.tail = _zero(width, 192)
 
-    def forward(self, y: Tensor, quality: Tensor, std: Tensor) -> Tensor:
+    def forward(self, y: Tensor, quality: Tensor, std: Tensor, regions: Tensor | None = None) -> Tensor:
         with _no_autocast(y):
             linear = F.pixel_shuffle(self.linear(y.float()), 16)
         h = F.pixel_shuffle(self.head(_nhwc(standardise(y, std))), 2)
-        h = self.tail(self.trunk(_nhwc(h), quality))
+        h = self.tail(self.trunk(_nhwc(h), quality, regions))
         return linear + F.pixel_shuffle(h, 8).float() * self.OUTPUT
 
 

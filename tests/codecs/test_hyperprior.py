@@ -1,5 +1,6 @@
 """Hyperprior codecs with small random weights: what is coded is what decodes, whole, in parts, anywhere."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -26,9 +27,9 @@ CONFIG = HyperpriorConfig(
 )
 
 
-def random_codec(components=1, seed=0):
+def random_codec(seed=0, **options):
     """Weights of a size at which every branch matters."""
-    config = replace(CONFIG, components=components)
+    config = replace(CONFIG, **options)
     torch.manual_seed(seed)
     codec = HyperpriorCodec(config, "test")
     with torch.no_grad():
@@ -53,9 +54,12 @@ def picture(h, w, seed=0):
     return (0.5 + 0.4 * waves + 0.03 * torch.randn(3, h, w)).clamp(0, 1)
 
 
-@pytest.fixture(scope="module", params=[1, 3], ids=["gaussian", "mixture"])
+KINDS = {"gaussian": {}, "mixture": {"components": 3}, "region": {"region": True}}
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def codec(request):
-    return random_codec(components=request.param)
+    return random_codec(**KINDS[request.param])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (64, 64), (65, 130), (17, 300)])
@@ -174,11 +178,11 @@ def test_trained_network_and_exact_one_agree():
 
 
 SCRIPT = """
-import sys, zlib
+import json, sys
 import torch
 sys.path.insert(0, sys.argv[1])
 from test_hyperprior import picture, random_codec
-codec = random_codec(int(sys.argv[5]))
+codec = random_codec(**json.loads(sys.argv[5]))
 blob = open(sys.argv[2], "rb").read()
 with torch.autocast("cpu", torch.bfloat16, enabled=sys.argv[3] == "bf16"):
     latent = codec.decode([blob], to="latent")[0]
@@ -201,8 +205,8 @@ def test_symbols_decode_alike_with_other_threads_and_kernels(codec, tmp_path, pr
         torch.set_num_threads(threads)
     (tmp_path / "x.ltz").write_bytes(blob)
     folder, file, out = str(__file__).rsplit("/", 1)[0], str(tmp_path / "x.ltz"), str(tmp_path / "out.pt")
-    components = str(codec.config.components)
-    subprocess.run([sys.executable, "-c", SCRIPT, folder, file, precision, out, components], check=True)
+    options = json.dumps({"components": codec.config.components, "region": codec.config.region})
+    subprocess.run([sys.executable, "-c", SCRIPT, folder, file, precision, out, options], check=True)
     there_latent, there = torch.load(out)
     assert torch.equal(there_latent, latent)
     assert (there - here).abs().mean() < (1e-5 if precision == "fp32" else 0.02)
@@ -249,3 +253,24 @@ def test_groups_of_qualities_cover_the_range():
 def test_untrained_codec_says_what_to_do():
     with pytest.raises(InputError, match=r"scripts/train\.py"):
         HyperpriorCodec(CONFIG, "bare").compress(picture(8, 8), 50)
+
+
+def test_region_tokens_follow_the_mask():
+    """What one region holds does not reach another one far away, and a mask of grid cells is the grid."""
+    from latentzip.codecs.region_nets import RegionAdaptive
+
+    torch.manual_seed(0)
+    net = RegionAdaptive(16)
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    x = torch.randn(2, 16, 16, 24)
+    rows, columns = torch.meshgrid(torch.arange(16) // 8, torch.arange(24) // 8, indexing="ij")
+    cells = (rows * 3 + columns).expand(2, -1, -1)
+    assert torch.allclose(net(x, cells), net(x), atol=1e-5)
+    halves = (torch.arange(24) >= 12).long().expand(2, 16, -1)
+    changed = x.clone()
+    changed[0, :, 0, 23] += 3
+    moved = (net(changed, halves) - net(x, halves)).abs().amax(1)
+    assert moved[0, 15, 12:].max() > 1e-6
+    assert moved[0, :, :11].max() == 0
+    assert moved[1].max() == 0

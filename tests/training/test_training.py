@@ -137,6 +137,20 @@ def test_export_writes_a_codec_that_codes_files(recipe, options, photos, tmp_pat
     assert "6 steps" in (out / "tiny-v1.md").read_text()
 
 
+def test_new_run_starts_from_another_ones_weights(photos, tmp_path):
+    train(TINY_HYPERPRIOR, photos, tmp_path / "run")
+    region = replace(TINY_HYPERPRIOR, name="other", model=replace(TINY_HYPERPRIOR.model, region=True), masked=1.0)
+    trainer = make_trainer(region, str(photos), tmp_path / "new", init=tmp_path / "run" / "checkpoint.pt")
+    average = make_trainer(TINY_HYPERPRIOR, str(photos), tmp_path / "run").averaged().state_dict()
+    own = trainer.modules.state_dict()
+    assert average.keys() < own.keys()
+    assert all(torch.equal(own[key], value) for key, value in average.items())
+    trainer.train(None, log=lambda _: None, until_step=2)
+    assert trainer.origin == "from tiny after 6 steps"
+    trainer.save()
+    assert make_trainer(region, str(photos), tmp_path / "new").origin == trainer.origin
+
+
 def test_every_recipe_has_a_trainer(photos, tmp_path):
     for name, recipe in RECIPES.items():
         assert recipe.name == name

@@ -12,6 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help="folder of training images (searched recursively)")
     parser.add_argument("--val", help="folder of validation images")
     parser.add_argument("--run", type=Path, help="folder for the checkpoint; an existing one is resumed")
+    parser.add_argument("--init", type=Path, metavar="CHECKPOINT", help="weights that a new run starts from")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="torch threads (default: all)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop (and save) after this long")
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             return 2
         recipe = replace(recipe, **{key: types[key](value)})
     folder = args.run or Path("runs") / recipe.name
-    trainer = make_trainer(recipe, args.data, folder, args.device, args.compile)
+    trainer = make_trainer(recipe, args.data, folder, device=args.device, compiled=args.compile, init=args.init)
     trainer.train(args.val, log=lambda line: print(line, flush=True), until=args.minutes * 60)
     trainer.save()
     if args.export:

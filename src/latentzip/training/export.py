@@ -131,7 +131,8 @@ def _card(trainer: Trainer, codec: Codec, pictures: int, size: int, results: dic
         training = (
             f"| loss | {trainer.describe_loss()} |\n"
             f"| training | {trainer.step} steps of {recipe.batch} crops of {recipe.crop} px, "
-            f"{trainer.seconds / 3600:.2f} h on {device} ({threads} threads), seed {recipe.seed} |"
+            f"{trainer.seconds / 3600:.2f} h on {device} ({threads} threads), seed {recipe.seed}"
+            + (f", {trainer.origin} |" if trainer.origin else " |")
         )
     return f"""# {codec.name}
 

@@ -29,6 +29,7 @@ from ..entropy.priors import FactorizedPrior
 from ..entropy.tables import TableBank
 from . import trainer
 from .data import CropSampler
+from .regions import segment
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Recipe(trainer.Recipe):
         metric: distortion, ``"mse"`` (8-bit scale) or ``"ms-ssim"`` (1 - MS-SSIM; crops of at least 192).
         lambda_low, lambda_high: weight of the distortion at quality 1 and 100, geometric in between.
         qat_from: fraction of the run after which the scale network trains on its integer grids.
+        masked: share of the steps whose regions are segments instead of a grid (region-adaptive models).
     """
 
     name: str = "hyperprior-fast"
@@ -53,6 +55,7 @@ class Recipe(trainer.Recipe):
     lambda_low: float = 0.001
     lambda_high: float = 0.15
     qat_from: float = 0.7
+    masked: float = 0.5
 
 
 RECIPES: dict[str, Recipe] = {
@@ -63,6 +66,16 @@ RECIPES: dict[str, Recipe] = {
         model=HyperpriorConfig(
             width=320, analysis_depth=4, synthesis_depth=7, latent=256, hyper=96, features=256, scale_width=192
         ),
+    ),
+    "gmm": Recipe(
+        name="gmm",
+        summary="hyperprior-fast with a mixture of three Gaussians a latent: for comparisons",
+        model=HyperpriorConfig(components=3),
+    ),
+    "region": Recipe(
+        name="region",
+        summary="hyperprior-fast with a region-adaptive transform: for comparisons",
+        model=HyperpriorConfig(region=True),
     ),
 }
 
@@ -163,8 +176,11 @@ class Trainer(trainer.Trainer):
         x = crops.to(self.device, non_blocking=True).float() / 255
         h, w = x.shape[2:]
         quality = spread_qualities(x)
+        regions = None
+        if r.model.region and torch.rand(()) < r.masked:
+            regions = segment(crops.to(self.device))
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            out = self.model(x, quality)
+            out = self.model(x, quality, regions=regions)
         x_hat = out["x_hat"].float()
         mse = (x_hat - x).square().mean((1, 2, 3)) * 255**2
         noisy = out["z"] + torch.rand_like(out["z"]) - 0.5
@@ -206,6 +222,8 @@ class Trainer(trainer.Trainer):
             f"mean-scale hyperprior with an exact scale network; trunk of width {c.width} at 1/8, {c.analysis_depth} "
             f"blocks to encode and {c.synthesis_depth} to decode; {c.latent} latent channels at 1/16, {c.hyper} "
             "hyper-latent channels at 1/64, four context steps for the means"
+            + (f"; mixtures of {c.components} Gaussians" if c.components > 1 else "")
+            + ("; region-adaptive transform in both trunks" if c.region else "")
         )
 
     def describe_loss(self) -> str:

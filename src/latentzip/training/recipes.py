@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from . import hyperprior, walloc
 from .trainer import Recipe, Trainer
@@ -11,6 +12,6 @@ RECIPES: dict[str, Recipe] = {**walloc.RECIPES, **hyperprior.RECIPES}
 _TRAINERS: dict[type[Recipe], type[Trainer]] = {walloc.Recipe: walloc.Trainer, hyperprior.Recipe: hyperprior.Trainer}
 
 
-def make_trainer(recipe: Recipe, data: str, run: Path, device: str = "cpu", compiled: bool = False) -> Trainer:
-    """The trainer of a recipe; an existing run in the folder is resumed."""
-    return _TRAINERS[type(recipe)](recipe, data, run, device, compiled)
+def make_trainer(recipe: Recipe, data: str, run: Path, **options: Any) -> Trainer:
+    """The trainer of a recipe, with the options of `Trainer`; an existing run in the folder is resumed."""
+    return _TRAINERS[type(recipe)](recipe, data, run, **options)

@@ -54,19 +54,28 @@ class Trainer(ABC):
         run: folder of the checkpoint; an existing one is resumed.
         device: where to train.
         compiled: compile the networks (`torch.compile`).
+        init: a checkpoint of another run whose averaged weights a new run starts from, where name and shape agree.
     """
 
     columns: ClassVar[tuple[str, ...]] = ()  # names of what `loss` reports beside the loss
     loader: ClassVar[str]  # "package.module:function" that reads a release
 
-    def __init__(self, recipe: Any, data: str, run: Path, device: str = "cpu", compiled: bool = False) -> None:
+    def __init__(
+        self,
+        recipe: Any,
+        data: str,
+        run: Path,
+        device: str = "cpu",
+        compiled: bool = False,
+        init: Path | None = None,
+    ) -> None:
         self.recipe, self.run, self.device = recipe, run, torch.device(device)
         torch.manual_seed(recipe.seed)
         self.modules = self.build().to(self.device)
         self.average = torch.optim.swa_utils.AveragedModel(self.modules, multi_avg_fn=_moving_average(recipe.ema))
         self.optimizer = torch.optim.AdamW(self.parameter_groups(), weight_decay=0.0, betas=(0.9, 0.99))
         self.base_lrs = [g["lr"] for g in self.optimizer.param_groups]
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.origin = 0, 0.0, ""
         self.run.mkdir(parents=True, exist_ok=True)
         self.checkpoint = self.run / "checkpoint.pt"
         if self.checkpoint.exists():
@@ -76,6 +85,8 @@ class Trainer(ABC):
             crops = torch.cat([self.sampler.make() for _ in range(max(1, 240 // recipe.batch))])
             self.sampler.step = 0
             self.initialise(crops.to(self.device))
+            if init:
+                self.start_from(init)
             self.average.module.load_state_dict(self.modules.state_dict())
         if compiled:
             self.compile()
@@ -185,6 +196,7 @@ class Trainer(ABC):
             "rng": torch.get_rng_state(),
             "step": self.step,
             "seconds": self.seconds,
+            "origin": self.origin,
         }
         part = self.checkpoint.with_suffix(".part")
         torch.save(state, part)
@@ -196,7 +208,16 @@ class Trainer(ABC):
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"].cpu())
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step, self.seconds, self.origin = state["step"], state["seconds"], state.get("origin", "")
+
+    def start_from(self, checkpoint: Path) -> None:
+        """Take over the averaged weights of another run, where name and shape agree."""
+        state = torch.load(checkpoint, map_location=self.device, weights_only=True)
+        own = self.modules.state_dict()
+        given = {key.removeprefix("module."): value for key, value in state["average"].items()}
+        taken = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+        self.modules.load_state_dict(own | taken)
+        self.origin = f"from {json.loads(state['recipe'])['name']} after {state['step']} steps"
 
 
 def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
