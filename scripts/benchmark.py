@@ -59,7 +59,17 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the full result there")
     parser.add_argument("--out", type=Path, help="folder for plots and Markdown")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--codec", action="append", help="latentzip codecs to measure (default: all for pictures)")
+    parser.add_argument(
+        "--codec", action="extend", nargs="+", help="latentzip codecs to measure (default: all for pictures)"
+    )
+    parser.add_argument("--qualities", type=int, nargs="+", help="rd: of codecs with a variable rate")
+    parser.add_argument(
+        "--published", type=Path, nargs="+", metavar="PATH", default=[],
+        help="rd: published curves to compare with, folders or files in CompressAI's JSON form",
+    )  # fmt: skip
+    parser.add_argument(
+        "--peers", choices=("compressai",), help="rd, speed: also time CompressAI's models (random weights)"
+    )
     parser.add_argument("--reuse", type=Path, help="rd: take the rows that this earlier --json file has")
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()

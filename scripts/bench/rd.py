@@ -1,16 +1,21 @@
-"""Rate-distortion on real files: bits per pixel with the container, PSNR and MS-SSIM of what decodes."""
+"""Rate-distortion on real files: bits per pixel with the container, PSNR and MS-SSIM of what decodes, and throughput.
+
+Published curves can be drawn in and compared with; they are marked, for their conventions differ a little.
+"""
 
 from __future__ import annotations
 
 import argparse
 import io
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 import latentzip as lz
@@ -19,7 +24,9 @@ from latentzip.evaluation.bdrate import bd_rate, quality_at_rate
 from latentzip.evaluation.conventional import CONVENTIONAL
 from latentzip.evaluation.metrics import ms_ssim, ms_ssim_db, psnr
 
-from . import pictures
+from . import peers, pictures, published
+from .published import Curves
+from .speed import timed
 
 Point = tuple[str, str, Callable[[Image.Image], bytes], Callable[[bytes], np.ndarray]]
 TICKS = (0.1, 0.2, 0.5, 1, 2, 4)
@@ -27,12 +34,12 @@ KEY = ("codec", "setting", "image", "pixels", "weights")
 QUALITIES = (5, 15, 25, 35, 45, 55, 65, 75, 85, 100)
 
 
-def points(names: list[str], quick: bool) -> Iterator[Point]:
-    """(codec, setting, encode, decode) of everything measured."""
+def points(names: list[str], quick: bool, qualities: list[int] | None = None) -> Iterator[Point]:
+    """(codec, setting, encode, decode) of everything measured, each codec's settings from small files to large."""
     infos = {info.name: info for info in lz.list_codecs()}
+    ladder = sorted(qualities or QUALITIES[:: 3 if quick else 1])
     for name in names:
-        qualities: tuple[int | None, ...] = (None,) if infos[name].fixed_rate else QUALITIES[:: 3 if quick else 1]
-        for q in qualities:
+        for q in (None,) if infos[name].fixed_rate else ladder:
             yield (
                 name,
                 "" if q is None else f"q{q}",
@@ -53,7 +60,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         known = {tuple(r[k] for k in KEY): r for r in rows}
     weights = {entry.name: entry.fingerprint for entry in pretrained.index() if entry.current}
     rows = []
-    for codec, setting, encode, decode in points(names, args.quick):
+    settings = list(points(names, args.quick, args.qualities))
+    for codec, setting, encode, decode in settings:
         for title, pixels in images:
             count = pixels.shape[0] * pixels.shape[1]
             key = (codec, setting, title, count, weights.get(codec, ""))
@@ -61,9 +69,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     table = averages(rows)
     summary = summarise(table, names)
     summary["files_vs_lossless_webp_of_latents_pct"] = latents_against_webp(names, images)
+    curves = published.load(args.published) if args.published else []
+    kodak = all(title.startswith("kodim") for title, _ in images)
+    if curves and kodak:
+        summary.update(against_published(table, names, curves))
+    speeds = throughput(settings, images[0][1], args.threads, 0.1 if args.quick else 2.0, args.peers, args.quick)
+    summary["throughput"] = peers.ratios(speeds, names)
     if args.out:
-        plot(table, names, args.out)
-    return {"rows": rows, "averages": table, "summary": summary, "markdown": markdown(table, summary, len(images))}
+        plot(table, names, curves, args.out)
+    text = [markdown(table, summary, len(images)), compared(table, names, curves if kodak else [], len(images))]
+    if curves and not kodak:
+        text.append("Published curves are of Kodak and these pictures are not: drawn, but not compared with.")
+    text.append(speed_table(speeds))
+    return {
+        "rows": rows, "averages": table, "throughput": speeds, "summary": summary, "markdown": "\n\n".join(text),
+    }  # fmt: skip
 
 
 def measure(
@@ -149,6 +169,89 @@ def summarise(table: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
     return summary
 
 
+def difference(ours: Curves, peer: Curves, metric: str = "psnr") -> float:
+    """Per cent of rate against a peer where both are curves; dB at equal bytes where ours is one point; else NaN."""
+    a, b = getattr(peer, metric), getattr(ours, metric)
+    if len(a) < 2 or not b:
+        return math.nan
+    return bd_rate(a, b) if len(b) > 1 else b[0][1] - quality_at_rate(a, b[0][0])
+
+
+def measured(table: list[dict[str, Any]], codec: str) -> Curves:
+    return Curves(codec, curve(table, codec), curve(table, codec, "ms_ssim_db"))
+
+
+def against_published(table: list[dict[str, Any]], names: list[str], curves: list[Curves]) -> dict[str, Any]:
+    """By PSNR: {"bd_rate_vs_published_pct" or "db_vs_published_at_equal_bytes": {codec: {published: number}}}."""
+    result: dict[str, Any] = {}
+    for name in names:
+        ours = measured(table, name)
+        key = "bd_rate_vs_published_pct" if len(ours.psnr) > 1 else "db_vs_published_at_equal_bytes"
+        values = {c.label.removesuffix(published.MARK): round(difference(ours, c), 2) for c in curves}
+        result.setdefault(key, {})[name] = {k: v for k, v in values.items() if not math.isnan(v)}
+    return result
+
+
+def compared(table: list[dict[str, Any]], names: list[str], curves: list[Curves], count: int) -> str:
+    """Our codecs against every peer, measured and published, by PSNR and MS-SSIM."""
+    lines = ["Rate against each peer at equal quality (BD-rate, negative: fewer bytes); of a codec with one fixed rate"]
+    lines += ["instead the dB over the peer at equal bytes. PSNR / MS-SSIM in dB.", ""]
+    if curves:
+        lines[1:2] = [lines[1], published.NOTE]
+        if count != 24:
+            lines[2] += f" Measured on {count} of the 24 only: indicative."
+    lines += ["| against | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    rivals = [measured(table, n) for n in (*CONVENTIONAL, *names)]
+    for peer in (*rivals, *curves):
+        cells = [cell(measured(table, name), peer) for name in names]
+        if any(cells):
+            lines.append(f"| {peer.label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def cell(ours: Curves, peer: Curves) -> str:
+    if ours.label == peer.label:
+        return ""
+    unit, digits = ("%", 1) if len(ours.psnr) > 1 else ("dB", 2)
+    values = [difference(ours, peer, m) for m in ("psnr", "ms_ssim_db")]
+    if all(math.isnan(v) for v in values):
+        return ""
+    return " / ".join("-" if math.isnan(v) else f"{v:+.{digits}f} {unit}" for v in values)
+
+
+def throughput(
+    settings: list[Point], pixels: np.ndarray, threads: list[int], seconds: float, rivals: str | None, quick: bool
+) -> list[dict[str, Any]]:
+    """MP/s of each codec at the middle of its settings, on one picture; ``rivals`` adds CompressAI's models."""
+    picture = Image.fromarray(pixels)
+    middle = {}
+    for codec in dict.fromkeys(s[0] for s in settings):
+        own = [s for s in settings if s[0] == codec]
+        middle[codec] = own[len(own) // 2]
+    rows, before = [], torch.get_num_threads()
+    for count in threads:
+        torch.set_num_threads(count)
+        for codec, setting, encode, decode in middle.values():
+            if codec in CONVENTIONAL and count != threads[0]:
+                continue
+            row = timed(codec, lambda e=encode: e(picture), decode, pixels, count, seconds)
+            rows.append({**row, "setting": setting})
+        if rivals:
+            rows += [timed(*pair, pixels, count, seconds) for pair in peers.pairs(pixels, quick)]
+    torch.set_num_threads(before)
+    return rows
+
+
+def speed_table(rows: list[dict[str, Any]]) -> str:
+    lines = [f"Throughput on one picture of {rows[0]['size']}, memory to memory. Pillow's codecs choose their own"]
+    lines += ["number of threads. CompressAI's models have random weights.", ""]
+    lines += ["| codec | setting | threads | encode MP/s | decode MP/s |", "|---|---|---|---|---|"]
+    for r in rows:
+        speeds = f"{r['encode_mp_s']:.3g} | {r['decode_mp_s']:.3g}"
+        lines.append(f"| {r['name']} | {r.get('setting', '')} | {r['threads']} | {speeds} |")
+    return "\n".join(lines)
+
+
 def markdown(table: list[dict[str, Any]], summary: dict[str, Any], count: int) -> str:
     lines = [f"Means over {count} pictures, container included.", ""]
     lines += ["| codec | setting | bpp | PSNR dB | MS-SSIM | MS-SSIM dB |", "|---|---|---|---|---|---|"]
@@ -160,15 +263,20 @@ def markdown(table: list[dict[str, Any]], summary: dict[str, Any], count: int) -
     return "\n".join(lines)
 
 
-def plot(table: list[dict[str, Any]], names: list[str], out: Path) -> None:
+def plot(table: list[dict[str, Any]], names: list[str], curves: list[Curves], out: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     out.mkdir(parents=True, exist_ok=True)
-    fig, axes = plt.subplots(1, 2, figsize=(12, 5))
+    fig, axes = plt.subplots(1, 2, figsize=(16 if curves else 12, 5))
     for ax, metric, label in ((axes[0], "psnr", "PSNR, dB"), (axes[1], "ms_ssim_db", "MS-SSIM, dB")):
+        for number, c in enumerate(curves):
+            if points := sorted(getattr(c, metric)):
+                ax.plot(
+                    *zip(*points), ":", label=c.label, lw=1, color=plt.get_cmap("nipy_spectral")(number / len(curves))
+                )
         for codec in dict.fromkeys(r["codec"] for r in table):
             ours = codec in names
             x, y = zip(*sorted(curve(table, codec, metric)))
@@ -177,7 +285,10 @@ def plot(table: list[dict[str, Any]], names: list[str], out: Path) -> None:
         ax.set_xticks(TICKS, [f"{t:g}" for t in TICKS])
         ax.minorticks_off()
         ax.grid(alpha=0.3)
-    axes[0].legend(fontsize=8)
+        if curves:
+            ax.legend(fontsize=5, loc="center left", bbox_to_anchor=(1, 0.5))
+    if not curves:
+        axes[0].legend(fontsize=8)
     fig.tight_layout()
     fig.savefig(out / "rd.png", dpi=110)
     plt.close(fig)

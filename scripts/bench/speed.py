@@ -24,7 +24,7 @@ from latentzip.evaluation.conventional import CONVENTIONAL
 from latentzip.kernels.compand import compand
 from latentzip.kernels.wavelet import inverse_wavelet_packet2d, wavelet_packet2d
 
-from . import pictures
+from . import peers, pictures
 
 SIZES = ((768, 512), (1920, 1080))
 SETTINGS = {"jpeg": 90, "webp": 85, "avif": 65, "jpeg2000": 24}
@@ -153,8 +153,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             pixels = photo(width, height)
             rows += transforms(pixels, threads, seconds)
             rows += codecs(pixels, names, threads, seconds, args.quick)
+            if args.peers and (width, height) == SIZES[0]:  # minutes at larger sizes
+                rows += [timed(*pair, pixels, threads, seconds) for pair in peers.pairs(pixels, args.quick)]
     torch.set_num_threads(before)
-    return {"rows": rows, "summary": summarise(rows), "markdown": markdown(rows)}
+    summary = {**summarise(rows), **peers.ratios(rows, names)}
+    return {"rows": rows, "summary": summary, "markdown": markdown(rows)}
 
 
 def transforms(pixels: np.ndarray, threads: int, seconds: float) -> list[dict[str, Any]]:
@@ -185,7 +188,6 @@ def transforms(pixels: np.ndarray, threads: int, seconds: float) -> list[dict[st
 
 def codecs(pixels: np.ndarray, names: list[str], threads: int, seconds: float, quick: bool) -> list[dict[str, Any]]:
     picture = Image.fromarray(pixels)
-    size, mp = f"{pixels.shape[1]}x{pixels.shape[0]}", pixels.shape[0] * pixels.shape[1] / 1e6
     pairs: list[tuple[str, Callable[[], bytes], Callable[[bytes], Any]]] = []
     for name in names:
         pairs.append((name, lambda n=name: lz.encode(picture, codec=n), lambda d: np.asarray(lz.decode(d))))
@@ -195,17 +197,20 @@ def codecs(pixels: np.ndarray, names: list[str], threads: int, seconds: float, q
     for name, codec in CONVENTIONAL.items():
         step = SETTINGS[name]
         pairs.append((f"{name} {step}", lambda c=codec, s=step: c.encode(picture, s), codec.decode))
-    rows = []
-    for name, encode, decode in pairs:
-        data = encode()
-        t_encode, t_decode = best(encode, seconds), best(lambda f=decode, d=data: f(d), seconds)
-        rows.append(
-            {
-                "kind": "codec", "name": name, "size": size, "threads": threads, "bpp": 8 * len(data) / (mp * 1e6),
-                "encode_mp_s": mp / t_encode, "decode_mp_s": mp / t_decode,
-            }
-        )  # fmt: skip
-    return rows
+    return [timed(*pair, pixels, threads, seconds) for pair in pairs]
+
+
+def timed(
+    name: str, encode: Callable[[], Any], decode: Callable[[Any], Any], pixels: np.ndarray, threads: int, seconds: float
+) -> dict[str, Any]:
+    """Throughput of one codec on one picture; torch's threads are set by the caller."""
+    data = encode()
+    t_encode, t_decode = best(encode, seconds), best(lambda: decode(data), seconds)
+    mp = pixels.shape[0] * pixels.shape[1] / 1e6
+    return {
+        "kind": "codec", "name": name, "size": f"{pixels.shape[1]}x{pixels.shape[0]}", "threads": threads,
+        "bpp": 8 * peers.num_bytes(data) / (mp * 1e6), "encode_mp_s": mp / t_encode, "decode_mp_s": mp / t_decode,
+    }  # fmt: skip
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
