@@ -64,8 +64,10 @@ def check_pack(
             _check_shard(
                 folder, shard, m, None if keys is None else keys[span], None if sizes is None else sizes[span], model
             )
-        except (CodecError, OSError) as error:
+        except CodecError as error:
             report.problems.append(str(error))
+        except OSError as error:
+            report.problems.append(f"{error.filename or folder / shard['file']}: {error.strerror or error}")
         report.samples += shard["samples"]
         report.shards += 1
         report.num_bytes += shard["bytes"]
