@@ -173,6 +173,10 @@ def flip(path, at):
     path.write_bytes(data)
 
 
+def append(path, data):
+    path.write_bytes(path.read_bytes() + data)
+
+
 def rewrite_index(path, change):
     index = np.load(path)
     change(index)
@@ -190,7 +194,7 @@ DAMAGES = {
     "a tar header": (lambda p: flip(p / "00001.tar", 3), "tar header differs"),
     "a missing shard": (lambda p: (p / "00004.tar").unlink(), "00004.tar: No such file"),
     "a short shard": (lambda p: os.truncate(p / "00002.tar", 2000), "00002.tar"),
-    "bytes at the end": (lambda p: (p / "00002.tar").write_bytes((p / "00002.tar").read_bytes() + b"x"), "does not end where it should"),
+    "bytes at the end": (lambda p: append(p / "00002.tar", b"x"), "does not end where it should"),
     "a missing index": (lambda p: (p / "00000.idx.npy").unlink(), "00000.idx.npy is missing"),
     "a foreign index": (lambda p: np.save(p / "00000.idx.npy", np.zeros(4)), "an index of 4 entries"),
     "an index beyond the shard": (
