@@ -102,7 +102,7 @@ class CompressAICodec(Codec):
         y = _by_tiles(self.g_a, x, tile_grid(h, w, self.tile, self.analysis_halo), self.stride, 1)
         z = None
         if self.has_hyper:
-            z = self.h_a((y.abs() if self.scales_only else y)[None])[0].double()
+            z = self.h_a((y.abs() if self.scales_only else y)[None].to(_dtype(self.h_a)))[0].double()
             z = self._symbols((z - self.medians[:, None, None]).cpu().numpy())
         return y.double().cpu().numpy(), z
 
@@ -333,8 +333,9 @@ def load(name: str, weights: Weights | None, quality: int | None, fingerprint: b
             f", a state dict or a module, such as compressai.zoo.models[{model!r}](quality=3, pretrained=True)"
         )
     codec = CompressAICodec(build_model(model, weights, quality), model)
-    if fingerprint is not None and codec.fingerprint != fingerprint:
+    made = codec.fingerprint  # computed now: later the transforms may be converted
+    if fingerprint not in (None, made):
         raise UnsupportedError(
-            f"{name} with fingerprint {fingerprint.hex()} is needed; these weights make {codec.fingerprint.hex()}"
+            f"{name} with fingerprint {fingerprint.hex()} is needed; these weights make {made.hex()}"
         )
     return codec

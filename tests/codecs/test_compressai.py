@@ -156,6 +156,15 @@ def test_tiles_agree_with_the_whole(name, nets):
     assert (round_trip(codec, x) - whole).abs().max() < 1e-6
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_bfloat16_transforms(name, nets):
+    codec, x = codec_of(name, nets(name)), picture(64, 64)
+    exact = round_trip(codec, x)
+    codec.g_a.bfloat16()
+    codec.g_s.bfloat16()
+    assert (round_trip(codec, x) - exact).abs().mean() < 0.01
+
+
 def test_region_equals_the_part_of_the_whole(nets):
     codec = codec_of("mbt2018-mean", nets("mbt2018-mean"))
     codec.tile = 8
@@ -178,11 +187,9 @@ torch.backends.mkldnn.enabled = True
 for name in sys.argv[2:]:
     codec = lz.load_codec("compressai:" + name, weights=f"{sys.argv[1]}/{name}.pth")
     blob = open(f"{sys.argv[1]}/{name}.ltz", "rb").read()
-    latent = lz.decode(blob, to="latent", codec=codec)
     codec.g_s.bfloat16()
-    assert torch.equal(lz.decode(blob, to="latent", codec=codec), latent)
+    latent = lz.decode(blob, to="latent", codec=codec)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(lz.decode(blob, to="latent", codec=codec), latent)
         rough = lz.decode(blob, codec=codec)
     numpy.savez(f"{sys.argv[1]}/{name}.npz", latent=latent.numpy(), picture=rough)
 """
@@ -198,7 +205,7 @@ def test_streams_decode_alike_under_other_settings(nets, tmp_path):
             for name in names:
                 torch.save(nets(name).state_dict(), tmp_path / f"{name}.pth")
                 codec = codec_of(name, nets(name))
-                x = (picture(200, 250, seed=5).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+                x = (picture(120, 150, seed=5).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
                 blob = lz.encode(x, codec=codec)
                 (tmp_path / f"{name}.ltz").write_bytes(blob)
                 expected[name] = lz.decode(blob, codec=codec, to="latent").numpy(), lz.decode(blob, codec=codec)
