@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..entropy.exact import QatConv2d
+from ..kernels.gated_block import BlockWeights, gated_block
 from .region_nets import RegionAdaptive
 
 ANCHORS = 8  # qualities with parameters of their own; those between are interpolated
@@ -76,9 +77,9 @@ class Block(nn.Module):
         self.gate_out = _zero(expand * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.mix_out(self.depthwise(F.silu(self.mix_in(x))))
-        u, v = self.gate_in(x).chunk(2, 1)
-        return F.hardtanh(x + self.gate_out(F.silu(u) * v), -self.BOUND, self.BOUND)
+        layers = (self.mix_in, self.depthwise, self.mix_out, self.gate_in, self.gate_out)
+        weights = BlockWeights(*(cast(Tensor, p) for layer in layers for p in (layer.weight, layer.bias)))
+        return gated_block(x, weights, self.BOUND)
 
 
 class Trunk(nn.Module):
