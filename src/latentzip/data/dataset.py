@@ -210,14 +210,14 @@ class LatentDataset(Dataset[dict[str, Any]]):
         seed, epoch = self.seed, self.epoch
         if isinstance(indices, BatchIndices):
             seed, epoch = indices.seed, indices.epoch
-        draw = Draw(seed, epoch, numbers)
-        variant = (draw.uniform() < self.mirror).astype(np.int64) if self.mirror else 0
+        draw = Draw(seed, epoch, numbers) if self.mirror or self.transform is not None else None
+        variant = (draw.uniform() < self.mirror).astype(np.int64) if draw is not None and self.mirror else 0
         batch = {self.to: self._read(numbers, variant)}
         for name in self.columns:
             values = self._loaded_columns[name][numbers]
             batch[name] = torch.from_numpy(values) if values.dtype.kind in "biuf" else values.tolist()
         batch["index"] = torch.from_numpy(numbers)
-        if self.transform is not None:
+        if self.transform is not None and draw is not None:
             batch = self.transform(batch, draw)
         if self.to == "latent":
             batch["latent"] = _tensors(batch["latent"])
