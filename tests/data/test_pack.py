@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from pathlib import Path
 
@@ -419,9 +420,29 @@ def test_braces():
 
 def test_ray_makes_the_same_bytes(mirrored_pack, pictures, tmp_path):
     pytest.importorskip("ray")
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     pack(pictures, tmp_path / "out", CODEC, labels="folders", shard_samples=4, mirror=True, engine="ray")
     assert files_of(tmp_path / "out") == files_of(mirrored_pack)
+
+
+def test_ray_replaces_a_lost_worker(mirrored_pack, pictures, tmp_path):
+    pytest.importorskip("ray")
+    out, killed = tmp_path / "out", []
+
+    def kill_the_first_at_work():
+        limit = time.monotonic() + 120
+        while not killed and time.monotonic() < limit:
+            for part in out.glob(".*.tar.*.part"):
+                killed.append(int(part.name.split(".")[-2]))
+                os.kill(killed[0], signal.SIGKILL)
+                return
+            time.sleep(0.001)
+
+    killer = threading.Thread(target=kill_the_first_at_work)
+    killer.start()
+    pack(pictures, out, CODEC, labels="folders", shard_samples=4, mirror=True, engine="ray")
+    killer.join()
+    assert killed
+    assert files_of(out) == files_of(mirrored_pack)
 
 
 def test_ray_needs_its_package(pictures, tmp_path, monkeypatch):

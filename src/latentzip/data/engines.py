@@ -137,7 +137,7 @@ def _run_ray(jobs: list[ShardJob], workers: int | None, address: str | None, ste
         raise UnsupportedError("engine 'ray' needs Ray: pip install latentzip[ray]") from error
     ours = not ray.is_initialized()
     if ours:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="warning")
+        ray.init(address=address or "local", include_dashboard=False, log_to_driver=False, logging_level="warning")
     try:
         cpus = int(ray.cluster_resources().get("CPU", 1))
         count = max(1, min(len(jobs), workers or cpus, cpus - 1))
