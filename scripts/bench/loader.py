@@ -1,6 +1,6 @@
 """What a training loop gets to see: samples a second from latents and from JPEG files, same pictures, same run.
 
-Every reader gives batches of 256 shuffled samples from files in the page cache. Three forms of the pictures: as they are
+Every reader gives batches of 256 samples from files in the page cache. Three forms of the pictures: as they are
 ("full"), resized and cropped to 256 x 256 pixels ("256"; JPEG of quality 90), and packed by latentzip in both forms.
 JPEG readers decode and resize, full pictures to a 256 square, the 256 ones to 224 as a training loop does; latent
 readers give integer latents. The speed of a core is samples a second of process CPU time on one thread; threads are

@@ -322,28 +322,32 @@ class Cache:
         if numbers.ndim != 1:
             raise InputError(f"indices have shape {numbers.shape}; a list of numbers is needed")
         count = len(self)
-        if numbers.size and not (-count <= int(numbers.min()) and int(numbers.max()) < count):
+        low, high = (int(numbers.min()), int(numbers.max())) if numbers.size else (0, -1)
+        if not (-count <= low and high < count):
             raise IndexError(f"sample {int(numbers[np.argmax(np.abs(numbers))])} of a cache of {count}")
-        numbers = np.where(numbers < 0, numbers + count, numbers)
-        chosen = np.broadcast_to(np.asarray(variant), numbers.shape)
+        if low < 0:
+            numbers = np.where(numbers < 0, numbers + count, numbers)
+        chosen = np.asarray(variant)
         if chosen.size and not (int(chosen.min()) >= 0 and int(chosen.max()) < self.variants):
             raise InputError(
                 f"variant {int(chosen.max())} of a cache with {self.variants}; mirrored twins: pack --mirror"
             )
+        if self.shape is None and out is not None:
+            raise InputError("latents of different shapes do not fit into one array; leave out away")
+        if self.shape is not None and out is None and chosen.ndim == 0 and 0 <= low <= high:
+            shard = int(np.searchsorted(self.starts, low, side="right")) - 1
+            if high < self.starts[shard + 1]:  # all from one file: numpy's own gather beats the loop below
+                rows = np.frombuffer(self._maps[int(chosen)][shard], self.dtype).reshape(-1, *self.shape)
+                return rows[numbers - self.starts[shard]] if self.starts[shard] else rows[numbers]
+        chosen = np.broadcast_to(chosen, numbers.shape)
         if self.shape is None:
-            if out is not None:
-                raise InputError("latents of different shapes do not fit into one array; leave out away")
             return [self._record(i, v) for i, v in zip(numbers.tolist(), chosen.tolist())]
         shape = (len(numbers), *self.shape)
-        if out is not None and (out.shape != shape or out.dtype != self.dtype or not out.flags.c_contiguous):
-            raise InputError(f"out is {out.dtype}{out.shape}; a C-contiguous {self.dtype}{shape} is needed")
-        shards = np.searchsorted(self.starts, numbers, side="right") - 1
-        if out is None and len(numbers) and bool((shards == shards[0]).all() and (chosen == chosen[0]).all()):
-            # all from one file: numpy's own gather beats the loop below
-            rows = np.frombuffer(self._maps[int(chosen[0])][int(shards[0])], self.dtype).reshape(-1, *self.shape)
-            return rows[numbers - self.starts[shards[0]]]
         if out is None:
             out = np.empty(shape, self.dtype)
+        elif out.shape != shape or out.dtype != self.dtype or not out.flags.c_contiguous:
+            raise InputError(f"out is {out.dtype}{out.shape}; a C-contiguous {self.dtype}{shape} is needed")
+        shards = np.searchsorted(self.starts, numbers, side="right") - 1
         size = math.prod(self.shape) * self.dtype.itemsize
         begins = ((numbers - self.starts[shards]) * size).tolist()
         target, maps = out.reshape(-1).view(np.uint8).data, self._maps
