@@ -204,7 +204,8 @@ class HyperpriorCodec(Codec):
         with torch.inference_mode():
             for t in tile_grid(h, w, self.tile, self.analysis_halo, self.latent_multiple):
                 part = x[:, t.hy0 * s : min(t.hy1 * s, height), t.hx0 * s : min(t.hx1 * s, width)]
-                out = self._transform(part[None].to(self.device), q)
+                with self.arithmetic():
+                    out = self._transform(part[None].to(self.device), q)
                 y[..., t.y0 : t.y1, t.x0 : t.x1] = out[..., t.y0 - t.hy0 : t.y1 - t.hy0, t.x0 - t.hx0 : t.x1 - t.hx0]
             return self._quantise(y, q)[0].cpu()
 

@@ -18,7 +18,7 @@ from .. import pretrained
 from ..entropy.errors import CodecError, InputError, UnsupportedError
 
 if TYPE_CHECKING:
-    from .base import Codec
+    from .base import Codec, Precision
 
 GROUP = "latentzip.codecs"
 # foreign models that come with weights of their own: the name's part before the colon -> loader
@@ -78,7 +78,7 @@ def check_name(name: str) -> None:
 
 
 @lru_cache(maxsize=8)
-def _load(name: str, fingerprint: bytes | None, device: str) -> Codec:
+def _load(name: str, fingerprint: bytes | None, device: str, precision: Precision) -> Codec:
     if name in _plugins():
         point = _plugins()[name]
         try:
@@ -94,6 +94,14 @@ def _load(name: str, fingerprint: bytes | None, device: str) -> Codec:
         entry = pretrained.find(name, fingerprint)
         module, _, function = entry.loader.partition(":")
         codec = getattr(import_module(module), function)(entry)
+    return _ready(codec, device, precision)
+
+
+def _ready(codec: Codec, device: str, precision: Precision) -> Codec:
+    from .base import check_precision
+
+    check_precision(precision)
+    codec.precision = precision
     return codec.to(device).eval()
 
 
@@ -104,6 +112,7 @@ def load_codec(
     fingerprint: bytes | None = None,
     weights: Any = None,
     quality: int | None = None,
+    precision: Precision = "fp32",
 ) -> Codec:
     """A codec with its weights, ready for use; cached, so repeated calls return the same module.
 
@@ -113,6 +122,7 @@ def load_codec(
         fingerprint: 8 bytes that pick older released weights; None takes the current ones.
         weights: of a foreign model: path of a checkpoint (``.pth``, ``.pth.tar``, ``.safetensors``), a state dict or
             a module. The codec is new with every call.
+        precision: "bf16" runs the networks of pixels in bfloat16: the same symbols, pixels that differ by rounding.
         quality: of a foreign model: its number in the zoo it is from, to be checked against the weights' sizes.
 
     Raises:
@@ -124,10 +134,10 @@ def load_codec(
     if scheme in SCHEMES:
         module, _, function = SCHEMES[scheme].partition(":")
         codec = getattr(import_module(module, __package__), function)(name, weights, quality, fingerprint)
-        return codec.to(str(device)).eval()
+        return _ready(codec, str(device), precision)
     if weights is not None or quality is not None:
         raise InputError(f"{name} brings its own weights: leave out weights and quality (encode takes a quality)")
     check_name(name)
     if fingerprint is None and name not in _plugins():
         fingerprint = bytes.fromhex(pretrained.find(name).fingerprint)  # one cache entry, named or not
-    return _load(name, fingerprint, str(device))
+    return _load(name, fingerprint, str(device), precision)

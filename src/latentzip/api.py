@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import DEFAULT_CODEC
-from .codecs.base import Codec
+from .codecs.base import Codec, Precision, check_precision
 from .codecs.registry import load_codec
 from .entropy import container
 from .entropy.container import Container, Header, Limits
@@ -122,6 +122,7 @@ def decode(
     *,
     channels: int | None = None,
     codec: Codec | None = None,
+    precision: Precision = "fp32",
     limits: Limits = container.DEFAULT_LIMITS,
 ) -> Any:
     """Decompress one stream, or a list of streams to a list of signals.
@@ -138,6 +139,8 @@ def decode(
         channels: decode only this many channels of the latent, the most important ones: a quick preview, or a smaller
             latent. For the `walloc` codecs.
         codec: decode with this loaded codec instead of looking its name up.
+        precision: "bf16" runs the networks in bfloat16, twice as fast or more on processors that have it; the
+            symbols are the same, pixels differ by rounding (above 60 dB). A loaded codec has its own.
         limits: sizes beyond which a stream is refused.
 
     Raises:
@@ -148,20 +151,22 @@ def decode(
     """
     if to not in _OUTPUTS:
         raise InputError(f"to is {to!r}; one of {', '.join(_OUTPUTS)}")
+    check_precision(precision)
     if isinstance(source, (list, tuple)):
-        return [decode(item, to, region, device, channels=channels, codec=codec, limits=limits) for item in source]
+        options: dict[str, Any] = {"channels": channels, "codec": codec, "precision": precision, "limits": limits}
+        return [decode(item, to, region, device, **options) for item in source]
     if isinstance(source, (str, os.PathLike)):
         source = Path(source).read_bytes()
     if not isinstance(source, (bytes, bytearray, memoryview)):
         raise InputError(f"cannot decode a {type(source).__name__}; hand in bytes or a path")
     stream = container.read(source, limits)
-    model = codec or _codec_of(stream.header, _device(device))
+    model = codec or _codec_of(stream.header, _device(device), precision)
     return _decode_one(stream, model, to, region, channels)
 
 
-def _codec_of(header: Header, device: str) -> Codec:
+def _codec_of(header: Header, device: str, precision: Precision = "fp32") -> Codec:
     try:
-        return load_codec(header.codec, device, fingerprint=header.fingerprint)
+        return load_codec(header.codec, device, fingerprint=header.fingerprint, precision=precision)
     except InputError as error:
         raise UnsupportedError(
             f"the stream was made by codec {header.codec!r}, which is not installed here ({error})"

@@ -12,7 +12,7 @@ from .entropy import container
 from .entropy.errors import InputError
 
 if TYPE_CHECKING:
-    from .codecs.base import Codec
+    from .codecs.base import Codec, Precision
     from .entropy.container import Header
 
 StrPath = str | os.PathLike[str]
@@ -75,6 +75,7 @@ def write_decoded(
     region: tuple[int, int, int, int] | None = None,
     device: str | None = None,
     codec: Codec | None = None,
+    precision: Precision = "fp32",
 ) -> None:
     """Decode ``blob`` into an open file in the format of ``suffix``: ``.npy``, or what Pillow writes under it."""
     from .api import decode
@@ -84,7 +85,7 @@ def write_decoded(
             raise InputError(f"latents are written as .npy, not {suffix or 'without extension'}")
         import numpy as np
 
-        value = decode(blob, "latent" if latent else "numpy", region, device, codec=codec)
+        value = decode(blob, "latent" if latent else "numpy", region, device, codec=codec, precision=precision)
         np.save(stream, value.numpy() if latent else value, allow_pickle=False)
         return
     from .images import check_suffix, save_picture
@@ -94,7 +95,7 @@ def write_decoded(
     header = container.read_header(blob).header
     if header.mode != "F" and default_suffix(header) == ".npy":
         converted(f"{header.dtype} samples are rounded to 8 bits for {suffix}; .npy keeps them in full")
-    save_picture(decode(blob, "pil", region, device, codec=codec), stream, suffix)
+    save_picture(decode(blob, "pil", region, device, codec=codec, precision=precision), stream, suffix)
 
 
 def encode_file(
@@ -135,6 +136,7 @@ def decode_file(
     region: tuple[int, int, int, int] | None = None,
     device: str | None = None,
     codec: Codec | None = None,
+    precision: Precision = "fp32",
     force: bool = False,
 ) -> Path:
     """Decode a `.ltz` file to a picture, or to an array.
@@ -144,6 +146,7 @@ def decode_file(
             ``src`` as ``.png``, where PNG holds the signal in full. A folder means a file of that name in it.
         to: ``"latent"`` writes the integer latent (L, h, w) as ``.npy``.
         region: (top, left, bottom, right) in pixels.
+        precision: as `decode`.
         force: replace an existing file.
 
     Returns:
@@ -154,8 +157,9 @@ def decode_file(
     blob = Path(src).read_bytes()
     header = container.read_header(blob).header
     target = _target(src, dst, ".npy" if to == "latent" else default_suffix(header))
+    options = {"region": region, "device": device, "codec": codec, "precision": precision}
     with atomic_writer(target, force) as file:
-        write_decoded(blob, file, target.suffix, latent=to == "latent", region=region, device=device, codec=codec)
+        write_decoded(blob, file, target.suffix, latent=to == "latent", **options)  # type: ignore[arg-type]
     return target
 
 

@@ -259,3 +259,15 @@ def test_public_names():
     assert issubclass(lz.LimitError, lz.FormatError)
     assert issubclass(lz.InputError, (lz.CodecError, ValueError))
     assert container.EXTENSION == ".ltz"
+
+
+def test_bfloat16_networks_give_the_same_symbols_and_nearly_the_same_pixels(rgb):
+    blob = lz.encode(rgb, codec="walloc-rgb-16x")
+    codec = lz.load_codec("walloc-rgb-16x", precision="bf16")
+    assert codec is not lz.load_codec("walloc-rgb-16x")
+    assert torch.equal(lz.decode(blob, "latent", precision="bf16"), lz.decode(blob, "latent"))
+    exact, fast = (lz.decode(blob, "tensor", precision=p) for p in ("fp32", "bf16"))
+    assert 0 < (exact - fast).square().mean() < 1e-5
+    assert torch.equal(lz.decode(blob, "tensor", codec=codec), fast)
+    with pytest.raises(lz.InputError, match="precision"):
+        lz.decode(blob, precision="int4")

@@ -26,6 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="png, jpg, tif, webp, npy, ...: for outputs without a name of their own",
     )
     parser.add_argument("--region", metavar="TOP,LEFT,BOTTOM,RIGHT", type=_region, help="decode these pixels only")
+    parser.add_argument(
+        "--precision",
+        choices=["fp32", "bf16"],
+        default="fp32",
+        help="bf16: twice as fast on processors that have it, pixels differ by rounding",
+    )
     parser.add_argument("--latent", action="store_true", help="write the integer latent (L, h, w) as .npy")
 
 
@@ -82,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
         blob = common.read_input(job.source)
         header = container.read_header(blob).header
         options: dict[str, Any] = {"latent": args.latent, "region": args.region, "device": args.device}
+        options["precision"] = args.precision
         if job.target == STD:
             kind = ".npy" if args.latent else "." + args.format.lstrip(".") if args.format else default_suffix(header)
             buffer = io.BytesIO()  # nothing reaches the pipe before all of it is there
