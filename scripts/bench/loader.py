@@ -126,7 +126,7 @@ def torchvision_jpeg(blobs: list[bytes], side: int) -> Callable[[np.ndarray, int
     def part(indices: np.ndarray) -> np.ndarray:
         out = torch.empty(len(indices), 3, side, side, dtype=torch.uint8)
         for row, i in enumerate(indices):
-            image = decode_jpeg(tensors[i % len(tensors)], ImageReadMode.RGB)
+            image: Any = decode_jpeg(tensors[i % len(tensors)], ImageReadMode.RGB)
             out[row] = center_crop(resize(image, [side], antialias=True), [side, side])
         return out.numpy()
 

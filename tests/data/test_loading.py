@@ -75,7 +75,7 @@ def test_a_batch_is_its_items(fixed, threads):
 def test_default_collate_agrees(fixed):
     data = lz.data.LatentDataset(fixed)
     samples = data.__getitems__([1, 2, 3])
-    ours, theirs = lz.data.latent_collate(samples), default_collate(samples)
+    ours, theirs = lz.data.latent_collate(samples), default_collate(list(samples))
     single = lz.data.latent_collate([data[i] for i in (1, 2, 3)])
     for name in ours:
         assert torch.equal(ours[name], theirs[name])
@@ -128,7 +128,7 @@ def test_refusals(fixed):
     with pytest.raises(lz.InputError, match="no column 'colour'; it has"):
         lz.data.LatentDataset(fixed, columns=("colour",))
     with pytest.raises(lz.InputError, match="tier is 'fast'"):
-        lz.data.LatentDataset(fixed, tier="fast")
+        lz.data.LatentDataset(fixed, tier="fast")  # type: ignore[arg-type]
     with pytest.raises(lz.InputError, match="probability"):
         lz.data.LatentDataset(fixed, mirror=2)
     with pytest.raises(IndexError):

@@ -181,7 +181,7 @@ class LatentDataset(Dataset[dict[str, Any]]):
         rank, world = rank_and_world()
         if window is None:
             window = REMOTE_WINDOW if "://" in self.archive.path else 0
-        defaults = {"seed": self.seed, "rank": rank, "world": world}
+        defaults: dict[str, Any] = {"seed": self.seed, "rank": rank, "world": world}
         return ElasticBatchSampler(
             len(self),
             batch_size,
@@ -203,7 +203,7 @@ class LatentDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> LatentBatch:
+    def __getitems__(self, indices: Sequence[int] | np.ndarray) -> LatentBatch:
         """Samples read in one go; the order is that of ``indices``."""
         numbers = np.asarray(indices, np.int64)
         numbers = np.where(numbers < 0, numbers + len(self), numbers)
