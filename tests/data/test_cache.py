@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -113,6 +114,16 @@ def test_an_unfinished_one_is_gone_on_with(mirrored_pack, tmp_path, fixed, monke
     assert all((out / name).stat().st_mtime_ns == time for name, time in times.items())
     assert np.array_equal(cache.gather(range(18), 1), fixed.gather(range(18), 1))
     assert not list(out.glob(".*.part"))
+
+
+def test_those_who_ask_at_once_share_one(ragged_pack, tmp_path):
+    """Locks belong to open files, so threads stand for processes here."""
+    with ThreadPoolExecutor(4) as pool:
+        caches = list(pool.map(lambda _: build_cache(ragged_pack, tmp_path / "out", threads=1), range(4)))
+    first = caches[0].gather(range(7))
+    for cache in caches[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(first, cache.gather(range(7))))
+    assert not list((tmp_path / "out").glob(".*.part"))
 
 
 def test_foreign_folders_are_left_alone(mirrored_pack, ragged_pack, tmp_path):

@@ -226,6 +226,29 @@ def test_a_finished_pack_is_left_alone_and_force_begins_anew(mirrored_pack, pict
     assert set(files_of(out)) == names
 
 
+def test_two_runs_do_not_meet(pictures, tmp_path):
+    """The second one is refused while the first is at work; parts may run side by side."""
+    seen = []
+
+    def second(done, total):
+        if not seen:
+            seen.append(done)
+            with pytest.raises(lz.InputError, match="by another process"):
+                pack(pictures, tmp_path / "out", CODEC, jobs=1)
+            with pytest.raises(lz.InputError, match="by another process"):
+                pack(pictures, tmp_path / "out", CODEC, jobs=1, part=(0, 2))
+
+    assert pack(pictures, tmp_path / "out", CODEC, jobs=1, progress=second).finished
+    assert seen
+
+
+def test_remote_paths_are_refused(pictures, tmp_path):
+    with pytest.raises(lz.InputError, match="copy or mount"):
+        pack("s3://bucket/pictures", tmp_path / "out", CODEC)
+    with pytest.raises(lz.InputError, match="pack into a folder"):
+        pack(pictures, "s3://bucket/pack", CODEC)
+
+
 def test_foreign_folders_are_left_alone(pictures, tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     for force in (False, True):

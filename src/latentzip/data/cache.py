@@ -14,7 +14,7 @@ import os
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,13 +22,9 @@ import numpy as np
 
 from ..entropy.errors import CodecError, FormatError, InputError, UnsupportedError
 from .archive import Archive
+from .locks import locked
 from .remote import cache_folder, is_remote
 from .shards import manifest_bytes, npy_bytes, write_bytes
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 FORMAT = "latentzip-cache"
 VERSION = 1
@@ -81,25 +77,16 @@ def build_cache(
     if (folder / DESCRIPTION).is_file():
         return Cache(folder, archive)
     owner = folder / ".pack"
-    if folder.exists() and any(not path.name.endswith(".part") for path in folder.iterdir()):
-        if not owner.is_file() or owner.read_text() != archive.manifest_sha256:
-            raise InputError(f"{folder} is not empty and holds no cache of this pack; name another folder or delete it")
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(owner, archive.manifest_sha256.encode())
-    with _locked(owner):
+    begun = owner.is_file() and owner.read_text() == archive.manifest_sha256
+    used = folder.exists() and any(not p.name.endswith(".part") and p.name != ".lock" for p in folder.iterdir())
+    if used and not begun:
+        raise InputError(f"{folder} is not empty and holds no cache of this pack; name another folder or delete it")
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / ".lock"):
         if not (folder / DESCRIPTION).is_file():
+            write_bytes(owner, archive.manifest_sha256.encode())
             _fill(folder, archive, threads or os.cpu_count() or 1, progress or (lambda done, total: None))
     return Cache(folder, archive)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time, where the system has such locks; a killed process holds none."""
-    with open(path, "rb") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _fill(folder: Path, archive: Archive, threads: int, progress: Callable[[int, int], None]) -> None:

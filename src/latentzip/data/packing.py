@@ -13,8 +13,8 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ import numpy as np
 from .. import DEFAULT_CODEC
 from ..entropy.errors import CodecError, FormatError, InputError, UnsupportedError
 from .archive import COLUMNS, FORMAT, MANIFEST, VERSION, index_name
+from .locks import locked
+from .remote import is_remote
 from .shards import ShardWriter, manifest_bytes, npz_bytes, write_bytes
 from .sources import Sample, Source, labelled, open_source
 
@@ -145,6 +147,8 @@ def pack(
     crop = crop or ("center" if size is not None else "none")
     _check_arguments(on_error, engine, address, part, merge, jobs, shard_size, shard_samples, size, crop)
     model = _model(codec, quality, coding)
+    if is_remote(os.fspath(dst)):
+        raise InputError(f"{os.fspath(dst)}: packs are made on this machine; pack into a folder and copy it")
     folder = Path(dst)
     quality = quality if quality is not None or not model.variable_rate else model.default_quality
     options = Options(codec, model.fingerprint.hex(), quality, coding, size, crop, mirror)
@@ -164,6 +168,19 @@ def pack(
 
     work = [job_of(n) for n in range(count)]
     mine = [] if merge else [job for n, job in enumerate(work) if part is None or n % part[1] == part[0]]
+    with _claimed(folder, shared=part is not None):
+        made = _make(mine, folder, engine, jobs, address, progress or (lambda done, total: None))
+        if part is not None:
+            return PackResult(0, 0, count, made, 0, False)
+        _merge(folder, plan, work, model, found.classes)
+    return replace(_result_of(folder), made=made)
+
+
+def _make(
+    mine: list[ShardJob], folder: Path, engine: str, workers: int | None, address: str | None,
+    progress: Callable[[int, int], None],
+) -> int:  # fmt: skip
+    """Make those shards that are not there yet; returns how many."""
     todo = []
     for job in mine:
         clean_parts(folder, job.file)
@@ -175,22 +192,28 @@ def pack(
     def step(samples: int) -> None:
         nonlocal done
         done += samples
-        if progress is not None:
-            progress(done, total)
+        progress(done, total)
 
     step(0)
     if todo:
         from .engines import run
 
         try:
-            run(todo, engine, jobs, address, step)
+            run(todo, engine, workers, address, step)
         finally:
             for job in todo:
                 clean_parts(folder, job.file)
-    if part is not None:
-        return PackResult(0, 0, count, len(todo), 0, False)
-    _merge(folder, plan, work, model, found.classes)
-    return replace(_result_of(folder), made=len(todo))
+    return len(todo)
+
+
+@contextmanager
+def _claimed(folder: Path, shared: bool) -> Iterator[None]:
+    """Keep two runs from making the same shards at the same time; parts of one job may run side by side."""
+    try:
+        with locked(folder / STATE / "lock", shared=shared, wait=False):
+            yield
+    except BlockingIOError:
+        raise InputError(f"{folder} is being packed by another process; wait for it, or stop it first") from None
 
 
 # --- before ------------------------------------------------------------------------------------------------------

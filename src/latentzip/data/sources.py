@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from ..entropy.errors import InputError, UnsupportedError
 from ..files import PICTURE_SUFFIXES
+from .remote import is_remote
 from .shards import MAX_KEY
 
 Label = str | int | None
@@ -171,19 +172,20 @@ class HubSource:
 
     def samples(self) -> list[Sample]:
         table, column, label = _hub_table(self.root)
-        names = None
-        if label is not None:
-            names = getattr(table.features[label], "names", None)
+        import pyarrow.compute as pc  # pyright: ignore[reportMissingImports]
+
+        cells = table.data.column(column)  # sizes and names without reading the pictures
+        sizes = pc.binary_length(pc.struct_field(cells, "bytes")).to_pylist()
+        paths = pc.struct_field(cells, "path").to_pylist()
+        labels = [None] * len(table) if label is None else table.data.column(label).to_pylist()
+        names = None if label is None else getattr(table.features[label], "names", None)
         samples = []
-        for row in range(len(table)):
-            value = table[row][column]
-            data, path = value["bytes"], value["path"]
-            size = len(data) if data is not None else os.path.getsize(path)
-            name = PurePosixPath(path).name if path else ""
-            found = None if label is None else table[row][label]
+        for row, (size, path, found) in enumerate(zip(sizes, paths, labels)):
             if names is not None and found is not None:
                 found = names[found] if found >= 0 else None
-            samples.append(Sample(f"{row:08d}", f"row {row}" + (f" ({name})" if name else ""), size, "", row, found))
+            name = f"row {row}" + (f" ({PurePosixPath(path).name})" if path else "")
+            size = os.path.getsize(path) if size is None else size
+            samples.append(Sample(f"{row:08d}", name, size, "", row, found))
         return samples
 
     def read(self, sample: Sample) -> bytes:
@@ -212,7 +214,8 @@ def _hub_table(root: str) -> tuple[Any, str, str | None]:
     labels = [name for name, kind in table.features.items() if isinstance(kind, datasets.ClassLabel)]
     label = "label" if "label" in table.features else labels[0] if labels else None
     keep = [pictures[0]] + ([label] if label else [])
-    return table.select_columns(keep).cast_column(pictures[0], datasets.Image(decode=False)), pictures[0], label
+    table = table.select_columns(keep).cast_column(pictures[0], datasets.Image(decode=False))
+    return table.flatten_indices(), pictures[0], label
 
 
 # --- opening -----------------------------------------------------------------------------------------------------
@@ -226,6 +229,8 @@ def open_source(src: str | os.PathLike[str]) -> Source:
         FileNotFoundError: no such file or folder.
     """
     text = os.fspath(src)
+    if is_remote(text):
+        raise InputError(f"{text}: sources are read from this machine; copy or mount it first")
     if not os.path.exists(text) and "{" in text:
         files = tuple(expand_braces(text))
         missing = [f for f in files if not os.path.isfile(f)]
