@@ -61,7 +61,7 @@ def encode(
         metadata: of pictures: "auto" keeps the ICC profile, "all" also EXIF and XMP, "none" nothing. The EXIF
             orientation is always applied to the pixels.
         coding: "fast" codes the latent with plain tables instead of the codec's entropy model: some percent more
-            bytes, entropy decoding about twenty times faster. For data sets that a training loop reads; the
+            bytes, entropy decoding some fifty times faster. For data sets that a training loop reads; the
             `walloc` codecs have it.
 
     Returns:

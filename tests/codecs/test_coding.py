@@ -62,3 +62,13 @@ def test_refusals():
     with pytest.raises(lz.InputError, match="no fast coding"):
         lz.encode(x, codec=other, coding="fast")
     assert not Codec.fast_coding
+
+
+def test_command_line(tmp_path):
+    from PIL import Image
+
+    from latentzip.cli import main
+
+    Image.fromarray(picture(40, 50)).save(tmp_path / "x.png")
+    assert main(["encode", str(tmp_path / "x.png"), "-o", str(tmp_path / "x.ltz"), "--coding", "fast"]) == 0
+    assert (tmp_path / "x.ltz").read_bytes() == lz.encode(tmp_path / "x.png", coding="fast")

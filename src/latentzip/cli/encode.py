@@ -22,6 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-q", "--quality", type=quality, metavar="1..100", help="for codecs of variable rate; 100 is best"
     )
     parser.add_argument(
+        "--coding", choices=("default", "fast"), default="default",
+        help="fast: some percent more bytes, entropy decoding many times faster (walloc codecs)",
+    )  # fmt: skip
+    parser.add_argument(
         "--metadata", choices=("auto", "all", "none"), default="auto",
         help="keep the ICC profile (auto), also EXIF and XMP (all), or nothing; orientation is applied always",
     )  # fmt: skip
@@ -76,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
             picture: Any = open_picture(io.BytesIO(common.read_input(STD)), "stdin")
         else:
             picture = Path(job.source)
-        blob = encode(picture, args.codec, args.quality, args.device, args.metadata)
+        blob = encode(picture, args.codec, args.quality, args.device, args.metadata, coding=args.coding)
         if job.target == STD:
             common.write_stdout(blob)
         else:
