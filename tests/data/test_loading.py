@@ -1,11 +1,13 @@
 """Data sets, streams and transforms on small packs, in this process and in workers."""
 
+import gc
 import json
 import os
 import pickle
 import subprocess
 import sys
 import threading
+import tracemalloc
 from itertools import chain
 from pathlib import Path
 
@@ -292,6 +294,19 @@ def test_prefetch_thread_ends_with_the_loop(fixed):
     assert threading.active_count() == before
 
 
+def test_memory_is_flat_over_epochs(fixed):
+    stream = lz.data.LatentStream(fixed, 8, epochs=1)
+    batches(stream)
+    tracemalloc.start()
+    sizes = []
+    for _ in range(6):
+        batches(stream)
+        gc.collect()
+        sizes.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    assert sizes[-1] - sizes[1] < 50_000
+
+
 def test_errors_reach_the_loop(fixed):
     def fail(batch, draw):
         raise ValueError("from the transform")
@@ -388,8 +403,6 @@ def test_torchrun_ranks_share_the_global_batches(fixed, tmp_path):
 
 def test_epoch_over_a_large_index_touches_no_sample(tmp_path):
     """100,000 samples: an epoch's order comes from the index alone, in a bounded number of allocations."""
-    import tracemalloc
-
     from latentzip.data.archive import INDEX_DTYPE, index_name
     from latentzip.data.shards import manifest_bytes, npz_bytes
 
