@@ -298,6 +298,12 @@ class HyperpriorCodec(Codec):
         out[n:][coded] = values
         return out
 
+    def dequantize(self, latent: Tensor, quality: float | None = None) -> Tensor:
+        raise InputError(
+            f"latents of {self.name} are differences from means that a network predicts: "
+            "codec.values(latent, quality) gives the real-valued latent"
+        )
+
     @torch.inference_mode()
     def values(self, latent: Tensor, quality: float | None = None) -> Tensor:
         """Integers (B, L, h, w) -> the decoded latent (B, M, h, w) float32, what the synthesis transform takes."""

@@ -18,6 +18,7 @@ from latentzip.codecs.hyperprior import (
     round_weights,
     to_tensors,
 )
+from latentzip.data import Dequantize
 from latentzip.entropy import Encoder, RateMeter, exact
 from latentzip.entropy.errors import CodecError, FormatError, InputError
 from latentzip.entropy.tables import TableBank
@@ -274,3 +275,20 @@ def test_region_tokens_follow_the_mask():
     assert moved[0, 15, 12:].max() > 1e-6
     assert moved[0, :, :11].max() == 0
     assert moved[1].max() == 0
+
+
+def test_pixels_do_not_depend_on_the_number_of_threads(codec):
+    stream = codec.encode(picture(150, 210)[None], 45)
+    threads, pictures = torch.get_num_threads(), []
+    try:
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            pictures.append(codec.decode(stream)[0])
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*pictures)
+
+
+def test_latents_are_not_dequantised_one_by_one(codec):
+    with pytest.raises(InputError, match=r"codec\.values"):
+        Dequantize(codec, quality=50)

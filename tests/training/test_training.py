@@ -151,6 +151,20 @@ def test_new_run_starts_from_another_ones_weights(photos, tmp_path):
     assert make_trainer(region, str(photos), tmp_path / "new").origin == trainer.origin
 
 
+def test_other_metric_trains(photos, tmp_path):
+    recipe = replace(TINY_HYPERPRIOR, metric="ms-ssim", crop=192)
+    large = tmp_path / "large"
+    large.mkdir()
+    for path in photos.iterdir():
+        Image.open(path).resize((256, 256)).save(large / path.name)
+    first = make_trainer(recipe, str(large), tmp_path / "run")
+    loss, report = first.loss(first.sampler.make())
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert report["psnr"] > 10
+    assert first.modules["model"].synthesis_transform.tail.weight.grad.abs().sum() > 0
+
+
 def test_every_recipe_has_a_trainer(photos, tmp_path):
     for name, recipe in RECIPES.items():
         assert recipe.name == name
