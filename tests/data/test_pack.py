@@ -103,9 +103,28 @@ def test_size_crop_and_quality(tmp_path):
     assert Archive(tmp_path / "whole").manifest["latent"]["fixed_shape"] is None
 
 
+def test_shuffled_packs_mix_the_classes(pictures, tmp_path):
+    plain, mixed, again = (tmp_path / name for name in ("plain", "mixed", "again"))
+    pack(pictures, plain, CODEC, labels="folders", shard_samples=6, jobs=1)
+    for folder in (mixed, again):
+        pack(pictures, folder, CODEC, labels="folders", shard_samples=6, jobs=1, shuffle=3)
+    first, second = Archive(plain), Archive(mixed)
+    keys = second.columns["key"].tolist()
+    assert keys != first.columns["key"].tolist()
+    assert sorted(keys) == sorted(first.columns["key"].tolist())
+    assert len(set(second.columns["label"][:6].tolist())) > 1
+    at = keys.index(first.columns["key"][4])
+    assert second.read(at) == first.read(4)
+    assert second.columns["label"][at] == first.columns["label"][4]
+    assert (mixed / "00000.tar").read_bytes() == (again / "00000.tar").read_bytes()
+    with pytest.raises(lz.InputError, match="other options"):
+        pack(pictures, plain, CODEC, labels="folders", shard_samples=6, jobs=1, shuffle=3)
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
+        ({"shuffle": -1}, "not be negative"),
         ({"crop": "center"}, "needs a size"),
         ({"size": 0}, "1 to 16384"),
         ({"crop": "left", "size": 8}, "one of center, none"),

@@ -31,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--crop", choices=("center", "none"), help="after resizing: the middle square (default with --size), or nothing"
     )
     add("--mirror", action="store_true", help="store every picture mirrored as well: flips for training")
+    add(
+        "--shuffle",
+        type=int,
+        metavar="SEED",
+        help="pack in random order: mixes the classes of a folder over the shards",
+    )
     add("--shard-size", type=num_bytes, default=num_bytes("256MB"), metavar="SIZE", help="at most, about (256MB)")
     add("--shard-samples", type=common.positive, metavar="N", help="samples a shard, instead of --shard-size")
     add("-j", "--jobs", type=common.positive, metavar="N", help="processes (default: all cores)")
@@ -69,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     with common.counter(args, "picture") as progress:
         result = pack(
             args.source, args.target, args.codec, quality=args.quality, coding=args.coding, labels=args.labels,
-            size=args.size, crop=args.crop, mirror=args.mirror, shard_size=args.shard_size,
+            size=args.size, crop=args.crop, mirror=args.mirror, shuffle=args.shuffle, shard_size=args.shard_size,
             shard_samples=args.shard_samples, jobs=args.jobs, on_error=args.on_error, engine=args.engine,
             address=args.address, part=None if args.shard_index is None else (args.shard_index, args.num_shards),
             merge=args.merge, force=args.force, progress=progress,

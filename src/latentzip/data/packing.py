@@ -57,6 +57,7 @@ class Options:
     size: int | None
     crop: str
     mirror: bool
+    shuffle: int | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def pack(
     size: int | None = None,
     crop: str | None = None,
     mirror: bool = False,
+    shuffle: int | None = None,
     shard_size: int = 256_000_000,
     shard_samples: int | None = None,
     jobs: int | None = None,
@@ -124,6 +126,8 @@ def pack(
         size: resize the shorter side to so many pixels first.
         crop: ``"center"`` cuts the middle square out (the default with a size), ``"none"`` keeps the whole.
         mirror: store every picture mirrored as well, for flips of latents that cannot be flipped.
+        shuffle: a seed: samples are packed in random order, so that a loader that reads few shards at a time still
+            sees all classes; None keeps the order of the source.
         shard_size: bytes that a shard should have at most, roughly.
         shard_samples: samples a shard, instead of an estimate.
         jobs: processes; by default one a core.
@@ -144,6 +148,8 @@ def pack(
         >>> import latentzip as lz                                           # doctest: +SKIP
         >>> lz.data.pack("photos", "packed", labels="folders", size=256)     # doctest: +SKIP
     """
+    if shuffle is not None and shuffle < 0:
+        raise InputError(f"shuffle is {shuffle}; a seed must not be negative")
     crop = crop or ("center" if size is not None else "none")
     _check_arguments(on_error, engine, address, part, merge, jobs, shard_size, shard_samples, size, crop)
     model = _model(codec, quality, coding)
@@ -151,11 +157,14 @@ def pack(
         raise InputError(f"{os.fspath(dst)}: packs are made on this machine; pack into a folder and copy it")
     folder = Path(dst)
     quality = quality if quality is not None or not model.variable_rate else model.default_quality
-    options = Options(codec, model.fingerprint.hex(), quality, coding, size, crop, mirror)
+    options = Options(codec, model.fingerprint.hex(), quality, coding, size, crop, mirror, shuffle)
     source = open_source(src)
     if _inside(folder, Path(source.root)):
         raise InputError(f"{folder} lies inside the source {source.root}; write the pack elsewhere")
     found = labelled(source, None if labels is None else os.fspath(labels))
+    if shuffle is not None:
+        order = np.random.Generator(np.random.Philox(key=[shuffle, 0])).permutation(len(found.samples))
+        found = replace(found, samples=[found.samples[i] for i in order])
     each = shard_samples or samples_a_shard(found.samples, options, shard_size)
     plan = _plan(source, found.samples, found.classes, options, each)
     if _begin(folder, plan, force):
@@ -497,6 +506,7 @@ def _merge(folder: Path, plan: dict[str, Any], work: list[ShardJob], model: Code
         "fingerprint": o.fingerprint,
         "quality": o.quality,
         "coding": o.coding,
+        "shuffle": o.shuffle,
         "modality": model.modality,
         "samples": len(rows),
         "skipped": len(errors),
