@@ -26,7 +26,7 @@ from ..kernels.row_quantiser import dequantise_rows, quantise_rows, spread_table
 
 DEAD = 0.08  # half of the zero cell is wider by this many steps; measured on keys, values and hidden states
 ALPHA_UNIT = 32  # factors of a prediction are stored in this unit
-_MATCHED, _GAINS, _FAMILIES, _CENTRES = 1, 2, 4, 8  # flags
+_MATCHED, _GAINS, _FAMILIES, _CENTRES, _PRIOR = 1, 2, 4, 8, 16  # flags
 _MAX_GAIN = 31
 _REACH = 600  # magnitudes beyond cost an encoder's choice the same
 _SEARCH = 96  # components that the search for references compares
@@ -104,7 +104,7 @@ def _number(coder: Any, value: int | None, low: int, high: int) -> int:
     return int(coder.code(None if value is None else np.array([value], np.int32), Uniform(low, high, (1,)))[0])
 
 
-def _list(coder: Any, values: npt.NDArray[Any] | None, shape: tuple[int, ...]) -> npt.NDArray[np.int32]:
+def code_list(coder: Any, values: npt.NDArray[Any] | None, shape: tuple[int, ...]) -> npt.NDArray[np.int32]:
     """Small signed integers under the Laplacian table that suits them."""
     table = None
     if values is not None:
@@ -118,7 +118,7 @@ def _list(coder: Any, values: npt.NDArray[Any] | None, shape: tuple[int, ...]) -
 def _running(coder: Any, values: npt.NDArray[np.int32] | None, count: int, low: int, high: int) -> Any:
     """Integers that change slowly, as differences; raises FormatError where one leaves low..high."""
     steps = None if values is None else np.diff(values, prepend=low).astype(np.int32)
-    out = np.cumsum(_list(coder, steps, (count,)), dtype=np.int64)
+    out = np.cumsum(code_list(coder, steps, (count,)), dtype=np.int64)
     return _within(out + low, low, high)
 
 
@@ -128,21 +128,35 @@ def _within(values: npt.NDArray[Any], low: int, high: int) -> npt.NDArray[np.int
     return values.astype(np.int32)
 
 
-def program(coder: Any, rows: Rows | None, count: int, components: int, depth: int | None = None) -> Rows:
+def program(
+    coder: Any,
+    rows: Rows | None,
+    count: int,
+    components: int,
+    depth: int | None = None,
+    prior: npt.NDArray[np.int32] | None = None,
+) -> Rows:
     """Code one block with an encoder, a decoder or a rate meter.
 
     Args:
         rows: None to decode.
         count, components: N and K.
         depth: decode the symbols of this many components only, the first ones.
+        prior: (K,) levels 0..64 that a profile expects; levels may be coded as differences to them.
 
     Raises:
         FormatError: decoded bytes are not of this program.
     """
     k, n = components, count
-    flags = _number(coder, rows.flags if rows else None, 0, 15)
+    flags = _number(coder, rows.flags if rows else None, 0, 31)
     level = np.zeros((2, k), np.int32)
-    level[0] = _running(coder, rows.level[0] if rows else None, k, 0, 64)
+    if flags & _PRIOR:
+        if prior is None:
+            raise FormatError("a block of features needs a profile's levels, and there is no profile: it is corrupt")
+        change = code_list(coder, rows.level[0] - prior if rows else None, (k,))
+        level[0] = _within(prior.astype(np.int64) + change, 0, 64)
+    else:
+        level[0] = _running(coder, rows.level[0] if rows else None, k, 0, 64)
     live = np.flatnonzero(level[0])
     family, alpha = np.zeros(k, np.int32), np.zeros(k, np.int32)
     ref, gain = np.full(n, -1, np.int32), np.zeros(n, np.int32)
@@ -155,10 +169,10 @@ def program(coder: Any, rows: Rows | None, count: int, components: int, depth: i
         if (ref >= np.arange(n)).any():
             raise FormatError("a row of features refers to a later one: the block is corrupt or of another version")
         alpha[live] = _running(coder, rows.alpha[live] if rows else None, live.size, 0, ALPHA_UNIT)
-        change = _list(coder, rows.level[1, live] - rows.level[0, live] if rows else None, (live.size,))
+        change = code_list(coder, rows.level[1, live] - rows.level[0, live] if rows else None, (live.size,))
         level[1, live] = _within(level[0, live].astype(np.int64) + change, 1, 64)
     if flags & _GAINS:
-        gain = _within(_list(coder, rows.gain if rows else None, (n,)), -_MAX_GAIN, _MAX_GAIN)
+        gain = _within(code_list(coder, rows.gain if rows else None, (n,)), -_MAX_GAIN, _MAX_GAIN)
     out = Rows(flags, level, family, ref, alpha, gain, np.zeros((0, n), np.int32))
     if depth is not None:
         live = live[live < depth]
@@ -173,7 +187,9 @@ def program(coder: Any, rows: Rows | None, count: int, components: int, depth: i
 # --- what an encoder chooses -------------------------------------------------------------------------------------
 
 
-def quantise(y: Floats, step: float, exact: bool = False, match: bool = True) -> tuple[Rows, Floats]:
+def quantise(
+    y: Floats, step: float, exact: bool = False, match: bool = True, prior: npt.NDArray[np.int32] | None = None
+) -> tuple[Rows, Floats]:
     """Choose everything about a block and quantise it.
 
     Args:
@@ -181,6 +197,7 @@ def quantise(y: Floats, step: float, exact: bool = False, match: bool = True) ->
         step: width of a cell.
         exact: reconstruct in the middle of the cells, none of them wider: the error stays below half a step.
         match: look for references.
+        prior: as in `program`.
 
     Returns:
         What `program` codes, and the reconstruction (N, K) that `reconstruct` will give.
@@ -196,16 +213,18 @@ def quantise(y: Floats, step: float, exact: bool = False, match: bool = True) ->
     level, family = np.zeros((2, k), np.int32), np.zeros(k, np.int32)
     matched = ref >= 0
     kinds = [np.flatnonzero(~matched), np.flatnonzero(matched)]
-    level[0], family = _levels(symbols, kinds[0] if kinds[0].size else kinds[1])
-    level[1] = _levels(symbols, kinds[1], family)[0] if kinds[1].size else level[0]
+    level[0], family = _levels(symbols, kinds[0] if kinds[0].size else kinds[1], prior)
+    level[1] = _levels(symbols, kinds[1], None, family)[0] if kinds[1].size else level[0]
     alive = symbols.any(1)
-    level[:, alive] = np.maximum(level[:, alive], 1)
-    level[:, ~alive] = 0
+    if prior is None or n >= _MIN_ROWS:
+        level[:, ~alive] = 0  # with fewer rows a dead component costs less than saying so
     gain = np.zeros(n, np.int32)
     if n >= _MIN_ROWS and k > 1:
         gain = _gains(residual, level, matched)
     rows = Rows(0, level, family, ref, alpha, gain, symbols)
     rows.flags = _MATCHED * bool(matched.any()) | _GAINS * bool(gain.any()) | _FAMILIES * bool(family.any())
+    if prior is not None and np.abs(level[0] - prior).sum() < np.abs(np.diff(level[0], prepend=0)).sum():
+        rows.flags |= _PRIOR
     if not exact:
         rows.flags |= _CENTRES
         live = rows.live()
@@ -250,20 +269,24 @@ def _counts(symbols: npt.NDArray[np.int32], rows: npt.NDArray[np.int64] | None) 
 
 
 def _levels(
-    symbols: npt.NDArray[np.int32], rows: npt.NDArray[np.int64], family: npt.NDArray[np.int32] | None = None
+    symbols: npt.NDArray[np.int32],
+    rows: npt.NDArray[np.int64],
+    prior: npt.NDArray[np.int32] | None,
+    family: npt.NDArray[np.int32] | None = None,
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """The level 1..64 and the family with the fewest bits for each component; with few samples one level for all."""
+    """The level 1..64 and the family of each component: the best ones, or with few rows those that need no telling."""
     bits = (_costs() @ _counts(symbols, rows).T).reshape(2, banks.NUM_SCALES, -1)
     gaussian, laplacian = bits.min(1)
     if family is None:
         family = (laplacian + 1 < gaussian).astype(np.int32)
-        if family.sum() < family.size / 64:
+        if rows.size < _MIN_ROWS or family.sum() < family.size / 64:
             family[:] = 0
     chosen = bits[family, :, np.arange(family.size)]  # (K, 64)
-    level = chosen.argmin(1)
-    one = int(chosen.sum(0).argmin())
-    if float(chosen[:, one].sum()) <= float(chosen.min(1).sum()) + 3 * family.size:
-        level = np.full(family.size, one)
+    alike = np.full(family.size, int(chosen.sum(0).argmin()))
+    choices = [(3.0 * family.size, chosen.argmin(1)), (0.0, alike)]
+    if prior is not None:
+        choices.append((0.0, np.maximum(prior - 1, 0)))
+    level = min(choices, key=lambda c: c[0] + float(chosen[np.arange(family.size), c[1]].sum()))[1]
     return (level + 1).astype(np.int32), family
 
 
@@ -320,3 +343,13 @@ def _references(y: Floats, step: float) -> tuple[npt.NDArray[np.int32], npt.NDAr
     noise = step * step / 8
     saved = 0.5 * np.log2((before + noise) / (np.maximum(after, 0) + noise)).sum() * rows.size
     return (ref, alpha) if saved > n * n.bit_length() + 8 * k else none
+
+
+def plain(symbols: npt.NDArray[np.int32]) -> Rows:
+    """Given integers (K, N) as a block without references and gains."""
+    k, n = symbols.shape
+    level, family = _levels(symbols, np.arange(n), None)
+    level[~symbols.any(1)] = 0
+    none, zeros = np.full(n, -1, np.int32), np.zeros(n, np.int32)
+    flags = _FAMILIES * bool(family.any())
+    return Rows(flags, np.stack([level, level]), family, none, np.zeros(k, np.int32), zeros, symbols)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 GROUP = "latentzip.codecs"
 # foreign models that come with weights of their own: the name's part before the colon -> loader
 SCHEMES = {"compressai": ".compressai_bridge:load"}
+# codecs of this package that need no weights: name -> loader
+WEIGHTLESS = {"features": ".features:FeatureCodec"}
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,13 @@ class CodecInfo:
     source: str = "latentzip"
 
 
+FEATURES = "activations, keys and values, embeddings: any float tensor, to a known error or rate, or lossless"
+
+
 @lru_cache(maxsize=1)
 def _plugins() -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
-    bundled = {entry.name for entry in pretrained.index()}
+    bundled = {*WEIGHTLESS, *(entry.name for entry in pretrained.index())}
     for point in entry_points(group=GROUP):
         owner = point.dist.name if point.dist else "?"
         if point.name in bundled or point.name in found:
@@ -61,6 +66,7 @@ def _plugins() -> dict[str, EntryPoint]:
 def list_codecs() -> list[CodecInfo]:
     """All codecs that can be loaded, bundled ones first."""
     infos = [CodecInfo(e.name, e.modality, e.summary, e.fixed_rate, e.results) for e in pretrained.index() if e.current]
+    infos.append(CodecInfo("features", "tensor", FEATURES))
     for name, point in sorted(_plugins().items()):
         infos.append(CodecInfo(name, source=point.dist.name if point.dist else "?"))
     return infos
@@ -138,6 +144,9 @@ def load_codec(
     if weights is not None or quality is not None:
         raise InputError(f"{name} brings its own weights: leave out weights and quality (encode takes a quality)")
     check_name(name)
+    if name in WEIGHTLESS:
+        module, _, factory = WEIGHTLESS[name].partition(":")
+        return getattr(import_module(module, __package__), factory)().to(str(device))
     if fingerprint is None and name not in _plugins():
         fingerprint = bytes.fromhex(pretrained.find(name).fingerprint)  # one cache entry, named or not
     return _load(name, fingerprint, str(device), precision)

@@ -69,7 +69,8 @@ class Header:
         fingerprint: 8 bytes that name the weights and tables decoding depends on.
         modality: ``"image"``, ``"audio"`` or ``"tensor"``.
         kind: what kind of object came in: ``"pil"``, ``"numpy"`` or ``"tensor"``.
-        shape: as coded: (C, H, W) of an image, (C, T) of audio, any rank <= 8 of a tensor; all >= 1.
+        shape: as coded: (C, H, W) of an image, (C, T) of audio, all >= 1; any rank <= 8 of a
+            tensor, where sizes may be 0.
         dtype: of the original: uint8, uint16, float16, bfloat16, float32 or float64.
         mode: how samples were arranged: a Pillow mode, ``"L;1"`` for a grey array with a channel axis, or "".
         sample_rate: in Hz; 0 where there is none.
@@ -309,10 +310,10 @@ def _problem(
     ):  # fmt: skip
         if value not in table:
             return FormatError, f"unknown {what} {value!r}; one of {', '.join(map(repr, table))}"
-    ranks = {"image": (3, 3), "audio": (2, 2), "tensor": (1, MAX_RANK)}[header.modality]
+    ranks = {"image": (3, 3), "audio": (2, 2), "tensor": (0, MAX_RANK)}[header.modality]
     if not ranks[0] <= len(shape) <= ranks[1]:
         return FormatError, f"a signal of modality {header.modality} cannot have {len(shape)} dimensions"
-    if min(shape) < 1:
+    if min(shape, default=1) < (header.modality != "tensor"):
         return FormatError, f"the signal is empty: shape {shape}"
     channels, positions = (1, shape) if header.modality == "tensor" else (shape[0], shape[1:])
     if channels > limits.channels:

@@ -19,6 +19,7 @@ DEFAULT_CODEC = "walloc-rgb-16x"  # what `encode` and `codec-cli encode` use whe
 if TYPE_CHECKING:
     from . import data
     from .api import decode, encode
+    from .codecs.features import FeatureCodec
     from .codecs.registry import CodecInfo, list_codecs, load_codec
     from .entropy.errors import CodecError, FormatError, InputError, LimitError, UnsupportedError
     from .files import decode_file, encode_file
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "api": ("decode", "encode"),
+    "codecs.features": ("FeatureCodec",),
     "codecs.registry": ("CodecInfo", "list_codecs", "load_codec"),
     "entropy.errors": ("CodecError", "FormatError", "InputError", "LimitError", "UnsupportedError"),
     "files": ("decode_file", "encode_file"),
@@ -40,6 +42,7 @@ __all__ = [
     "CodecError",
     "CodecInfo",
     "ConversionWarning",
+    "FeatureCodec",
     "FormatError",
     "Info",
     "InputError",

@@ -12,8 +12,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from . import DEFAULT_CODEC
+from . import DEFAULT_CODEC, tensors
 from .codecs.base import Codec, Precision, check_precision
+from .codecs.features import FeatureCodec
 from .codecs.registry import load_codec
 from .entropy import container
 from .entropy.container import Container, Header, Limits
@@ -43,18 +44,28 @@ def _device(device: str | torch.device | None, x: Any = None) -> str:
 
 def encode(
     x: Any,
-    codec: str | Codec = DEFAULT_CODEC,
+    codec: str | Codec | FeatureCodec = DEFAULT_CODEC,
     quality: float | None = None,
     device: str | torch.device | None = None,
     metadata: str = "auto",
     *,
     coding: str = "default",
+    max_error: float | None = None,
+    relative_error: float | None = None,
+    nmse: float | None = None,
+    bits: float | None = None,
+    lossless: bool | None = None,
+    nan: str | None = None,
+    transform: str | None = None,
+    axis: int | None = None,
 ) -> Any:
     """Compress one signal to bytes, or several to a list of bytes.
 
     Args:
         x: path of a picture, Pillow image, ndarray (H, W[, C]) or tensor (C, H, W); uint8, uint16, or floats in
             [0, 1]. A list or tuple of these, an array (B, H, W, C) or a tensor (B, C, H, W) is a batch.
+            For the `features` codec: one float16, bfloat16 or float32 tensor of any shape, a float array or a
+            ``.npy`` path; a list or tuple of these is a batch.
         codec: a name of `list_codecs`, or a loaded codec.
         quality: 1..100 for codecs of variable rate.
         device: where to compute: a torch device, "auto", or None for the tensor's own, else the CPU.
@@ -63,6 +74,8 @@ def encode(
         coding: "fast" codes the latent with plain tables instead of the codec's entropy model: some percent more
             bytes, entropy decoding some fifty times faster. For data sets that a training loop reads; the
             `walloc` codecs have it.
+        max_error, relative_error, nmse, bits, lossless, nan, transform, axis: for the `features` codec, see
+            `FeatureCodec.compress`: at most one goal among the first five; lossless without any.
 
     Returns:
         `bytes` of one `.ltz` stream; a list of them for a batch.
@@ -79,6 +92,18 @@ def encode(
     """
     if metadata not in CHOICES:
         raise InputError(f"metadata is {metadata!r}; one of {', '.join(CHOICES)}")
+    options = {
+        "max_error": max_error, "relative_error": relative_error, "nmse": nmse, "bits": bits, "lossless": lossless,
+        "nan": nan, "transform": transform, "axis": axis,
+    }  # fmt: skip
+    options = {name: value for name, value in options.items() if value is not None}
+    if tensors.codes_tensors(codec):
+        if quality is not None or coding != "default":
+            raise InputError("features takes no quality and no coding; say max_error, nmse, bits or lossless")
+        return tensors.encode(x, codec if isinstance(codec, FeatureCodec) else FeatureCodec(), options)
+    if options:
+        raise InputError(f"{', '.join(options)}: only codec='features' and its profiles take this")
+    assert not isinstance(codec, FeatureCodec)
     if is_batch(x):
         if len(x) == 0:
             raise InputError("the batch is empty")
@@ -117,11 +142,11 @@ def _encode_one(x: Any, model: Codec, quality: float | None, metadata: str, codi
 def decode(
     source: Any,
     to: Output = "signal",
-    region: Region | None = None,
+    region: Region | tuple[int, int] | None = None,
     device: str | torch.device | None = None,
     *,
     channels: int | None = None,
-    codec: Codec | None = None,
+    codec: Codec | FeatureCodec | None = None,
     precision: Precision = "fp32",
     limits: Limits = container.DEFAULT_LIMITS,
 ) -> Any:
@@ -134,11 +159,11 @@ def decode(
             dtype if it was a tensor, else float32 in [0, 1]. "latent" returns the integer latent (L, h, w) after
             entropy decoding alone.
         region: (top, left, bottom, right) in pixels. Only the tiles that it touches are decoded; the result equals
-            that part of the whole to the last bit.
+            that part of the whole to the last bit. Of tensors: (start, stop) along the first axis.
         device: where to compute; tensors stay there.
         channels: decode only this many channels of the latent, the most important ones: a quick preview, or a smaller
-            latent. For the `walloc` codecs.
-        codec: decode with this loaded codec instead of looking its name up.
+            latent. For the `walloc` codecs, and for tensors that were coded with a KLT.
+        codec: decode with this loaded codec, or feature profile, instead of looking its name up.
         precision: "bf16" runs the networks in bfloat16, twice as fast or more on processors that have it; the
             symbols are the same, pixels differ by rounding (above 60 dB). A loaded codec has its own.
         limits: sizes beyond which a stream is refused.
@@ -160,6 +185,10 @@ def decode(
     if not isinstance(source, (bytes, bytearray, memoryview)):
         raise InputError(f"cannot decode a {type(source).__name__}; hand in bytes or a path")
     stream = container.read(source, limits)
+    if tensors.is_tensor(stream.header):
+        return tensors.decode(stream, codec, _device(device), to, region, channels)
+    if isinstance(codec, FeatureCodec):
+        raise UnsupportedError(f"the stream was made by {stream.header.codec}; a feature codec cannot decode it")
     model = codec or _codec_of(stream.header, _device(device), precision)
     return _decode_one(stream, model, to, region, channels)
 
@@ -185,7 +214,7 @@ def _decode_one(
     if header.modality != model.modality:
         raise FormatError(f"{model.name} codes {model.modality} signals, the stream claims {header.modality}")
     if header.modality != "image":
-        raise UnsupportedError(f"this version decodes pictures only, not {header.modality} signals")
+        raise UnsupportedError(f"this version decodes pictures and tensors, not {header.modality} signals")
     if header.shape[0] != model.signal_channels:
         raise FormatError(
             f"{header.shape[0]} channels in a stream of {model.name}, which codes {model.signal_channels}"
@@ -202,6 +231,9 @@ def _decode_one(
 def check(source: bytes, limits: Limits = container.DEFAULT_LIMITS) -> None:
     """Verify checksums, entropy-decode everything and unpack auxiliary planes; raises as `decode` does."""
     stream = container.read(source, limits)
+    if tensors.is_tensor(stream.header):
+        tensors.decode(stream, None, "cpu", "latent", None, None)
+        return
     latent = _decode_one(stream, _codec_of(stream.header, "cpu"), "latent")
     check_boxes(stream.header, stream.boxes)
     del latent

@@ -70,7 +70,7 @@ def from_index(index: Index) -> Info:
         mode=h.mode,
         sample_rate=h.sample_rate,
         num_bytes=index.num_bytes,
-        bpp=8 * index.num_bytes / positions,
+        bpp=8 * index.num_bytes / max(1, positions),
         chunks=len(index.chunk_sizes),
         boxes={BOX_NAMES.get(number, f"#{number}"): size for number, size in index.boxes},
         quality=stored_quality(h.params),
