@@ -30,6 +30,7 @@ _SAMPLE_ROWS, _SAMPLE_VALUES = 1024, 1 << 17
 _NOISE = 2.0**-18  # of the largest magnitude: how far values decoded on two machines may lie apart
 _COARSE = (1.0, 1.5, 2.0)  # steps to try under an error bound, in units of the bound
 _TRIES = 8
+_TINY = 1e-37  # goals below are beyond float32 arithmetic
 _WORTH = 32  # a map has at least this many samples
 
 
@@ -127,6 +128,11 @@ class Job:
 
     def run(self, transform: str) -> Compressed | None:
         """The shortest stream found, None where the goal asks for keeping every bit."""
+        if self.goal.value <= _TINY:
+            # the tensor is constant, or nearly: its first row may say it all
+            first = Candidate(Transform(IDENTITY, self.x[0].clone()), None, None, self.sample)
+            finish, error = self._rows(first, 1.0, True)
+            return finish() if error == 0 and self.profile is None else None
         choices: list[tuple[float, float, Callable[[], Compressed | None]]] = []
         for candidate in self._candidates(transform):
             cost, step = self._estimate(candidate)

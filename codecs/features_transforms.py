@@ -110,11 +110,11 @@ def fit(mean: Tensor, second: Tensor, metric: Tensor | None = None) -> tuple[Ten
 
 def embed_precision(synthesis: Tensor, energy: Tensor, step: float) -> tuple[npt.NDArray[np.int32], npt.NDArray[Any]]:
     """Integers (K, D) and the units (K,) float32 that store a basis no finer than a step needs."""
-    keep = int((energy.sqrt() > step / 4).sum())
+    keep = max(1, int((energy.sqrt() > step / 4).sum()))
     rows, deviation = synthesis[:keep], energy[:keep].sqrt().clamp_min(step / 4)
-    unit = (_NOISE * step / deviation / max(1, keep) ** 0.5).float()
+    unit = (_NOISE * step / deviation / keep**0.5).float()
     unit = torch.exp2(torch.round(torch.log2(unit) * 2) / 2)
-    unit = torch.maximum(unit, rows.abs().amax(1).float() / (1 << 20)) if keep else unit
+    unit = torch.maximum(unit, rows.abs().amax(1).float() / (1 << 20))
     return torch.round(rows / unit[:, None].double()).to(torch.int32).numpy(), unit.numpy()
 
 

@@ -6,13 +6,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .entropy import container
 from .entropy.errors import InputError
 
 if TYPE_CHECKING:
     from .codecs.base import Codec, Precision
+    from .codecs.features import FeatureCodec
     from .entropy.container import Header
 
 StrPath = str | os.PathLike[str]
@@ -72,9 +73,9 @@ def write_decoded(
     suffix: str,
     *,
     latent: bool = False,
-    region: tuple[int, int, int, int] | None = None,
+    region: tuple[int, int, int, int] | tuple[int, int] | None = None,
     device: str | None = None,
-    codec: Codec | None = None,
+    codec: Codec | FeatureCodec | None = None,
     precision: Precision = "fp32",
 ) -> None:
     """Decode ``blob`` into an open file in the format of ``suffix``: ``.npy``, or what Pillow writes under it."""
@@ -85,6 +86,11 @@ def write_decoded(
             raise InputError(f"latents are written as .npy, not {suffix or 'without extension'}")
         import numpy as np
 
+        header = container.read_header(blob).header
+        if header.dtype == "bfloat16" and header.modality == "tensor":
+            from .warn import converted
+
+            converted("bfloat16 values are written as float32: .npy has no bfloat16")
         value = decode(blob, "latent" if latent else "numpy", region, device, codec=codec, precision=precision)
         np.save(stream, value.numpy() if latent else value, allow_pickle=False)
         return
@@ -92,6 +98,8 @@ def write_decoded(
     from .warn import converted
 
     check_suffix(suffix)
+    if container.read_header(blob).header.modality == "tensor":
+        raise InputError(f"a tensor is written as .npy, not {suffix}")
     header = container.read_header(blob).header
     if header.mode != "F" and default_suffix(header) == ".npy":
         converted(f"{header.dtype} samples are rounded to 8 bits for {suffix}; .npy keeps them in full")
@@ -101,11 +109,12 @@ def write_decoded(
 def encode_file(
     src: StrPath,
     dst: StrPath | None = None,
-    codec: str | Codec | None = None,
+    codec: str | Codec | FeatureCodec | None = None,
     quality: float | None = None,
     device: str | None = None,
     metadata: str = "auto",
     force: bool = False,
+    **goal: Any,
 ) -> Path:
     """Encode a picture file (or an array in a ``.npy`` file) to a `.ltz` file.
 
@@ -113,6 +122,7 @@ def encode_file(
         dst: the file to write; by default ``src`` with the extension ``.ltz``. A folder: a file of that name in it.
         codec, quality, device, metadata: as `encode`.
         force: replace an existing file.
+        goal: further arguments of `encode`, by name.
 
     Returns:
         The path that was written; the file appears whole or not at all.
@@ -122,7 +132,7 @@ def encode_file(
 
     target = _target(src, dst, container.EXTENSION)
     check_writable(target, force)
-    blob = encode(Path(src), codec or DEFAULT_CODEC, quality, device, metadata)
+    blob = encode(Path(src), codec or DEFAULT_CODEC, quality, device, metadata, **goal)
     with atomic_writer(target, force) as file:
         file.write(blob)
     return target
@@ -133,9 +143,9 @@ def decode_file(
     dst: StrPath | None = None,
     *,
     to: str = "signal",
-    region: tuple[int, int, int, int] | None = None,
+    region: tuple[int, int, int, int] | tuple[int, int] | None = None,
     device: str | None = None,
-    codec: Codec | None = None,
+    codec: Codec | FeatureCodec | None = None,
     precision: Precision = "fp32",
     force: bool = False,
 ) -> Path:
@@ -145,7 +155,7 @@ def decode_file(
         dst: the file to write; its extension chooses the format (what Pillow writes, or ``.npy``). By default
             ``src`` as ``.png``, where PNG holds the signal in full. A folder means a file of that name in it.
         to: ``"latent"`` writes the integer latent (L, h, w) as ``.npy``.
-        region: (top, left, bottom, right) in pixels.
+        region: (top, left, bottom, right) in pixels; of tensors (start, stop) along the first axis.
         precision: as `decode`.
         force: replace an existing file.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from torch import Tensor
@@ -22,14 +22,13 @@ def codes_tensors(codec: Any) -> bool:
     return codec in WEIGHTLESS if isinstance(codec, str) else isinstance(codec, FeatureCodec)
 
 
-def read_array(path: str | os.PathLike[str]) -> np.ndarray:
+def read_array(path: str | os.PathLike[str] | BinaryIO) -> np.ndarray:
     """The array of a ``.npy`` file; raises InputError when it is none."""
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else "stdin"
     try:
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise InputError(
-            f"{os.fspath(path)} is no .npy file of numbers ({error}); tensors are read from those"
-        ) from error
+        raise InputError(f"{name} is no .npy file of numbers ({error}); tensors are read from those") from error
 
 
 def encode(x: Any, codec: FeatureCodec, options: dict[str, Any]) -> Any:
@@ -49,9 +48,7 @@ def decode(
     """What `latentzip.decode` returns for a stream of a tensor; codec is a profile's, or None."""
     header = stream.header
     if header.codec != FeatureCodec.name:
-        raise UnsupportedError(
-            f"the stream claims tensor signals of {header.codec!r}, which is no codec of tensors here"
-        )
+        raise UnsupportedError(f"the stream claims tensor signals of {header.codec!r}, which codes none")
     if codec is not None and not isinstance(codec, FeatureCodec):
         raise UnsupportedError(
             f"the stream was made by {header.codec}; {getattr(codec, 'name', codec)!r} cannot decode it"

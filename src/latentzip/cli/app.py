@@ -18,7 +18,7 @@ from ..entropy.errors import CodecError
 
 # command -> (module with add_arguments(parser) and run(args) -> exit status, help)
 COMMANDS = {
-    "encode": (".encode", "pictures -> .ltz files"),
+    "encode": (".encode", "pictures and tensors -> .ltz files"),
     "decode": (".decode", ".ltz files -> pictures, arrays or latents"),
     "info": (".info", "what .ltz files contain, without decoding"),
     "list": (".list_codecs", "codecs, with their rates and measured quality"),

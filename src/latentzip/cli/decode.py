@@ -25,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="EXT",
         help="png, jpg, tif, webp, npy, ...: for outputs without a name of their own",
     )
-    parser.add_argument("--region", metavar="TOP,LEFT,BOTTOM,RIGHT", type=_region, help="decode these pixels only")
+    parser.add_argument(
+        "--region", metavar="TOP,LEFT,BOTTOM,RIGHT", type=_region,
+        help="decode these pixels only; of tensors START,STOP along the first axis",
+    )  # fmt: skip
+    parser.add_argument("--profile", type=Path, metavar="PATH", help="of tensors that were encoded with one")
     parser.add_argument(
         "--precision",
         choices=["fp32", "bf16"],
@@ -35,8 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--latent", action="store_true", help="write the integer latent (L, h, w) as .npy")
 
 
-def _region(text: str) -> tuple[int, int, int, int]:
+def _region(text: str) -> tuple[int, ...]:
     parts = [int(p) for p in text.split(",")]
+    if len(parts) == 2 and 0 <= parts[0] < parts[1]:
+        return parts[0], parts[1]
     if len(parts) != 4 or not (0 <= parts[0] < parts[2] and 0 <= parts[1] < parts[3]):
         raise argparse.ArgumentTypeError(f"{text!r} is not TOP,LEFT,BOTTOM,RIGHT with TOP < BOTTOM and LEFT < RIGHT")
     return parts[0], parts[1], parts[2], parts[3]
@@ -81,13 +87,18 @@ def run(args: argparse.Namespace) -> int:
         from .. import api  # noqa: F401  here, so that its loading is not taken for the first file's time
 
     taken: dict[str, str] = {}
+    codec = None
+    if args.profile:
+        from ..codecs.features import FeatureCodec
+
+        codec = FeatureCodec.load(args.profile)
 
     def work(job: Job) -> dict[str, Any]:
         if job.target != STD:
             common.prepare_target(job, taken, args.force, make_parents=args.output is not None)
         blob = common.read_input(job.source)
         header = container.read_header(blob).header
-        options: dict[str, Any] = {"latent": args.latent, "region": args.region, "device": args.device}
+        options: dict[str, Any] = {"latent": args.latent, "region": args.region, "device": args.device, "codec": codec}
         options["precision"] = args.precision
         if job.target == STD:
             kind = ".npy" if args.latent else "." + args.format.lstrip(".") if args.format else default_suffix(header)
@@ -98,11 +109,12 @@ def run(args: argparse.Namespace) -> int:
             with atomic_writer(job.target, args.force) as file:
                 write_decoded(blob, file, Path(job.target).suffix, **options)
         return {
-            "output": job.target, "codec": header.codec, "shape": list(header.shape), "num_bytes": len(blob)
+            "output": job.target, "codec": header.codec, "modality": header.modality, "shape": list(header.shape),
+            "num_bytes": len(blob),
         }  # fmt: skip
 
     def describe(row: dict[str, Any]) -> str:
-        size = " x ".join(map(str, row["shape"][:0:-1]))
+        size = " x ".join(map(str, row["shape"][:0:-1] if row["modality"] == "image" else row["shape"]))
         return f"{label(row['input'])} -> {label(row['output'], '<stdout>')}: {size}, {row['seconds']:.2f} s"
 
     return common.run_all(args, jobs, work, describe, name=lambda job: job.source)

@@ -1,4 +1,4 @@
-"""codec-cli encode: pictures -> .ltz files."""
+"""codec-cli encode: pictures and tensors -> .ltz files."""
 
 from __future__ import annotations
 
@@ -29,6 +29,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--metadata", choices=("auto", "all", "none"), default="auto",
         help="keep the ICC profile (auto), also EXIF and XMP (all), or nothing; orientation is applied always",
     )  # fmt: skip
+    goal = parser.add_argument_group("tensors (-c features: float arrays in .npy files; lossless by default)")
+    one = goal.add_mutually_exclusive_group()
+    one.add_argument("--max-error", type=float, metavar="E", help="no value is further off than this")
+    one.add_argument("--relative-error", type=float, metavar="E", help="the same, as a part of the largest magnitude")
+    one.add_argument("--nmse", type=float, metavar="E", help="mean squared error over the variance")
+    one.add_argument("--bits", type=float, metavar="B", help="bits a value, everything counted")
+    one.add_argument("--lossless", action="store_true", default=None, help="every bit is kept")
+    goal.add_argument("--profile", type=Path, metavar="PATH", help="what FeatureCodec.fit learned and saved")
+
+
+def goal_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The goal for tensors, as `encode` takes it."""
+    names = ("max_error", "relative_error", "nmse", "bits", "lossless")
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def quality(text: str) -> int:
@@ -48,6 +62,11 @@ def check_codec(args: argparse.Namespace) -> None:
     except InputError as error:
         raise Usage(str(error)) from error
     info = next(i for i in list_codecs() if i.name == args.codec)
+    goal = [*goal_of(args), *(["profile"] if args.profile else [])]
+    if goal and info.modality == "image":
+        raise Usage(f"--{goal[0].replace('_', '-')} is for tensors; add -c features")
+    if args.quality is not None and info.modality == "tensor":
+        raise Usage(f"{args.codec} takes no quality: say --max-error, --relative-error, --nmse, --bits or --lossless")
     if args.quality is not None and info.fixed_rate and info.modality:
         variable = [i.name for i in list_codecs() if not i.fixed_rate]
         hint = f", or choose {' or '.join(variable)}" if variable else ""
@@ -68,6 +87,11 @@ def run(args: argparse.Namespace) -> int:
     from ..info import inspect
 
     taken: dict[str, str] = {}
+    codec: Any = args.codec
+    if args.profile:
+        from ..codecs.features import FeatureCodec
+
+        codec = FeatureCodec.load(args.profile)
 
     def work(job: Job) -> dict[str, Any]:
         if job.target != STD:
@@ -75,12 +99,14 @@ def run(args: argparse.Namespace) -> int:
         size = None if job.source == STD else Path(job.source).stat().st_size  # fails first where there is no file
         from ..api import encode
         from ..images import open_picture
+        from ..tensors import read_array
 
         if job.source == STD:
-            picture: Any = open_picture(io.BytesIO(common.read_input(STD)), "stdin")
+            data = io.BytesIO(common.read_input(STD))
+            picture: Any = read_array(data) if args.codec == "features" else open_picture(data, "stdin")
         else:
             picture = Path(job.source)
-        blob = encode(picture, args.codec, args.quality, args.device, args.metadata, coding=args.coding)
+        blob = encode(picture, codec, args.quality, args.device, args.metadata, coding=args.coding, **goal_of(args))
         if job.target == STD:
             common.write_stdout(blob)
         else:
