@@ -22,7 +22,7 @@ from ..entropy import banks
 from ..entropy.errors import FormatError
 from ..entropy.models import TableModel, Uniform
 from ..entropy.tables import TableBank
-from ..kernels.row_quantiser import dequantise_rows, quantise_rows, spread_tables
+from ..kernels.row_quantiser import dequantise_rows, magnitudes, quantise_rows, spread_tables
 
 DEAD = 0.08  # half of the zero cell is wider by this many steps; measured on keys, values and hidden states
 ALPHA_UNIT = 32  # factors of a prediction are stored in this unit
@@ -262,10 +262,7 @@ def bits_of(symbols: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
 
 def _counts(symbols: npt.NDArray[np.int32], rows: npt.NDArray[np.int64] | None) -> Floats:
     """(K, _REACH + 1) how often each magnitude occurs in the named rows."""
-    part = symbols if rows is None or rows.size == symbols.shape[1] else symbols[:, rows]
-    k = part.shape[0]
-    at = np.minimum(np.abs(part), _REACH) + np.arange(k, dtype=np.int32)[:, None] * (_REACH + 1)
-    return np.bincount(at.reshape(-1), minlength=k * (_REACH + 1)).reshape(k, -1).astype(np.float32)
+    return magnitudes(symbols, np.arange(symbols.shape[1]) if rows is None else rows, _REACH)
 
 
 def _levels(
@@ -304,7 +301,9 @@ def _gains(residual: Floats, level: npt.NDArray[np.int32], matched: npt.NDArray[
         count = int((weight > 0).sum())
         if count < 4:
             continue
-        power = ((residual[rows] ** 2) @ weight + 1.0) / (count + 1.0)
+        strong = np.flatnonzero(weight)
+        part = residual[:, strong] if rows.all() else residual[np.ix_(rows, strong)]
+        power = (np.square(part, out=part) @ weight[strong] + 1.0) / (count + 1.0)
         steps = np.log(np.maximum(power, 1e-9)) / (2 * unit)
         out[rows] = np.clip(np.rint(steps), -_MAX_GAIN, _MAX_GAIN).astype(np.int32)
     return out
@@ -326,8 +325,8 @@ def _references(y: Floats, step: float) -> tuple[npt.NDArray[np.int32], npt.NDAr
     for first in range(0, n, 256):
         last = min(n, first + 256)
         far = torch.addmm(square[:last], part[first:last], part[:last].T, alpha=-2.0)
-        own = torch.arange(first, last)
-        far.masked_fill_(torch.arange(last)[None, :] >= own[:, None], float("inf"))
+        own = far[:, first:]
+        own += torch.full_like(own, float("inf")).triu()  # a row refers to earlier ones only
         best, at = far.min(1)
         near = best < -0.2 * square[first:last]
         ref[first:last] = torch.where(near, at, torch.full_like(at, -1)).numpy()

@@ -84,7 +84,6 @@ def spread(level, family, matched, gain, out):  # type: ignore[no-untyped-def]
 
 @_jit
 def histograms(symbols, rows, reach, out):  # type: ignore[no-untyped-def]
-    """Counts of magnitudes, clipped at reach, of the named rows: symbols (K, N), rows (M,), out (K, reach + 1)."""
     for c in range(_u(symbols.shape[0])):
         for i in range(_u(rows.size)):
             s = np.int64(symbols[c, _u(rows[i])])

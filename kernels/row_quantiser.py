@@ -113,6 +113,18 @@ def spread_tables(
     return (np.clip(sums, 0, 63) + 64 * family[:, None].astype(np.int64)).astype(np.uint8)
 
 
+def magnitudes(symbols: Ints, rows: npt.NDArray[np.int64], reach: int) -> Floats:
+    """How often each magnitude occurs: symbols (K, N), of the named rows (M,) -> (K, reach + 1); larger ones count
+    with the last."""
+    body, k = _body(), symbols.shape[0]
+    if body is not None:
+        out = np.zeros((k, reach + 1), np.float32)
+        body.histograms(symbols, rows, reach, out)
+        return out
+    at = np.minimum(np.abs(symbols[:, rows]), reach) + np.arange(k)[:, None] * (reach + 1)
+    return np.bincount(at.reshape(-1), minlength=k * (reach + 1)).reshape(k, -1).astype(np.float32)
+
+
 def _centre(symbols: Ints, shift: Floats, index: npt.NDArray[np.uint8] | None) -> Floats:
     """Where in its cell each symbol is reconstructed, in steps."""
     size = np.abs(symbols).astype(np.float32)
