@@ -196,6 +196,8 @@ class FeatureCodec:
             raise InputError(f"transform is {transform!r}, but the profile brings its own: leave transform out")
         x = x.detach().cpu()
         view = View.of(x, axis, self.profile)
+        if x.numel() == 0:
+            return Compressed(Params(LOSSLESS, flags=PROFILE * view.profiled, axis=view.axis, chunk=1).pack(), [])
         data = view.rows(x)
         finite = torch.isfinite(data)
         whole = bool(finite.all())
@@ -203,8 +205,6 @@ class FeatureCodec:
             raise InputError(
                 f"the tensor holds {int((~finite).sum())} NaN or infinite values; nan='keep' keeps them as they are"
             )
-        if data.numel() == 0:
-            return Compressed(Params(LOSSLESS, flags=PROFILE * view.profiled, axis=view.axis, chunk=1).pack(), [])
         values = data.float() if whole else torch.where(finite, data, torch.zeros((), dtype=data.dtype)).float()
         top = float(values.abs().max())
         if goal.kind != "lossless" and (top > _HUGE or 0 < top < _TINY):
@@ -212,6 +212,8 @@ class FeatureCodec:
         if goal.kind == "lossless":
             return self._lossless(data, view)
         goal = goal.resolved(values, self.profile.step if self.profile else 0.0)
+        if bool((values == values.reshape(-1)[0]).all()) and goal.kind in ("mse", "max_error"):
+            goal = Goal(goal.kind)  # nothing varies, so nothing need be lost
         job = Job(self.profile, data, values, None if whole else ~finite, view, goal, top)
         best = job.run(transform)
         if best is None:
@@ -280,7 +282,7 @@ def _tensor(x: Any) -> tuple[Tensor, Literal["numpy", "tensor"]]:
         kind: Literal["numpy", "tensor"] = "tensor"
     elif isinstance(x, (np.ndarray, np.generic)):
         x, kind = np.asarray(x), "numpy"
-        if x.dtype not in (np.float16, np.float32):
+        if x.dtype.newbyteorder("=") not in (np.float16, np.float32):
             raise InputError(_DTYPE.format(x.dtype))
         native = x.astype(x.dtype.newbyteorder("="), copy=False)
         x = torch.from_numpy(

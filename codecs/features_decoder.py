@@ -19,7 +19,7 @@ from .base import _parallel
 from .features_encoder import dequantise_map
 from .features_layout import BITS, CORRECTED, LOSSLESS, MAPS, MEAN, PROFILE, SIDE, TORCH, Params, View
 from .features_profile import Profile
-from .features_transforms import LINEAR, Transform
+from .features_transforms import IDENTITY, LINEAR, Transform
 
 
 class Reader:
@@ -39,10 +39,17 @@ class Reader:
             if profile is None or profile.channels != view.channels:
                 raise FormatError("features: the stream's shape does not fit its profile; it is corrupt")
             self.transform = profile.transform
+            if p.flags & MEAN:
+                mean = transforms.unpack(self._side(), IDENTITY, view.channels, True).mean
+                assert mean is not None
+                self.transform = self.transform.recentred(mean)
         elif p.mode != MAPS and (p.transform == LINEAR or p.flags & MEAN):
-            if not self.first:
-                raise FormatError("features: the stream's transform is missing; it is corrupt")
-            self.transform = transforms.unpack(chunks[0], p.transform, view.channels, bool(p.flags & MEAN))
+            self.transform = transforms.unpack(self._side(), p.transform, view.channels, bool(p.flags & MEAN))
+
+    def _side(self) -> bytes:
+        if not self.first:
+            raise FormatError("features: the stream's transform is missing; it is corrupt")
+        return self.chunks[0]
 
     def read(self, channels: int | None, region: Sequence[int] | None, to: Literal["signal", "latent"]) -> Tensor:
         depth = self._depth(channels)

@@ -85,10 +85,11 @@ class Candidate:
     def components(self) -> Any:
         return np.ascontiguousarray(self.transform.forward(self.sample).numpy())
 
-    def overhead(self, step: float, profiled: bool) -> float:
+    def overhead(self, step: float, profile: Profile | None) -> float:
         """Bits of what is sent beside the symbols."""
         d = self.sample.shape[1]
-        total = 0.0 if profiled or self.transform.mean is None else 26.0 * d
+        brought = None if profile is None else profile.mean
+        total = 0.0 if self.transform.mean is brought else 26.0 * d
         if self.synthesis is not None and self.energy is not None:
             integers, _ = transforms.embed_precision(self.synthesis, self.energy, step)
             deviation = np.sqrt((integers.astype(np.float64) ** 2).mean(1)) if len(integers) else np.zeros(0)
@@ -156,7 +157,11 @@ class Job:
         if name == "map":
             return []
         if self.profile is not None:
-            return [Candidate(self.profile.transform, None, None, self.sample)]
+            own = self.profile.transform
+            out = [Candidate(own, None, None, self.sample)]
+            if n >= 64:
+                out.append(Candidate(own.recentred(self._mean()), None, None, self.sample))
+            return out
         out = []
         if name in ("auto", "identity"):
             out.append(Candidate(Transform(IDENTITY), None, None, self.sample))
@@ -181,13 +186,12 @@ class Job:
     def _estimate(self, c: Candidate) -> tuple[float, float]:
         """(cost, step): what is to be small, and the step to begin with."""
         n, goal = self.x.shape[0], self.goal
-        profiled = self.profile is not None
 
         def total(step: float) -> float:
-            return c.trial(step)[0] * n + c.overhead(step, profiled)
+            return c.trial(step)[0] * n + c.overhead(step, self.profile)
 
         if goal.kind == "step":
-            return 0.0, goal.value
+            return total(goal.value), goal.value
         if goal.kind == "mse":
             step = self._step_for_mse(c, goal.value)
             return total(step), step
@@ -198,7 +202,7 @@ class Job:
             step = 2 * (goal.value - self._noise(c.transform))
             if step <= 0:
                 return inf, goal.value
-            return c.trial(step, True)[0] * n + c.overhead(step, profiled), step
+            return c.trial(step, True)[0] * n + c.overhead(step, self.profile), step
         room = goal.value - self._noise(c.transform)
         if room < goal.value / 2:
             return inf, goal.value
@@ -207,7 +211,7 @@ class Job:
             bits, error, _ = c.trial(factor * room)
             r = np.rint(error / np.float32(2 * room)).astype(np.int32)
             costs.append(
-                (bits * n + c.overhead(factor * room, profiled) + rows_.bits_of(r.T).sum() * n / len(r), factor)
+                (bits * n + c.overhead(factor * room, self.profile) + rows_.bits_of(r.T).sum() * n / len(r), factor)
             )
         cost, factor = min(costs)
         return float(cost), factor * room
@@ -261,7 +265,12 @@ class Job:
         flags = MEAN * (transform.mean is not None) | CORRECTED * bool(unit)
         offset, prior = 0, None
         if self.profile is not None:
-            flags, offset = PROFILE | CORRECTED * bool(unit), max(-32768, min(32767, profiles.step_offset(step)))
+            if transform.mean is not self.profile.mean:
+                side = transforms.pack(transform, None, None)
+                flags |= MEAN | SIDE
+            else:
+                flags &= ~MEAN
+            flags, offset = flags | PROFILE, max(-32768, min(32767, profiles.step_offset(step)))
             prior = self.profile.levels(offset)
         else:
             integers = units = None

@@ -8,7 +8,7 @@ dropped. Components are in the order of their energy.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -52,6 +52,13 @@ class Transform:
         if matrix.shape[0] == matrix.shape[1]:
             return torch.linalg.inv(matrix).float()
         return torch.linalg.pinv(matrix).float()
+
+    def recentred(self, mean: Tensor) -> Transform:
+        """The same around another mean."""
+        other = replace(self, mean=mean)
+        if self.kind == LINEAR:
+            other.__dict__["analysis_matrix"] = self.analysis_matrix  # what `cached_property` would fill in
+        return other
 
     def components(self, channels: int) -> int:
         return channels if self.synthesis is None else self.synthesis.shape[0]
