@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 import latentzip as lz
@@ -29,23 +30,57 @@ def pictures():
     }
 
 
+PROFILE = FOLDER / "features-profile.safetensors"
+
+
+def tensors():
+    """Name -> tensor and options of the features codec, one for each way of coding; their profile is made once."""
+    g = torch.Generator().manual_seed(0)
+    rows = torch.randn(300, 3, generator=g) @ torch.randn(3, 16, generator=g)
+    rows = rows[torch.randint(0, 40, (300,), generator=g)] + 0.1 * torch.randn(300, 16, generator=g) + 1
+    y, x = np.mgrid[:24, :20] / 5
+    maps = torch.from_numpy(np.maximum(0, np.stack([np.sin(x + y), np.cos(x - y)])).astype(np.float32))
+    if not PROFILE.exists():
+        lz.FeatureCodec.fit(rows).save(PROFILE)
+    holes = rows.half()
+    holes[3, 4], holes[5, 6] = float("nan"), float("-inf")
+    return {
+        "klt": (rows, {"nmse": 0.01, "transform": "klt"}),
+        "hadamard": (rows, {"nmse": 0.01, "transform": "hadamard"}),
+        "identity": (holes, {"max_error": 0.1, "transform": "identity"}),
+        "corrected": (rows, {"max_error": 0.1, "transform": "klt"}),
+        "map": (maps, {"nmse": 0.01, "transform": "map"}),
+        "lossless": (rows, {}),
+        "profile": (rows, {"codec": lz.FeatureCodec.load(PROFILE)}),
+    }
+
+
+def write(entries, name, blob, codec=None):
+    if name in entries:
+        return
+    latent = np.ascontiguousarray(np.asarray(lz.decode(blob, to="latent", codec=codec)))
+    decoded = np.asarray(lz.decode(blob, codec=codec))
+    (FOLDER / f"{name}.ltz").write_bytes(blob)
+    np.save(FOLDER / f"{name}.npy", decoded)
+    entries[name] = {"latent": list(latent.shape), "sha256": hashlib.sha256(latent.tobytes()).hexdigest()}
+
+
 def main():
     FOLDER.mkdir(parents=True, exist_ok=True)
     index = FOLDER / "index.json"
     entries = json.loads(index.read_text()) if index.exists() else {}
+    for name, (tensor, options) in tensors().items():
+        blob = lz.encode(tensor, **{"codec": "features", **options})
+        write(entries, f"features-{name}", blob, options.get("codec"))
     for info, coding in product(lz.list_codecs(), CODINGS):
+        if info.modality == "tensor":
+            continue
         if coding == "fast" and not lz.load_codec(info.name).fast_coding:
             continue
         for kind, picture in pictures().items():
             blob = lz.encode(picture, codec=info.name, coding=coding)
             name = f"{info.name}-{lz.inspect(blob).fingerprint[:8]}-{kind}" + ("-fast" if coding == "fast" else "")
-            if name in entries:
-                continue
-            latent = np.ascontiguousarray(np.asarray(lz.decode(blob, to="latent")))
-            decoded = np.asarray(lz.decode(blob))
-            (FOLDER / f"{name}.ltz").write_bytes(blob)
-            np.save(FOLDER / f"{name}.npy", decoded)
-            entries[name] = {"latent": list(latent.shape), "sha256": hashlib.sha256(latent.tobytes()).hexdigest()}
+            write(entries, name, blob)
     index.write_text(json.dumps(entries, indent=1) + "\n")
 
 
