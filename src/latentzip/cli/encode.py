@@ -52,6 +52,15 @@ def quality(text: str) -> int:
     return value
 
 
+def check_goal(args: argparse.Namespace) -> None:
+    """What only tensors have is refused for pictures; `check_codec` comes first."""
+    from ..codecs.registry import list_codecs
+
+    goal = [*goal_of(args), *(["profile"] if args.profile else [])]
+    if goal and any(i.modality == "image" for i in list_codecs() if i.name == args.codec):
+        raise Usage(f"--{goal[0].replace('_', '-')} is for tensors; add -c features")
+
+
 def check_codec(args: argparse.Namespace) -> None:
     """Wrong names and refused qualities are wrong usage, found before torch is loaded."""
     from ..codecs.registry import check_name, list_codecs
@@ -62,9 +71,6 @@ def check_codec(args: argparse.Namespace) -> None:
     except InputError as error:
         raise Usage(str(error)) from error
     info = next(i for i in list_codecs() if i.name == args.codec)
-    goal = [*goal_of(args), *(["profile"] if args.profile else [])]
-    if goal and info.modality == "image":
-        raise Usage(f"--{goal[0].replace('_', '-')} is for tensors; add -c features")
     if args.quality is not None and info.modality == "tensor":
         raise Usage(f"{args.codec} takes no quality: say --max-error, --relative-error, --nmse, --bits or --lossless")
     if args.quality is not None and info.fixed_rate and info.modality:
@@ -76,6 +82,7 @@ def check_codec(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> int:
     try:
         check_codec(args)
+        check_goal(args)
         jobs = common.plan(args, common.PICTURES, lambda _: EXTENSION)
     except Usage as error:
         print(f"codec-cli encode: error: {error}", file=sys.stderr)
