@@ -214,7 +214,7 @@ def test_damage_is_found_everywhere(packed, run, tmp_path):
         (("encode", "x", "-j", "0"), "from 1"),
         (("encode", "x", "--metadata", "some"), "invalid choice"),
         (("encode", "x", "-c", "toyy"), "did you mean 'toy'"),
-        (("decode", "x", "--region", "1,2"), "TOP"),
+        (("decode", "x", "--region", "1,2,3"), "TOP"),
         (("decode", "x", "--force", "--forc"), "unrecognized"),
         (("decode", "x", "--latent", "--format", "png"), ".npy"),
     ],
