@@ -127,7 +127,9 @@ def _card(trainer: Trainer, codec: Codec, pictures: int, size: int, results: dic
     threads = torch.get_num_threads()
     device = "CPU" if trainer.device.type == "cpu" else torch.cuda.get_device_name(trainer.device)
     training = "| training | none: principal components of the wavelet bands, least-squares decoder |"
-    if trainer.step:
+    if trainer.origin and not trainer.step:
+        training = f"| training | {trainer.origin}; only the networks of the entropy model are its own |"
+    elif trainer.step:
         training = (
             f"| loss | {trainer.describe_loss()} |\n"
             f"| training | {trainer.step} steps of {recipe.batch} crops of {recipe.crop} px, "
