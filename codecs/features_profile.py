@@ -129,9 +129,11 @@ def fit(samples: Iterable[Tensor], axis: int, nmse: float, weights: Any = None) 
         raise InputError("fit needs samples: at least two rows of channels")
     mean = total / count
     second = second / count - torch.outer(mean, mean)
-    synthesis, energy = transforms.fit(mean, second, _metric(weights, total.numel()))
-    keep = max(1, int((energy > energy[0] * 1e-9).sum()))
-    synthesis, energy = synthesis[:keep], energy[:keep]
+    # few samples span few directions, and what comes later is not bound to them
+    d = total.numel()
+    doubt = max(1e-6, 0.05 * min(1.0, d / count)) if count < 20 * d else 1e-6
+    second = second + torch.eye(d).double() * max(doubt * float(second.diagonal().mean()), 1e-30)
+    synthesis, energy = transforms.fit(mean, second, _metric(weights, d))
     scale = synthesis.abs().amax(1).clamp_min(1e-30).float() / 127
     basis = torch.round(synthesis / scale[:, None].double()).to(torch.int8)
     width = torch.round(torch.log(energy.clamp_min(1e-60)) / (2 * _UNIT)).to(torch.int16)

@@ -1,7 +1,7 @@
 """Reproduce the figures that README and docs quote: `python scripts/benchmark.py KIND [--data DIR] [--json OUT]`.
 
-KIND is one of rd, speed, entropy, loader. Each prints a Markdown table; --json writes all rows, the machine, versions,
-commit and threads, and a flat summary. --quick answers in under 50 s with less data.
+KIND is one of rd, speed, entropy, loader, features. Each prints a Markdown table; --json writes all rows, the machine,
+versions, commit and threads, and a flat summary. --quick answers in under 50 s with less data.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-KINDS = ("rd", "speed", "entropy", "loader")
+KINDS = ("rd", "speed", "entropy", "loader", "features")
 
 
 def machine() -> dict[str, Any]:
