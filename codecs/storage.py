@@ -1,7 +1,8 @@
 """Weights files of the trained codecs: safetensors holding the network, the coding tables and the configuration.
 
 Most products are stored as bytes with a scale for each output channel, everything else as floats of a family's choice;
-integers (exact networks, tables) as they are. `round_state` comes before measuring, so that what is measured ships.
+integers (exact networks, tables) as they are. `round_state` comes before measuring, so that what is measured ships. A
+codec that shares tensors with a release of another one may store what differs and name that release.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
+from .. import pretrained
 from ..entropy.errors import FormatError
+from ..pretrained import Entry
 from .base import Codec
 
 FORMAT = "1"
@@ -72,6 +75,18 @@ def to_tensors(codec: Codec, as_bytes: AsBytes, dtype: torch.dtype = torch.float
     return tensors
 
 
+def share(tensors: dict[str, Tensor], metadata: dict[str, str], base: Entry) -> None:
+    """Leave out of a file what a bundled release holds as well, and name the release."""
+    held = load(base.read())
+    for key in [k for k, v in tensors.items() if k in held and _same(held[k], v)]:
+        del tensors[key]
+    metadata["base"] = f"{base.name}:{base.fingerprint}"
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and torch.equal(a, b)
+
+
 def metadata(codec: Codec, config: dict[str, Any]) -> dict[str, str]:
     """Metadata of a file: text only, as safetensors asks."""
     return {"format": FORMAT, "codec": codec.name, "config": json.dumps(config)}
@@ -89,6 +104,9 @@ def read(data: bytes) -> Weights:
             raise FormatError(f"weights of format {meta['format']} need a newer latentzip")
         tensors = load(data)
         name, config = meta["codec"], json.loads(meta["config"])
+        if "base" in meta:
+            base, _, fingerprint = meta["base"].partition(":")
+            tensors = load(pretrained.find(base, bytes.fromhex(fingerprint)).read()) | tensors
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise FormatError(f"not a weights file: {error}") from error
     state = {}

@@ -10,6 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from latentzip import pretrained
+from latentzip.codecs import storage
 from latentzip.codecs.hyperprior import (
     HyperpriorCodec,
     HyperpriorConfig,
@@ -227,6 +229,25 @@ def test_weights_file_holds_all(codec):
     for damaged in (b"", blob[:100], save({"a": torch.ones(1)}, {"format": "1", "codec": "x", "config": "{}"})):
         with pytest.raises(FormatError):
             from_bytes(damaged)
+
+
+def test_weights_may_rest_on_another_release(codec, monkeypatch):
+    base = save(*to_tensors(codec))
+
+    class Release:
+        name, fingerprint = "other", codec.fingerprint.hex()
+
+        def read(self):
+            return base
+
+    monkeypatch.setattr(pretrained, "find", lambda name, fingerprint: Release())
+    changed = from_bytes(base)
+    with torch.no_grad():
+        changed.get_parameter("means.first.bias").add_(1)
+    tensors, metadata = to_tensors(changed)
+    storage.share(tensors, metadata, Release())
+    assert list(tensors) == ["model.means.first.bias"]
+    assert from_bytes(save(tensors, metadata)).fingerprint == changed.fingerprint != codec.fingerprint
 
 
 def test_damaged_chunks_are_refused_or_decode_to_something(codec):

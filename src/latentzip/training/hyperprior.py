@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import pretrained
+from ..codecs import storage
 from ..codecs.hyperprior import (
     LOG_STEP,
     HyperpriorCodec,
@@ -40,6 +42,7 @@ class Recipe(trainer.Recipe):
         metric: distortion, ``"mse"`` (8-bit scale) or ``"ms-ssim"`` (1 - MS-SSIM; crops of at least 192).
         lambda_low, lambda_high: weight of the distortion at quality 1 and 100, geometric in between.
         qat_from: fraction of the run after which the scale network trains on its integer grids.
+        base: a bundled codec; what a release has in common with its current one is not stored again.
         masked: share of the steps whose regions are segments instead of a grid (region-adaptive models).
     """
 
@@ -56,6 +59,7 @@ class Recipe(trainer.Recipe):
     lambda_high: float = 0.15
     qat_from: float = 0.7
     masked: float = 0.5
+    base: str = ""
 
 
 RECIPES: dict[str, Recipe] = {
@@ -71,6 +75,7 @@ RECIPES: dict[str, Recipe] = {
         name="gmm",
         summary="hyperprior-fast with a mixture of three Gaussians a latent: for comparisons",
         model=HyperpriorConfig(components=3),
+        base="hyperprior-fast",
     ),
     "region": Recipe(
         name="region",
@@ -211,7 +216,10 @@ class Trainer(trainer.Trainer):
         round_weights(model)
         model.freeze(hyper_tables(model, priors, pictures))
         log(f"tables of the hyper-latent fitted to {len(pictures)} pictures")
-        return to_tensors(model)
+        tensors, metadata = to_tensors(model)
+        if self.recipe.base:
+            storage.share(tensors, metadata, pretrained.find(self.recipe.base))
+        return tensors, metadata
 
     def from_bytes(self, data: bytes) -> HyperpriorCodec:
         return from_bytes(data)
