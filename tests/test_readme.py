@@ -26,7 +26,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_python_blocks():
     height, width = 40, 48
-    scope = {"batch": torch.rand(2, 3, height, width), "H": height, "W": width}
+    scope = {"torch": torch, "batch": torch.rand(2, 3, height, width), "H": height, "W": width}
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(blocks) >= 2
     for block in blocks:

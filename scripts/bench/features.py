@@ -194,10 +194,13 @@ def _sz3() -> Coder:
     pysz = import_module("pysz")
 
     def encode(x: np.ndarray, p: float) -> Any:
-        config = pysz.szConfig()
-        config.errorBoundMode, config.absErrorBound = pysz.szErrorBoundMode.ABS, p
         rows = np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
-        return pysz.sz.compress(rows, config)[0], rows.shape
+        coded = []
+        for algorithm in (pysz.szAlgorithm.INTERP_LORENZO, pysz.szAlgorithm.NOPRED):  # the better ones on features
+            config = pysz.szConfig()
+            config.cmprAlgo, config.errorBoundMode, config.absErrorBound = algorithm, pysz.szErrorBoundMode.ABS, p
+            coded.append(pysz.sz.compress(rows, config)[0])
+        return min(coded, key=len), rows.shape
 
     return Coder("SZ3", encode, lambda c: pysz.sz.decompress(c[0], np.float32, c[1])[0], lambda c: int(c[0].nbytes))
 
