@@ -88,8 +88,8 @@ class MiniLM:
             name = f"encoder.layer.{n}"
             q, k, v = (linear(x, f"{name}.attention.self.{part}") for part in ("query", "key", "value"))
             out[f"k{n + 1}"], out[f"v{n + 1}"] = k, v
-            heads = [t.unflatten(-1, (HEADS, -1)).transpose(1, 2) for t in (q, k, v)]
-            mixed = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(-2)
+            q, k, v = (t.unflatten(-1, (HEADS, -1)).transpose(1, 2) for t in (q, k, v))
+            mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)
             x = norm(x + linear(mixed, f"{name}.attention.output.dense"), f"{name}.attention.output.LayerNorm")
             inner = F.gelu(linear(x, f"{name}.intermediate.dense"))
             x = norm(x + linear(inner, f"{name}.output.dense"), f"{name}.output.LayerNorm")

@@ -203,7 +203,7 @@ def _codec_of(header: Header, device: str, precision: Precision = "fp32") -> Cod
 
 
 def _decode_one(
-    stream: Container, model: Codec, to: Output, region: Region | None = None, channels: int | None = None
+    stream: Container, model: Codec, to: Output, region: Sequence[int] | None = None, channels: int | None = None
 ) -> Any:
     header = stream.header
     if (header.codec, header.fingerprint) != (model.name, model.fingerprint):

@@ -1,6 +1,7 @@
 """The codec of tensors, through the public face: what was promised is what decoding gives."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,9 @@ def nmse(x, y):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_shapes_and_dtypes(shape, dtype):
     x = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(dtype)
-    for goal in ({"max_error": 0.02}, {"nmse": 1e-3}, {"lossless": True}, {}):
+    goals: list[dict[str, Any]] = [{"max_error": 0.02}, {"nmse": 1e-3}, {"lossless": True}, {}]
+    blob = b""
+    for goal in goals:
         blob = lz.encode(x, codec="features", **goal)
         y = lz.decode(blob)
         assert isinstance(y, torch.Tensor)
@@ -145,7 +148,8 @@ def test_lossless_is_exact_and_short(dtype):
 def test_constants_cost_next_to_nothing():
     for value in (0.0, 3.1415, -7e5):
         x = torch.full((100, 64), value)
-        for goal in ({"nmse": 0.01}, {"max_error": 0.1}):
+        goals: list[dict[str, Any]] = [{"nmse": 0.01}, {"max_error": 0.1}]
+        for goal in goals:
             blob = lz.encode(x, codec="features", **goal)
             assert len(blob) < 200
             assert error(x, lz.decode(blob)) <= 0.1
@@ -417,12 +421,13 @@ def test_rate_meter_agrees_with_the_coder():
     x = tokens(500).numpy()
     rows, _ = features_rows.quantise(x, 0.2)
     encoder, meter = Encoder(1), RateMeter()
-    features_rows.program(encoder, rows, *x.shape)
-    features_rows.program(meter, rows, *x.shape)
+    count, components = x.shape
+    features_rows.program(encoder, rows, count, components)
+    features_rows.program(meter, rows, count, components)
     blob = encoder.finish()
     assert abs(8 * len(blob) - float(meter.bits)) < 0.01 * 8 * len(blob) + 128
     decoder = Decoder(blob)
-    again = features_rows.program(decoder, None, *x.shape)
+    again = features_rows.program(decoder, None, count, components)
     decoder.finish()
     for name in ("level", "family", "ref", "alpha", "gain", "symbols"):
         np.testing.assert_array_equal(getattr(rows, name), getattr(again, name))

@@ -24,8 +24,8 @@ def test_golden_stream(name):
     assert decoded.shape == expected.shape
     assert decoded.dtype == expected.dtype
     if lz.inspect(blob).modality == "tensor":  # float noise; nothing at all without loss
-        tolerance = {"rtol": 0, "atol": 0} if name == "features-lossless" else {"rtol": 1e-5, "atol": 1e-5}
-        np.testing.assert_allclose(decoded, expected, **tolerance)
+        tolerance = 0 if name == "features-lossless" else 1e-5
+        np.testing.assert_allclose(decoded, expected, rtol=tolerance, atol=tolerance)
         return
     step = 257 if decoded.dtype == np.uint16 else 1
     assert np.abs(decoded.astype(np.int64) - expected).max() <= step
