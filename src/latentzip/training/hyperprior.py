@@ -210,10 +210,16 @@ class Trainer(trainer.Trainer):
         return cast(HyperpriorCodec, both["model"]), cast(HyperPriors, both["priors"])
 
     def release(
-        self, pictures: list[Tensor], log: trainer.Log, **options: Any
+        self, pictures: list[Tensor], log: trainer.Log, calibration: int = 1000, **options: Any
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
-        model, priors = self._parts(copy.deepcopy(self.averaged()).cpu().eval())
+        """See the base; ``calibration`` is the number of steps of `calibrate`."""
+        model, priors = self._parts(copy.deepcopy(self.averaged()).eval())
         round_weights(model)
+        self.sampler.step = self.step  # the same crops whenever it is done
+        with torch.random.fork_rng():
+            torch.manual_seed(self.recipe.seed)
+            log(f"scale network: {calibrate(model, self.recipe, self.sampler, calibration):.4f} times the bits before")
+        model, priors = model.cpu(), priors.cpu()
         model.freeze(hyper_tables(model, priors, pictures))
         log(f"tables of the hyper-latent fitted to {len(pictures)} pictures")
         tensors, metadata = to_tensors(model)
