@@ -234,18 +234,17 @@ def test_weights_file_holds_all(codec):
 def test_weights_may_rest_on_another_release(codec, monkeypatch):
     base = save(*to_tensors(codec))
 
-    class Release:
-        name, fingerprint = "other", codec.fingerprint.hex()
-
+    class Release(pretrained.Entry):
         def read(self):
             return base
 
-    monkeypatch.setattr(pretrained, "find", lambda name, fingerprint: Release())
+    release = Release("other", "1", "", "", codec.fingerprint.hex(), "", "image", "", False, True)
+    monkeypatch.setattr(pretrained, "find", lambda name, fingerprint: release)
     changed = from_bytes(base)
     with torch.no_grad():
         changed.get_parameter("means.first.bias").add_(1)
     tensors, metadata = to_tensors(changed)
-    storage.share(tensors, metadata, Release())
+    storage.share(tensors, metadata, release)
     assert list(tensors) == ["model.means.first.bias"]
     assert from_bytes(save(tensors, metadata)).fingerprint == changed.fingerprint != codec.fingerprint
 

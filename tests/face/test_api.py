@@ -270,4 +270,4 @@ def test_bfloat16_networks_give_the_same_symbols_and_nearly_the_same_pixels(rgb)
     assert 0 < (exact - fast).square().mean() < 1e-5
     assert torch.equal(lz.decode(blob, "tensor", codec=codec), fast)
     with pytest.raises(lz.InputError, match="precision"):
-        lz.decode(blob, precision="int4")
+        lz.decode(blob, precision="int4")  # type: ignore[arg-type]
