@@ -189,6 +189,7 @@ class HyperpriorCodec(Codec):
 
     @staticmethod
     def _quality_plane(z: Tensor, quality: Tensor) -> Tensor:
+        """The float twin of `_given`'s plane, (B, 1, h/4, w/4)."""
         return torch.round(quality * 1.27).to(z.dtype).view(-1, 1, 1, 1).expand(-1, 1, *z.shape[2:])
 
     # --- the three functions -------------------------------------------------------------------------------------
@@ -257,8 +258,10 @@ class HyperpriorCodec(Codec):
         offset = torch.from_numpy(self.gain_offsets[quality - 1].astype(np.int32)).to(z.device)[:, None, None]
         return self.scale_net(self._given(z, quality)) + offset
 
-    def _given(self, z: Tensor, quality: int) -> Tensor:
-        return torch.cat((z, self._quality_plane(z, self._quality(z, quality).expand(z.shape[0]))), 1)
+    @staticmethod
+    def _given(z: Tensor, quality: int) -> Tensor:
+        """What the exact networks see: the hyper-latent, and the quality in 1/127 in integer arithmetic."""
+        return torch.cat((z, torch.full_like(z[:, :1], (127 * quality + 50) // 100)), 1)
 
     def latent_model(self, z: Tensor, quality: int) -> tuple[np.ndarray, Model]:
         """What a chunk's hyper-latent (1, N, h/4, w/4) says of its latent: which elements are coded, (M, h, w) bool,
