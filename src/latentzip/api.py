@@ -72,7 +72,7 @@ def encode(
         metadata: of pictures: "auto" keeps the ICC profile, "all" also EXIF and XMP, "none" nothing. The EXIF
             orientation is always applied to the pixels.
         coding: "fast" codes the latent with plain tables instead of the codec's entropy model: some percent more
-            bytes, entropy decoding some fifty times faster. For data sets that a training loop reads; the
+            bytes, entropy decoding some 45 times faster. For data sets that a training loop reads; the
             `walloc` codecs have it.
         max_error, relative_error, nmse, bits, lossless, nan, transform, axis: for the `features` codec, see
             `FeatureCodec.compress`: at most one goal among the first five; lossless without any.
