@@ -68,7 +68,7 @@ class Codec(nn.Module):
             ``"crop"`` (on the latent grid; a border as wide as `analysis_halo` remembers what lay outside) and
             ``"mixup"`` (the analysis is linear).
         precision: "bf16" lets the synthesis networks run in bfloat16: symbols are the same, pixels differ by rounding
-            (above 60 dB), and processors that multiply bfloat16 take half the time or less.
+            (1 of 255), and processors that multiply bfloat16 decode up to twice as fast.
         fast_coding: whether `compress` takes ``coding="fast"``; the latent must be all that `synthesis` needs.
     """
 

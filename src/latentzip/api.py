@@ -164,8 +164,8 @@ def decode(
         channels: decode only this many channels of the latent, the most important ones: a quick preview, or a smaller
             latent. For the `walloc` codecs, and for tensors that were coded with a KLT.
         codec: decode with this loaded codec, or feature profile, instead of looking its name up.
-        precision: "bf16" runs the networks in bfloat16, twice as fast or more on processors that have it; the
-            symbols are the same, pixels differ by rounding (above 60 dB). A loaded codec has its own.
+        precision: "bf16" runs the networks in bfloat16, up to twice as fast on processors that have it; the
+            symbols are the same, pixels differ by rounding (1 of 255). A loaded codec has its own.
         limits: sizes beyond which a stream is refused.
 
     Raises:

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=["fp32", "bf16"],
         default="fp32",
-        help="bf16: twice as fast on processors that have it, pixels differ by rounding",
+        help="bf16: up to twice as fast on processors that have it, pixels differ by rounding",
     )
     parser.add_argument("--latent", action="store_true", help="write the integer latent (L, h, w) as .npy")
 
