@@ -50,6 +50,8 @@ def run(capsysbinary):
 
 
 def start(*arguments, **options):
+    # a shell's background jobs ignore Ctrl-C, and so would programs that they start
+    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     return subprocess.Popen([sys.executable, "-m", "latentzip", *map(str, arguments)], **options)
 
 
