@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -207,15 +207,18 @@ class Codec(nn.Module):
     def latent(self, x: Tensor, quality: float | None = None) -> Tensor:
         """Integer latent of one signal (C, H, W), computed tile by tile: (L, h, w) int16 on the CPU."""
         quality = self._check_quality(quality) or None
-        height, width = x.shape[-2:]
-        h, w = self._latent_size((height, width))
-        out = torch.empty(self.latent_channels, h, w, dtype=torch.int16)
-        s = self.stride
-        for t in tile_grid(h, w, self.tile, self.analysis_halo, self.latent_multiple):
-            part = x[:, t.hy0 * s : min(t.hy1 * s, height), t.hx0 * s : min(t.hx1 * s, width)]
-            z = self.analysis(part[None].to(self.device), quality)[0]
-            out[:, t.y0 : t.y1, t.x0 : t.x1] = z[:, t.y0 - t.hy0 : t.y1 - t.hy0, t.x0 - t.hx0 : t.x1 - t.hx0]
+        out = torch.empty(self.latent_channels, *self._latent_size((x.shape[-2], x.shape[-1])), dtype=torch.int16)
+        self._by_tiles(x, lambda part: self.analysis(part, quality), out)
         return out
+
+    def _by_tiles(self, x: Tensor, function: Callable[[Tensor], Tensor], out: Tensor) -> None:
+        """Fill ``out`` (K, h, w) with ``function`` of tiles (1, C, H, W) of a signal and the halo of the analysis."""
+        height, width = x.shape[-2:]
+        s = self.stride
+        for t in tile_grid(*out.shape[1:], self.tile, self.analysis_halo, self.latent_multiple):
+            part = x[:, t.hy0 * s : min(t.hy1 * s, height), t.hx0 * s : min(t.hx1 * s, width)]
+            z = function(part[None].to(self.device))[0]
+            out[:, t.y0 : t.y1, t.x0 : t.x1] = z[:, t.y0 - t.hy0 : t.y1 - t.hy0, t.x0 - t.hx0 : t.x1 - t.hx0]
 
     def check_coding(self, coding: str) -> bool:
         """Whether the fast coding is asked for.

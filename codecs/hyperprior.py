@@ -39,7 +39,6 @@ from .hyperprior_nets import (
     scale_net,
     standardise,
 )
-from .tiling import tile_grid
 
 if TYPE_CHECKING:
     from ..pretrained import Entry
@@ -149,7 +148,7 @@ class HyperpriorCodec(Codec):
         """
         y = self.analysis_transform(x - 0.5, quality, self.std, regions)
         z = self.hyper_analysis(standardise(y, self.std), quality)
-        z_hat = _through(z.round().clamp(-HYPER_LIMIT, HYPER_LIMIT), z)
+        z_hat = exact.straight_through(z.round().clamp(-HYPER_LIMIT, HYPER_LIMIT), z)
         gain = self.gain(quality)
         residual = torch.zeros_like(y)
 
@@ -157,7 +156,7 @@ class HyperpriorCodec(Codec):
             nonlocal residual
             r = (y - mean) * gain
             residual = residual + mask * r
-            return mean + _through(r.round(), r) / gain
+            return mean + exact.straight_through(r.round(), r) / gain
 
         y_hat = self.refine(z_hat, quality, fix)
         x_hat = self.synthesis_transform(y_hat, quality, self.std, regions) + 0.5
@@ -198,17 +197,11 @@ class HyperpriorCodec(Codec):
         """Integers of one picture (3, H, W): (L, h, w) int16. The trunk runs tile by tile, what follows on the whole,
         so that no seam shows in what is rounded."""
         q = self._check_quality(quality)
-        height, width = x.shape[-2:]
-        h, w = self._latent_size((height, width))
-        s = self.stride
-        y = torch.empty(1, self.config.latent, h, w, device=self.device)
+        y = torch.empty(self.config.latent, *self._latent_size((x.shape[-2], x.shape[-1])), device=self.device)
         with torch.inference_mode():
-            for t in tile_grid(h, w, self.tile, self.analysis_halo, self.latent_multiple):
-                part = x[:, t.hy0 * s : min(t.hy1 * s, height), t.hx0 * s : min(t.hx1 * s, width)]
-                with self.arithmetic():
-                    out = self._transform(part[None].to(self.device), q)
-                y[..., t.y0 : t.y1, t.x0 : t.x1] = out[..., t.y0 - t.hy0 : t.y1 - t.hy0, t.x0 - t.hx0 : t.x1 - t.hx0]
-            return self._quantise(y, q)[0].cpu()
+            with self.arithmetic():
+                self._by_tiles(x, lambda part: self._transform(part, q), y)
+            return self._quantise(y[None], q)[0].cpu()
 
     @torch.inference_mode()
     def analysis(self, x: Tensor, quality: float | None = None) -> Tensor:
@@ -361,10 +354,6 @@ def _to_number(code: Tensor) -> Tensor:
 
 def _to_unit(positions: float) -> int:
     return 4 * math.ceil(positions / 4) + 4  # and one position of the hyper-latent, which is shared by all of a unit
-
-
-def _through(value: Tensor, gradient: Tensor) -> Tensor:
-    return value.detach() + (gradient - gradient.detach())
 
 
 # --- storage -----------------------------------------------------------------------------------------------------

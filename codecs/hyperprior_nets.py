@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..entropy.exact import QatConv2d
+from ..entropy.exact import QatConv2d, no_autocast
 from ..kernels.gated_block import BlockWeights, gated_block
 from .region_nets import RegionAdaptive
 
@@ -115,7 +115,7 @@ class Analysis(nn.Module):
 
     def forward(self, x: Tensor, quality: Tensor, std: Tensor, regions: Tensor | None = None) -> Tensor:
         eighth = _unshuffle(x * self.INPUT, 8)
-        with _no_autocast(x):  # large coefficients: bf16 would round away what the steps can tell apart
+        with no_autocast(x):  # large coefficients: bf16 would round away what the steps can tell apart
             linear = self.linear(_unshuffle(x, 16).float())
         h = self.trunk(self.head(eighth), quality, regions)
         return linear + self.tail(_unshuffle(h, 2)).float() * std
@@ -134,7 +134,7 @@ class Synthesis(nn.Module):
         self.tail = _zero(width, 192)
 
     def forward(self, y: Tensor, quality: Tensor, std: Tensor, regions: Tensor | None = None) -> Tensor:
-        with _no_autocast(y):
+        with no_autocast(y):
             linear = F.pixel_shuffle(self.linear(y.float()), 16)
         h = F.pixel_shuffle(self.head(_nhwc(standardise(y, std))), 2)
         h = self.tail(self.trunk(_nhwc(h), quality, regions))
@@ -245,7 +245,3 @@ def _nhwc(x: Tensor) -> Tensor:
 
 def _unshuffle(x: Tensor, factor: int) -> Tensor:
     return _nhwc(F.pixel_unshuffle(x, factor))
-
-
-def _no_autocast(x: Tensor) -> torch.autocast:
-    return torch.autocast(device_type=x.device.type, enabled=False)

@@ -101,7 +101,7 @@ class ExactLinear(_Exact):
 
     def forward(self, x: Tensor) -> Tensor:
         """Integers (any dtype) to int32 in `out_range`."""
-        with _no_autocast(x):
+        with no_autocast(x):
             acc = torch.matmul(self._input(x), self.weight.to(self.compute_dtype).t())
         return self._requantise(acc, (-1,))
 
@@ -129,7 +129,7 @@ class ExactConv2d(_Exact):
         b, _, h, w = x.shape
         g = self.groups
         size = [(n + 2 * self.padding - k) // self.stride + 1 for n, k in ((h, kh), (w, kw))]
-        with _no_autocast(x):
+        with no_autocast(x):
             x = self._input(x)
             if kh == kw == self.stride == 1 and not self.padding:
                 columns = x.reshape(b, g, -1, h * w)
@@ -187,7 +187,7 @@ class _Qat(nn.Module):
         bias = (b.double() * torch.exp2(-e - self.in_frac)).to(self.bias.dtype)
         # floor(v + 1/2) rounds as the integer layer does; with no shift there is nothing to round
         half = torch.where(shift > 0, 0.5, 0.0).to(self.bias.dtype)
-        return _through(weight, self.weight), _through(bias, self.bias), half
+        return straight_through(weight, self.weight), straight_through(bias, self.bias), half
 
     def _input(self, x: Tensor) -> Tensor:
         step = 2.0**-self.in_frac
@@ -199,7 +199,7 @@ class _Qat(nn.Module):
         rounded = unit.detach() if half is None else torch.floor(unit.detach() + half.view(view))
         # the gradient is that of the clamp, a little of it beyond the ends so that no channel dies there
         clamped = unit.clamp(low, high) + 0.01 * (unit - unit.clamp(low, high))
-        return _through(rounded.clamp(low, high), clamped) * 2.0**-self.out_frac
+        return straight_through(rounded.clamp(low, high), clamped) * 2.0**-self.out_frac
 
 
 class QatConv2d(_Qat):
@@ -232,7 +232,7 @@ class QatConv2d(_Qat):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, I, H, W) float to (B, O, H', W') float, both on their grids."""
-        with _no_autocast(x):
+        with no_autocast(x):
             w, b, half = self._on_grid()
             y = F.conv2d(self._input(x.to(w.dtype)), w, b, self.stride, self.padding, groups=self.groups)
             return self._output(y, half, (1, -1, 1, 1))
@@ -261,7 +261,7 @@ class QatLinear(_Qat):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) float to (..., O) float, both on their grids."""
-        with _no_autocast(x):
+        with no_autocast(x):
             w, b, half = self._on_grid()
             return self._output(F.linear(self._input(x.to(w.dtype)), w, b), half, (-1,))
 
@@ -325,7 +325,7 @@ def _exact_layers(net: nn.Module) -> Iterator[tuple[str, _Exact]]:
             yield name, layer
 
 
-def _through(value: Tensor, gradient: Tensor) -> Tensor:
+def straight_through(value: Tensor, gradient: Tensor) -> Tensor:
     """`value` to the last bit, with the gradient of `gradient`: what is added is exactly zero."""
     return value.detach() + (gradient - gradient.detach())
 
@@ -334,5 +334,6 @@ def _within(inner: Range, outer: Range) -> bool:
     return outer[0] <= inner[0] and inner[1] <= outer[1]
 
 
-def _no_autocast(x: Tensor) -> torch.autocast:
+def no_autocast(x: Tensor) -> torch.autocast:
+    """Leave autocast on the device of a tensor."""
     return torch.autocast(device_type=x.device.type, enabled=False)

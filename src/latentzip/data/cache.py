@@ -14,7 +14,6 @@ import os
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,7 +23,7 @@ from ..entropy.errors import CodecError, FormatError, InputError, UnsupportedErr
 from .archive import Archive
 from .locks import locked
 from .remote import cache_folder, is_remote
-from .shards import manifest_bytes, npy_bytes, write_bytes
+from .shards import manifest_bytes, npy_bytes, write_bytes, write_file
 
 FORMAT = "latentzip-cache"
 VERSION = 1
@@ -172,19 +171,9 @@ def _write_records(path: Path, batches: Iterator[Any], pack: Callable[[bytes], b
 
 
 def _atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     for stale in path.parent.glob(f".{path.name}.*.part"):
         stale.unlink(missing_ok=True)
-    try:
-        with open(part, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink()
-        raise
+    write_file(path, write)
 
 
 def _compressor() -> tuple[Callable[[bytes], bytes], str]:

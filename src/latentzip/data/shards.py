@@ -9,11 +9,12 @@ import os
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 
@@ -124,10 +125,15 @@ def npy_bytes(array: np.ndarray) -> bytes:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace a file by these bytes in one step."""
+    write_file(path, lambda file: file.write(data))
+
+
+def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Replace a file by what ``write`` puts into an open one, in one step."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(part, "wb") as file:
-            file.write(data)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
