@@ -4,8 +4,10 @@ qualities at once."""
 from __future__ import annotations
 
 import copy
+import json
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +18,6 @@ from torch import Tensor, nn
 from .. import pretrained
 from ..codecs import storage
 from ..codecs.hyperprior import (
-    LOG_STEP,
     HyperpriorCodec,
     HyperpriorConfig,
     from_bytes,
@@ -25,12 +26,12 @@ from ..codecs.hyperprior import (
     to_tensors,
 )
 from ..codecs.hyperprior_nets import ANCHORS
-from ..entropy.banks import NUM_SCALES, scales
 from ..entropy.exact import QatConv2d
 from ..entropy.priors import FactorizedPrior
 from ..entropy.tables import TableBank
 from . import trainer
 from .data import CropSampler
+from .growth import can_grow, first_scale_numbers, grow
 from .regions import segment
 
 
@@ -67,9 +68,7 @@ RECIPES: dict[str, Recipe] = {
     "hyperprior": Recipe(
         name="hyperprior",
         summary="photos, quality 1..100: the smallest files, for a GPU or patience",
-        model=HyperpriorConfig(
-            width=320, analysis_depth=4, synthesis_depth=7, latent=256, hyper=96, features=256, scale_width=192
-        ),
+        model=HyperpriorConfig(width=192, analysis_depth=4, synthesis_depth=7, latent=384),
     ),
     "gmm": Recipe(
         name="gmm",
@@ -139,9 +138,8 @@ def fit_linear(model: HyperpriorCodec, crops: Tensor, recipe: Recipe) -> None:
     step = torch.sqrt(36 / (2 * math.log(2) * lambda_of(recipe, anchors) * 255**2))
     model.log_gain.values.copy_(-torch.log(step)[:, None].expand(-1, recipe.model.latent))
     # the scale network starts at each coefficient's deviation in steps of the best quality
-    number = torch.log(model.std.flatten() / step[-1] / float(scales()[0])) / LOG_STEP
     last = cast(QatConv2d, model.scale_net[2])
-    last.bias.copy_(number.clamp(0, NUM_SCALES - 1).repeat_interleave(16))
+    last.bias.copy_(first_scale_numbers(model.std.flatten(), -torch.log(step[-1])).repeat_interleave(16))
 
 
 class Trainer(trainer.Trainer):
@@ -170,6 +168,19 @@ class Trainer(trainer.Trainer):
 
     def initialise(self, crops: Tensor) -> None:
         fit_linear(self.model, crops, self.recipe)
+
+    def start_from(self, checkpoint: Path, crops: Tensor) -> None:
+        """As the base says; a smaller model of another run grows to this one's size."""
+        state = torch.load(checkpoint, map_location=self.device, weights_only=True)
+        small = HyperpriorConfig(**json.loads(state["recipe"])["model"])
+        if not can_grow(small, self.recipe.model):
+            super().start_from(checkpoint, crops)
+            return
+        both = nn.ModuleDict({"model": HyperpriorCodec(small), "priors": HyperPriors(small.hyper)}).to(self.device)
+        both.load_state_dict({key[7:]: v for key, v in state["average"].items() if key.startswith("module.")})
+        grow(cast(HyperpriorCodec, both["model"]), self.model, crops)
+        self.priors.load_state_dict(both["priors"].state_dict())
+        self.origin = f"grown from {json.loads(state['recipe'])['name']} after {state['step']} steps"
 
     def compile(self) -> None:
         self.model.analysis_transform.compile()

@@ -82,11 +82,11 @@ class Trainer(ABC):
             self.load()
         self.sampler = CropSampler(data, recipe.batch, recipe.crop, recipe.seed, self.step)
         if self.step == 0:
-            crops = torch.cat([self.sampler.make() for _ in range(max(1, 240 // recipe.batch))])
+            crops = torch.cat([self.sampler.make() for _ in range(max(1, 240 // recipe.batch))]).to(self.device)
             self.sampler.step = 0
-            self.initialise(crops.to(self.device))
+            self.initialise(crops)
             if init:
-                self.start_from(init)
+                self.start_from(init, crops)
             self.average.module.load_state_dict(self.modules.state_dict())
         if compiled:
             self.compile()
@@ -210,8 +210,8 @@ class Trainer(ABC):
         torch.set_rng_state(state["rng"].cpu())
         self.step, self.seconds, self.origin = state["step"], state["seconds"], state.get("origin", "")
 
-    def start_from(self, checkpoint: Path) -> None:
-        """Take over the averaged weights of another run, where name and shape agree."""
+    def start_from(self, checkpoint: Path, crops: Tensor) -> None:
+        """Take over the averaged weights of another run, where name and shape agree; ``crops`` as `initialise`."""
         state = torch.load(checkpoint, map_location=self.device, weights_only=True)
         own = self.modules.state_dict()
         given = {key.removeprefix("module."): value for key, value in state["average"].items()}
