@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+
 from latentzip.codecs.hyperprior import HyperpriorCodec, HyperpriorConfig
 from latentzip.training.growth import can_grow, grow
 
-SMALL = HyperpriorConfig(width=16, analysis_depth=1, synthesis_depth=2, latent=16, hyper=16, features=16, scale_width=16)
+SMALL = HyperpriorConfig(
+    width=16, analysis_depth=1, synthesis_depth=2, latent=16, hyper=16, features=16, scale_width=16
+)
 
 
 def trained_like(config: HyperpriorConfig) -> HyperpriorCodec:
