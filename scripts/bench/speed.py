@@ -191,6 +191,15 @@ def codecs(pixels: np.ndarray, names: list[str], threads: int, seconds: float, q
     pairs: list[tuple[str, Callable[[], bytes], Callable[[bytes], Any]]] = []
     for name in names:
         pairs.append((name, lambda n=name: lz.encode(picture, codec=n), lambda d: np.asarray(lz.decode(d))))
+        if lz.load_codec(name).variable_rate:  # a network decides how long they take
+            half = lz.load_codec(name, precision="bf16")
+            pairs.append(
+                (
+                    f"{name} bf16",
+                    lambda c=half: lz.encode(picture, codec=c),
+                    lambda d, c=half: np.asarray(lz.decode(d, codec=c)),
+                )
+            )
     for dim in (12,) if quick else (12, 48):
         peer = FaithfulWalloc(dim)
         pairs.append((f"faithful WaLLoC {dim}c", lambda p=peer: p.encode(pixels), peer.decode))
