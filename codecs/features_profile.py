@@ -24,7 +24,7 @@ from . import features_transforms as transforms
 from .features_transforms import LINEAR, Transform
 
 FORMAT = "1"
-_UNIT = log(256.0 / 0.11) / (banks.NUM_SCALES - 1)  # between the widths of neighbouring tables
+WIDTH_UNIT = log(256.0 / 0.11) / (banks.NUM_SCALES - 1)  # between the widths of neighbouring tables
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class Profile:
     def fingerprint(self) -> bytes:
         """First 8 bytes of a SHA-256 over all that decoding depends on."""
         h = hashlib.sha256(b"features profile 1")
-        for name, value in self._tensors().items():
+        for name, value in self.tensors().items():
             h.update(f"{name}:{value.dtype}:{tuple(value.shape)}".encode())
             h.update(value.contiguous().numpy().tobytes())
         return h.digest()[:8]
@@ -68,13 +68,14 @@ class Profile:
         """(K,) levels that components are expected to have under a step of this logarithm, see `step_offset`."""
         return np.clip(self.width.numpy().astype(np.int32) - offset + 1, 0, banks.NUM_SCALES)
 
-    def _tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
+        """What a file holds of it."""
         return {"basis": self.basis, "scale": self.scale, "mean": self.mean, "width": self.width}
 
     def to_bytes(self) -> bytes:
         """A safetensors file."""
         meta = {"format": FORMAT, "codec": "features", "config": json.dumps({"step": self.step, "axis": self.axis})}
-        return save_tensors({k: v.contiguous() for k, v in self._tensors().items()}, meta)
+        return save_tensors({k: v.contiguous() for k, v in self.tensors().items()}, meta)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Profile:
@@ -87,10 +88,14 @@ class Profile:
                     "newer latentzip"
                 )
             config = json.loads(meta["config"])
-            t = load_tensors(data)
-            made = cls(t["basis"], t["scale"], t["mean"], t["width"], float(config["step"]), int(config["axis"]))
+            return cls.of_tensors(load_tensors(data), float(config["step"]), int(config["axis"]))
         except (KeyError, TypeError, ValueError, SafetensorError) as error:
             raise FormatError(f"not a feature profile: {error}") from error
+
+    @classmethod
+    def of_tensors(cls, t: dict[str, Tensor], step: float, axis: int) -> Profile:
+        """Inverse of `tensors`; raises FormatError where they do not fit each other, KeyError where one is missing."""
+        made = cls(t["basis"], t["scale"], t["mean"], t["width"], step, axis)
         k, d = made.basis.shape if made.basis.ndim == 2 else (-1, -1)
         shapes = [tuple(v.shape) for v in (made.scale, made.mean, made.width)]
         dtypes = [v.dtype for v in (made.basis, made.scale, made.mean, made.width)]
@@ -104,7 +109,7 @@ class Profile:
 
 def step_offset(step: float) -> int:
     """A step on the logarithmic scale of `Profile.width`; a choice of the encoder that streams carry."""
-    return round((log(step) + log(0.11)) / _UNIT)
+    return round((log(step) + log(0.11)) / WIDTH_UNIT)
 
 
 def fit(samples: Iterable[Tensor], axis: int, nmse: float, weights: Any = None) -> Profile:
@@ -136,7 +141,7 @@ def fit(samples: Iterable[Tensor], axis: int, nmse: float, weights: Any = None) 
     synthesis, energy = transforms.fit(mean, second, _metric(weights, d))
     scale = synthesis.abs().amax(1).clamp_min(1e-30).float() / 127
     basis = torch.round(synthesis / scale[:, None].double()).to(torch.int8)
-    width = torch.round(torch.log(energy.clamp_min(1e-60)) / (2 * _UNIT)).to(torch.int16)
+    width = torch.round(torch.log(energy.clamp_min(1e-60)) / (2 * WIDTH_UNIT)).to(torch.int16)
     variance = float(second.diagonal().sum())
     step = _water_step(energy, (synthesis * synthesis).sum(1), nmse * variance)
     return Profile(basis, scale, mean.float(), width, max(step, 1e-30), axis)
