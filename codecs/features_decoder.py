@@ -81,7 +81,7 @@ class Reader:
         data, dtype = self.chunks[i + self.first], TORCH[self.dtype]
         if p.mode == LOSSLESS:
             bits = lossless_.decode(data, (n, d), self.dtype)
-            return _floats(bits, dtype) if to == "signal" else torch.from_numpy(bits.astype(np.int32))
+            return floats_of(bits, dtype) if to == "signal" else torch.from_numpy(bits.astype(np.int32))
         kept, sections = blocks.split(data, 1 + bool(p.flags & CORRECTED), n * d, dtype.itemsize)
         if p.mode == MAPS:
             h, w = self.view.shape[-2:]
@@ -109,5 +109,6 @@ def _signed(bits: Any) -> Tensor:
     return torch.from_numpy(bits.view(np.int16 if bits.itemsize == 2 else np.int32).copy())
 
 
-def _floats(bits: Any, dtype: torch.dtype) -> Tensor:
+def floats_of(bits: Any, dtype: torch.dtype) -> Tensor:
+    """Unsigned integers (N, K) as the floats of their size; inverse of `features_layout.bits_of`."""
     return _signed(bits).reshape(bits.shape).view(dtype)
