@@ -463,6 +463,22 @@ def _boxes(blob: memoryview, index: Index) -> Iterator[Box]:
             yield Box(number, data)
 
 
+def read_metadata(file: BinaryIO, index: Index, begin: int = 0) -> tuple[Box, ...]:
+    """The optional boxes of a stream that starts at ``begin`` of a seekable file, and nothing else of it.
+
+    Raises:
+        FormatError: a box is cut off, or its checksum does not match.
+    """
+    found, at = [], begin + index.start
+    for number, size in index.boxes:
+        if not number & CRITICAL:
+            file.seek(at)
+            data = memoryview(file.read(size + CRC_BYTES))
+            found.append(Box(number, _checked(data, 0, size, f"box {BOX_NAMES.get(number, number)}")))
+        at += size + CRC_BYTES
+    return tuple(found)
+
+
 def read(blob: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS) -> Container:
     """Take a stream apart. Boxes are checked now, chunks when they are accessed.
 

@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .entropy.container import SIGNATURE
 from .entropy.errors import InputError, UnsupportedError
 from .metadata import Metadata, collect
 from .warn import converted
@@ -72,8 +73,6 @@ def _unreadable(name: str) -> InputError:
         return InputError(f"{name}: camera raw files have to be developed first, for example to a TIFF file")
     if suffix in _VECTOR:
         return InputError(f"{name}: vector graphics have to be rendered first, for example to a PNG file")
-    if suffix == ".ltz":
-        return InputError(f"{name}: this is a .ltz stream already; decode it")
     return InputError(f"{name}: not a picture that Pillow can read")
 
 
@@ -90,11 +89,16 @@ def open_picture(source: Path_ | BinaryIO, name: str | None = None) -> Image.Ima
     else:
         stream, name = source, name or "stream"
     try:
-        if stream.read(6) == b"\x93NUMPY":
+        head = stream.read(len(SIGNATURE))
+        if head == SIGNATURE:  # whether Pillow has learned to read it or not (latentzip.pillow)
+            raise InputError(f"{name}: this is a .ltz stream already; decode it")
+        if head.startswith(b"\x93NUMPY"):
             stream.seek(0)
             return np.load(stream, allow_pickle=False)
         stream.seek(0)
         return Image.open(stream)
+    except InputError:
+        raise
     except UnidentifiedImageError:
         if _try_plugin(Path(name).suffix.lower()):
             stream.seek(0)
