@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .codecs.features import FeatureCodec
     from .codecs.registry import CodecInfo, list_codecs, load_codec
     from .entropy.errors import CodecError, FormatError, InputError, LimitError, UnsupportedError
+    from .evaluation import evaluate
     from .files import decode_file, encode_file
     from .info import Info, inspect
     from .warn import ConversionWarning
@@ -31,6 +32,7 @@ _HOMES = {
     "codecs.features": ("FeatureCodec",),
     "codecs.registry": ("CodecInfo", "list_codecs", "load_codec"),
     "entropy.errors": ("CodecError", "FormatError", "InputError", "LimitError", "UnsupportedError"),
+    "evaluation": ("evaluate",),
     "files": ("decode_file", "encode_file"),
     "info": ("Info", "inspect"),
     "warn": ("ConversionWarning",),
@@ -54,6 +56,7 @@ __all__ = [
     "decode_file",
     "encode",
     "encode_file",
+    "evaluate",
     "inspect",
     "list_codecs",
     "load_codec",

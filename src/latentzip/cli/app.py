@@ -26,6 +26,7 @@ COMMANDS = {
     "pack": (".pack", "a data set of pictures -> shards of .ltz streams, for training"),
     "unpack": (".unpack", "a packed data set -> a file a sample"),
     "cache": (".cache", "decode the latents of a packed data set for training"),
+    "eval": (".eval", "measure codecs on your own files: rates, metrics, speeds, an HTML report"),
     "train": ("..training.cli", "train a codec from a folder of pictures"),
 }
 

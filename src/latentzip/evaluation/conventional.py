@@ -57,3 +57,12 @@ CONVENTIONAL = {
         ),
     )
 }  # fmt: skip
+
+# without a ladder: every bit is kept
+LOSSLESS = {
+    c.name: c
+    for c in (
+        Conventional("png", "PNG", lambda _: {"optimize": True}, ()),
+        Conventional("webp-lossless", "WEBP", lambda _: {"lossless": True, "quality": 75, "method": 4}, ()),
+    )
+}

@@ -1,0 +1,320 @@
+"""From a name to something that encodes and decodes: our codecs, plug-ins, conventional ones, CompressAI's.
+
+``NAME`` or ``NAME@SETTINGS``: ``jpeg``, ``avif@20,50,80``, ``hyperprior-fast@10..90:20``, ``opus@16,32,64`` (kbit/s),
+``features@0.1,0.01`` (error over variance), ``compressai:mbt2018-mean@1..6``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
+
+from ..codecs.registry import SCHEMES, WEIGHTLESS, list_codecs, load_codec
+from ..entropy.errors import InputError
+from .conventional import CONVENTIONAL, LOSSLESS, Conventional
+from .conventional_audio import CONVENTIONAL_AUDIO, ConventionalSound
+from .conventional_tensor import CONVENTIONAL_TENSOR, PlainTensor
+from .signals import Signal
+
+QUALITIES = (10, 30, 50, 70, 90)
+ERRORS = (1e-1, 1e-2, 1e-3, 1e-4)
+_UNITS = {"kbps": "kbit/s", "rates": ": 1"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One step of a codec's ladder: how it is shown, and the value; None where there is nothing to set."""
+
+    label: str
+    value: float | None
+
+
+class Coder:
+    """Encodes and decodes signals of one modality.
+
+    Attributes:
+        name: as it was asked for, without settings.
+        kind: "latentzip", "plug-in", "conventional" or "compressai".
+        scale: what its settings are: "quality" (1..100), "kbps", "rates", "nmse", "model", or "" for none.
+        ladder: the settings used when none are named.
+    """
+
+    kind: ClassVar[str] = "conventional"
+
+    def __init__(self, name: str, modality: str, scale: str, ladder: Sequence[float]) -> None:
+        self.name, self.modality, self.scale, self.ladder = name, modality, scale, tuple(ladder)
+        self.values: tuple[float, ...] | None = None  # settings named by the user
+
+    @property
+    def settings(self) -> list[Setting]:
+        """What is measured, in the order of the ladder."""
+        values = self.values or self.ladder
+        return [Setting(_label(self.scale, v), v) for v in values] or [Setting("", None)]
+
+    @property
+    def weights(self) -> str:
+        """Hex of what decoding depends on, empty where only the format matters."""
+        return ""
+
+    @property
+    def latent_ratio(self) -> float | None:
+        """Latent values over signal values, None where a codec has no latent."""
+        return None
+
+    def encode(self, signal: Signal, setting: Setting) -> bytes:
+        raise NotImplementedError
+
+    def decode(self, data: bytes, signal: Signal, setting: Setting) -> np.ndarray:
+        """An array of the shape of ``signal.data``."""
+        raise NotImplementedError
+
+
+def _label(scale: str, value: float) -> str:
+    if scale in ("quality", "model"):
+        return f"q{value:g}"
+    return f"nmse {value:g}" if scale == "nmse" else f"{value:g}{' ' * (scale == 'kbps')}{_UNITS.get(scale, '')}"
+
+
+class Picture(Coder):
+    """A format of Pillow."""
+
+    def __init__(self, codec: Conventional) -> None:
+        scale = "" if not codec.ladder else "rates" if codec.name == "jpeg2000" else "quality"
+        super().__init__(codec.name, "image", scale, codec.ladder)
+        self.codec = codec
+
+    def encode(self, signal: Signal, setting: Setting) -> bytes:
+        return self.codec.encode(Image.fromarray(signal.data), setting.value or 0)
+
+    def decode(self, data: bytes, signal: Signal, setting: Setting) -> np.ndarray:
+        return self.codec.decode(data)
+
+
+class Sound(Coder):
+    """A format of libsndfile."""
+
+    def __init__(self, codec: ConventionalSound) -> None:
+        super().__init__(codec.name, "audio", codec.scale, codec.ladder)
+        self.codec = codec
+
+    def encode(self, signal: Signal, setting: Setting) -> bytes:
+        return self.codec.encode(signal.data, signal.rate, setting.value or 0)
+
+    def decode(self, data: bytes, signal: Signal, setting: Setting) -> np.ndarray:
+        return self.codec.decode(data, signal.rate, len(signal.data))
+
+
+class Plain(Coder):
+    """A plain way to store a tensor."""
+
+    def __init__(self, codec: PlainTensor) -> None:
+        super().__init__(codec.name, "tensor", "", ())
+        self.codec = codec
+
+    def encode(self, signal: Signal, setting: Setting) -> bytes:
+        return self.codec.encode(signal.data)
+
+    def decode(self, data: bytes, signal: Signal, setting: Setting) -> np.ndarray:
+        return self.codec.decode(data, signal.data.shape).astype(signal.data.dtype)
+
+
+class Ours(Coder):
+    """A registered codec of this package or of a plug-in, through `latentzip.encode` and `decode`.
+
+    ``codec`` is a name or a loaded codec.
+    """
+
+    kind = "latentzip"
+
+    def __init__(self, codec: Any, device: str = "cpu") -> None:
+        self.model = load_codec(codec, device) if isinstance(codec, str) else codec
+        scale = "quality" if self.model.variable_rate else ""
+        super().__init__(self.model.name, self.model.modality, scale, QUALITIES if scale else ())
+        sources = {i.name: i.source for i in list_codecs()}
+        if sources.get(self.name, "") != "latentzip":
+            self.kind = "plug-in"  # type: ignore[misc]
+
+    @cached_property
+    def weights(self) -> str:  # type: ignore[override]
+        return self.model.fingerprint.hex()
+
+    @property
+    def latent_ratio(self) -> float | None:
+        if self.modality != "image":
+            return None
+        return self.model.latent_channels / (self.model.signal_channels * self.model.stride**2)
+
+    def encode(self, signal: Signal, setting: Setting) -> bytes:
+        from ..api import encode
+
+        return encode(signal.data, codec=self.model, quality=setting.value)
+
+    def decode(self, data: bytes, signal: Signal, setting: Setting) -> np.ndarray:
+        from ..api import decode
+
+        return np.asarray(decode(data, to="numpy", codec=self.model))
+
+
+class Features(Coder):
+    """The `features` codec, to an error given as a part of the variance; ``codec`` may be a profile's."""
+
+    kind = "latentzip"
+
+    def __init__(self, codec: Any = None) -> None:
+        super().__init__("features", "tensor", "nmse", ERRORS)
+        if codec is None:
+            from ..codecs.features import FeatureCodec
+
+            codec = FeatureCodec()
+        self.codec = codec
+
+    def encode(self, signal: Signal, setting: Setting) -> bytes:
+        return self.codec.encode(signal.data, nmse=setting.value)
+
+    def decode(self, data: bytes, signal: Signal, setting: Setting) -> np.ndarray:
+        return np.asarray(self.codec.decode(data))
+
+
+class CompressAI(Coder):
+    """A picture model of CompressAI in our container; settings are qualities of its zoo, or weights of one's own.
+
+    Without ``weights`` the zoo fetches its checkpoints, which needs a network.
+    """
+
+    kind = "compressai"
+
+    def __init__(self, name: str, weights: Any = None, device: str = "cpu") -> None:
+        super().__init__(name, "image", "" if weights else "model", () if weights else range(1, 9))
+        self.checkpoint, self.device = weights, device
+        self._loaded: tuple[Setting, Any] | None = None
+
+    def _model(self, setting: Setting) -> Any:
+        if self._loaded is None or self._loaded[0] != setting:
+            source: Any = self.checkpoint
+            if source is None:
+                from compressai import zoo
+
+                model = self.name.partition(":")[2]
+                if model not in zoo.models:
+                    raise InputError(f"CompressAI has no model {model!r}; known: {', '.join(sorted(zoo.models))}")
+                try:
+                    source = zoo.models[model](quality=int(setting.value or 1), pretrained=True)
+                except OSError as error:
+                    raise InputError(
+                        f"the weights of {self.name} {setting.label} cannot be fetched ({error}); "
+                        f"give a checkpoint with --weights {self.name}=PATH"
+                    ) from error
+            self._loaded = setting, load_codec(self.name, self.device, weights=source)
+        return self._loaded[1]
+
+    @property
+    def weights(self) -> str:
+        return self._model(Setting("", None)).fingerprint.hex() if self.checkpoint else ""
+
+    def encode(self, signal: Signal, setting: Setting) -> bytes:
+        from ..api import encode
+
+        return encode(signal.data, codec=self._model(setting))
+
+    def decode(self, data: bytes, signal: Signal, setting: Setting) -> np.ndarray:
+        from ..api import decode
+
+        return np.asarray(decode(data, to="numpy", codec=self._model(setting)))
+
+
+def parse_settings(text: str) -> tuple[float, ...]:
+    """``"10,50,90"``, ``"1..100:10"`` (from 1 in steps of 10) or a mixture; ascending order is not asked for.
+
+    Raises:
+        InputError: anything else.
+    """
+    values: list[float] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([-\d.e]+?)(?:\.\.([\d.]+)(?::([\d.]+))?)?\s*", part)
+        try:
+            if match is None:
+                raise ValueError
+            first = float(match[1])
+            if match[2] is None:
+                values.append(first)
+                continue
+            last, step = float(match[2]), float(match[3] or 1)
+            if step <= 0 or last < first or (last - first) / step > 1000:
+                raise ValueError
+            values += [first + i * step for i in range(int((last - first) / step + 1e-9) + 1)]
+        except ValueError:
+            raise InputError(f"settings {text!r}: write numbers like 10,50,90 or a range like 1..100:10") from None
+    return tuple(dict.fromkeys(values))
+
+
+def known() -> list[str]:
+    """Names that `coder` takes, ours first."""
+    ours = [info.name for info in list_codecs()]
+    return [*ours, *CONVENTIONAL, *LOSSLESS, *CONVENTIONAL_AUDIO, *CONVENTIONAL_TENSOR]
+
+
+def check_name(name: str) -> None:
+    """Raises InputError with the nearest name that exists when nothing is called ``name``."""
+    if name not in known() and name.partition(":")[0] not in SCHEMES:
+        near = difflib.get_close_matches(name, known(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known())}"
+        raise InputError(f"unknown codec {name!r}; {hint}")
+
+
+def coder(
+    spec: Any, quality: Sequence[float] | None = None, weights: Mapping[str, Any] | None = None, device: str = "cpu"
+) -> Coder:
+    """A coder by name, ``NAME@SETTINGS``, or of a loaded codec.
+
+    Args:
+        quality: settings for codecs whose scale is a quality of 1 to 100, unless the name brings its own.
+        weights: checkpoints of CompressAI's models, by name.
+
+    Raises:
+        InputError: an unknown name, or settings that the codec does not have.
+    """
+    if isinstance(spec, Coder):
+        return spec
+    if not isinstance(spec, str):
+        made: Coder = Features(spec) if getattr(spec, "modality", "") == "tensor" else Ours(spec, device)
+        return _with_settings(made, None, quality)
+    name, _, settings = spec.partition("@")
+    if name in CONVENTIONAL or name in LOSSLESS:
+        made = Picture((CONVENTIONAL | LOSSLESS)[name])
+    elif name in CONVENTIONAL_AUDIO:
+        made = Sound(CONVENTIONAL_AUDIO[name])
+    elif name in CONVENTIONAL_TENSOR:
+        made = Plain(CONVENTIONAL_TENSOR[name])
+    elif name.partition(":")[0] in SCHEMES:
+        made = CompressAI(name, (weights or {}).get(name), device)
+    elif name in WEIGHTLESS:
+        made = Features()
+    else:
+        check_name(name)
+        made = Ours(name, device)
+    return _with_settings(made, parse_settings(settings) if settings else None, quality)
+
+
+def _with_settings(made: Coder, own: Sequence[float] | None, quality: Sequence[float] | None) -> Coder:
+    if own and not made.scale:
+        raise InputError(f"{made.name} has nothing to set: leave out @{','.join(f'{v:g}' for v in own)}")
+    chosen = own or (quality if made.scale == "quality" else None)
+    if chosen:
+        if made.scale in ("quality", "model") and not all(1 <= v <= 100 and v == int(v) for v in chosen):
+            raise InputError(f"{made.name}: qualities are integers from 1 to 100, not {tuple(chosen)}")
+        made.values = tuple(chosen)
+    return made
+
+
+def default_codecs(modalities: set[str]) -> list[str]:
+    """What is measured when nothing is asked for: ours and the conventional ones of these modalities."""
+    ours = [i.name for i in list_codecs() if i.modality in modalities]
+    others = {"image": ["jpeg", "webp", "avif"], "audio": ["opus", "mp3"], "tensor": [*CONVENTIONAL_TENSOR]}
+    return [*ours, *(name for m in sorted(modalities) for name in others[m])]

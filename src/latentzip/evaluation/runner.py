@@ -1,0 +1,374 @@
+"""`evaluate`: every input through every codec at every setting, really encoded and really decoded."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import json
+import math
+import os
+import platform
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..entropy.errors import CodecError, InputError
+from ..files import atomic_writer
+from . import memory, summary
+from .coders import Coder, Setting, coder, default_codecs
+from .registry import Metric, metrics_for
+from .signals import RATE_OF, SPEED_UNIT, Signal, find, load
+
+Row = dict[str, Any]
+Progress = Callable[[int, int], None]
+_ANCHORS = ("jpeg", "opus")  # what curves are compared with when nothing is asked for
+_CACHED_BYTES = 256_000_000  # of inputs held in memory; more are read again for the next codec
+
+
+@dataclass(frozen=True)
+class _Input:
+    source: Any
+    name: str
+    modality: str
+    digest: str
+
+
+class _Inputs:
+    """The inputs, read again when they are needed once they no longer fit into memory together."""
+
+    def __init__(self, sources: Iterable[Any]) -> None:
+        self._cache: OrderedDict[str, Signal] = OrderedDict()
+        self.items: list[_Input] = []
+        names: dict[str, int] = {}
+        for source in find(sources):
+            signal = load(source)
+            names[signal.name] = names.get(signal.name, 0) + 1
+            name = signal.name if names[signal.name] == 1 else f"{signal.name} ({names[signal.name]})"
+            self.items.append(_Input(source, name, signal.modality, signal.digest))
+            self._keep(signal)
+
+    def _keep(self, signal: Signal) -> None:
+        self._cache[signal.digest] = signal
+        while len(self._cache) > 1 and sum(s.data.nbytes for s in self._cache.values()) > _CACHED_BYTES:
+            self._cache.popitem(last=False)
+
+    def signal(self, item: _Input) -> Signal:
+        if item.digest not in self._cache:
+            self._keep(load(item.source))
+        return self._cache[item.digest]
+
+
+@dataclass
+class Evaluation:
+    """What `evaluate` found.
+
+    Attributes:
+        rows: one a input, codec and setting: rate (``bpp``, ``kbps`` or ``bits``), metrics, seconds, throughput
+            (``encode_speed``, ``decode_speed`` in MP/s, x real time or MB/s), ``latent_ratio`` (latent values over
+            signal values), ``peak_mb``; ``error`` instead where a codec failed. A metric that is infinite (equal
+            signals: ``lossless``) or undefined is None.
+        anchors: codec that curves are compared with, by modality.
+        metrics: by modality.
+        about: time, machine, versions, threads.
+    """
+
+    rows: list[Row]
+    anchors: dict[str, str]
+    metrics: dict[str, list[Metric]]
+    about: dict[str, Any]
+    _coders: dict[str, Coder] = field(repr=False, default_factory=dict)
+    _inputs: _Inputs | None = field(repr=False, default=None)
+    _kept: dict[tuple[str, str, str], tuple[bytes, np.ndarray]] = field(repr=False, default_factory=dict)
+
+    @property
+    def failed(self) -> list[Row]:
+        """Rows with an error."""
+        return [r for r in self.rows if "error" in r]
+
+    def averages(self, modality: str) -> list[Row]:
+        """One row a codec and setting, see `summary.averages`."""
+        return summary.averages(self.rows, modality, self.metrics[modality])
+
+    def comparisons(self, modality: str, anchor: str | None = None) -> dict[str, Any]:
+        """{metric: {codec: {"bd_rate_pct" or "gain": number}}} against the anchor."""
+        anchor = anchor or self.anchors.get(modality)
+        return summary.comparisons(self.rows, anchor, modality, self.metrics[modality]) if anchor else {}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: about, rows, and by modality the averages and comparisons."""
+        parts = {
+            m: {"averages": self.averages(m), "anchor": self.anchors.get(m), "comparisons": self.comparisons(m)}
+            for m in self.metrics
+        }
+        return {"about": self.about, "modalities": parts, "rows": self.rows}
+
+    def csv(self) -> str:
+        """The rows as comma-separated values with a header line."""
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        for row in self.rows:
+            shape = "x".join(map(str, row["shape"])) if "shape" in row else ""
+            writer.writerow(row | {"shape": shape})
+        return text.getvalue()
+
+    def markdown(self) -> str:
+        """Averages and comparisons as tables."""
+        from .tables import markdown
+
+        return markdown(self)
+
+    def write_report(self, path: str | os.PathLike[str], *, force: bool = False, megabytes: float = 24.0) -> Path:
+        """One self-contained HTML file: curves, table, side-by-side viewer, maps, players.
+
+        Args:
+            force: replace an existing file.
+            megabytes: bound on the signals that are embedded.
+        """
+        from .report import render
+
+        target = Path(path)
+        text = render(self, megabytes)
+        with atomic_writer(target, force) as file:
+            file.write(text.encode())
+        return target
+
+    def decoded(self, row: Row) -> tuple[bytes, np.ndarray]:
+        """The stream and the decoded signal of a row, kept from the run or made again."""
+        key = row["input_id"], row["codec"], row["setting"]
+        if key not in self._kept:
+            made, setting = self._coders[row["codec"]], Setting(row["setting"], row["value"])
+            signal = self.signal(row["input_id"])
+            data = made.encode(signal, setting)
+            return data, made.decode(data, signal, setting)
+        return self._kept[key]
+
+    def signal(self, input_id: str) -> Signal:
+        """The input that a row names."""
+        assert self._inputs is not None
+        return self._inputs.signal(next(i for i in self._inputs.items if i.digest == input_id))
+
+    def coder(self, name: str) -> Coder:
+        """The coder that a row names."""
+        return self._coders[name]
+
+
+def evaluate(
+    inputs: Any,
+    codecs: Sequence[Any] | None = None,
+    *,
+    quality: Sequence[float] | None = None,
+    metrics: Sequence[str] | None = None,
+    anchor: str | None = None,
+    rows: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    force: bool = False,
+    weights: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    keep: int = 0,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Encode and decode every input with every codec, and measure.
+
+    Args:
+        inputs: paths (folders stand for what is in them), Pillow images, arrays (H, W, 3) uint8, pairs (samples, rate),
+            float arrays, or `Signal` objects; one or a list.
+        codecs: names as `coders` takes them (``"jpeg"``, ``"avif@20,50,80"``, a codec of `list_codecs`,
+            ``"compressai:MODEL"``), or loaded codecs. None: ours and the usual conventional ones.
+        quality: settings for codecs with a quality of 1 to 100.
+        metrics: names; None takes all that are installed.
+        anchor: the codec that others are compared with; it is measured too.
+        rows: a JSON-lines file that every measurement is appended to at once.
+        resume: take what ``rows`` holds already; without it an existing file is refused, unless ``force``.
+        weights: checkpoints of CompressAI's models, ``{"compressai:MODEL": path}``.
+        threads: of torch; Pillow and libsndfile choose their own.
+        keep: of this many inputs a modality, streams and decoded signals stay in memory for `Evaluation.write_report`.
+        progress: called with (done, total).
+
+    Returns:
+        An `Evaluation`. A codec that fails on an input makes a row with an ``error``, nothing more.
+
+    Raises:
+        InputError: unknown codecs, metrics or inputs, or codecs that suit none of the inputs.
+        OSError: an input cannot be read, or ``rows`` not be written.
+    """
+    single = isinstance(inputs, (str, os.PathLike, np.ndarray, Signal, tuple)) or not isinstance(inputs, Iterable)
+    found = _Inputs([inputs] if single else inputs)
+    modalities = dict.fromkeys(item.modality for item in found.items)
+    named = list(codecs) if codecs else default_codecs(set(modalities))
+    if anchor and anchor.partition("@")[0] not in (str(c).partition("@")[0] for c in named):
+        named.append(anchor)
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    coders = [coder(spec, quality, weights, device) for spec in named]
+    _check(coders, list(modalities))
+    chosen = {m: metrics_for(m, metrics) for m in modalities}
+    known = _open_rows(rows, resume, force) if rows else {}
+    result = Evaluation([], {}, chosen, _about(threads), {c.name: c for c in coders}, found)
+    plan = [(c, s, i) for c in coders for s in c.settings for i in found.items if i.modality == c.modality]
+    seen: set[str] = set()
+    kept = {i.digest for m in modalities for i in [j for j in found.items if j.modality == m][:keep]}
+    for done, (made, setting, item) in enumerate(plan):
+        if progress:
+            progress(done, len(plan))
+        base = _identity(made, setting, item)
+        row = known.get(_key(base))
+        if row is None or any(m.name not in row for m in chosen[made.modality]):
+            row, pair = _measure(base, made, setting, found.signal(item), chosen[made.modality], made.name not in seen)
+            seen.add(made.name)
+            if pair is not None and item.digest in kept:
+                result._kept[item.digest, made.name, setting.label] = pair
+            if rows:
+                with open(rows, "a") as file:
+                    file.write(json.dumps(row) + "\n")
+        result.rows.append(row)
+    if progress:
+        progress(len(plan), len(plan))
+    for modality in modalities:
+        if name := _anchor(anchor, [c for c in coders if c.modality == modality]):
+            result.anchors[modality] = name
+    return result
+
+
+def _check(coders: Sequence[Coder], modalities: Sequence[str]) -> None:
+    names = [c.name for c in coders]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"codec {name} is named twice; give all its settings at once: {name}@10,50,90")
+    for made in coders:
+        if made.modality not in modalities:
+            raise InputError(
+                f"{made.name} codes {made.modality} signals; the inputs are {' and '.join(modalities)} signals"
+            )
+    for modality in modalities:
+        if all(c.modality != modality for c in coders):
+            raise InputError(f"there are {modality} inputs, and no codec for them was named")
+
+
+def _anchor(wanted: str | None, coders: Sequence[Coder]) -> str | None:
+    names = [c.name for c in coders]
+    if wanted and wanted.partition("@")[0] in names:
+        return wanted.partition("@")[0]
+    curved = [c.name for c in coders if len(c.settings) > 1]
+    return next((a for a in _ANCHORS if a in curved), curved[0] if curved else None)
+
+
+def _identity(made: Coder, setting: Setting, item: _Input) -> Row:
+    try:
+        weights = made.weights
+    except (CodecError, OSError):
+        weights = ""  # measuring will say what is wrong
+    return {
+        "input": item.name, "input_id": item.digest, "modality": item.modality, "codec": made.name,
+        "kind": made.kind, "setting": setting.label, "value": setting.value, "weights": weights,
+    }  # fmt: skip
+
+
+def _key(row: Row) -> tuple[Any, ...]:
+    return tuple(row.get(k) for k in ("input_id", "codec", "setting", "weights"))
+
+
+def _open_rows(path: str | os.PathLike[str], resume: bool, force: bool) -> dict[tuple[Any, ...], Row]:
+    """Measurements that a file holds, by key; an interrupted last line is cut off."""
+    target = Path(path)
+    if not resume or not target.exists():
+        if target.exists() and not force:
+            raise InputError(f"{target} exists already; go on with it (--resume) or begin anew (--force)")
+        with atomic_writer(target, force=True):
+            return {}
+    known = {}
+    lines = []
+    for line in target.read_text().splitlines():
+        try:
+            row = json.loads(line)
+            key = _key(row)
+        except (ValueError, AttributeError):
+            continue
+        if "error" not in row:
+            known[key] = row
+            lines.append(line + "\n")
+    with atomic_writer(target, force=True) as file:
+        file.write("".join(lines).encode())
+    return known
+
+
+def _warm_up(made: Coder, setting: Setting, signal: Signal) -> None:
+    """A small piece first, so that loading and compiling are nobody's encoding time."""
+    limit = {"image": 96, "audio": signal.rate // 2, "tensor": 64}[signal.modality]
+    part = signal.data[:limit, :limit] if signal.modality == "image" else signal.data[:limit]
+    small = Signal(signal.name, signal.modality, np.ascontiguousarray(part), signal.rate)
+    made.decode(made.encode(small, setting), small, setting)
+
+
+def _measure(
+    base: Row, made: Coder, setting: Setting, signal: Signal, metrics: Sequence[Metric], first: bool
+) -> tuple[Row, tuple[bytes, np.ndarray] | None]:
+    try:
+        if first:
+            _warm_up(made, setting, signal)
+        peak = memory.reset_peak()
+        start = time.perf_counter()
+        data = made.encode(signal, setting)
+        middle = time.perf_counter()
+        decoded = made.decode(data, signal, setting)
+        end = time.perf_counter()
+        highest = memory.peak_mb() if peak else None
+        if decoded.shape != signal.data.shape:
+            raise CodecError(f"decoded {decoded.shape} where {signal.data.shape} was encoded")
+        row = base | {"shape": list(signal.data.shape), "num_bytes": len(data)}
+        row[RATE_OF[signal.modality]] = round(8 * len(data) / signal.units, 6)
+        row["lossless"] = bool(np.array_equal(decoded, signal.data))
+        for metric in metrics:
+            value = float(metric.compute(signal, decoded))
+            row[metric.name] = round(value, 7) if math.isfinite(value) else None
+    except Exception as error:  # a plug-in may raise anything; the other codecs are measured all the same
+        return base | {"error": " ".join(str(error).split()) or type(error).__name__}, None
+    encode_s, decode_s = middle - start, end - middle
+    row |= {
+        "encode_s": round(encode_s, 6), "decode_s": round(decode_s, 6),
+        "encode_speed": round(signal.throughput(encode_s), 4), "decode_speed": round(signal.throughput(decode_s), 4),
+        "speed_unit": SPEED_UNIT[signal.modality],
+        "latent_ratio": made.latent_ratio, "peak_mb": None if highest is None else round(highest, 1),
+    }  # fmt: skip
+    return row, (data, decoded)
+
+
+def _installed(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for name in names:
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            continue
+
+
+def cpu_name() -> str:
+    """The processor's name as the system has it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def _about(threads: int | None) -> dict[str, Any]:
+    packages = ("torch", "numpy", "pillow", "soundfile", "compressai", "pytorch-msssim", "ssimulacra2")
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "latentzip": __version__,
+        "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.platform()},
+        "threads": threads or "default",
+        "versions": {"python": platform.python_version(), **dict(_installed(packages))},
+    }  # fmt: skip
