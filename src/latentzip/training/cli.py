@@ -53,11 +53,9 @@ def run(args: argparse.Namespace) -> int:
     trainer.train(args.val, log=lambda line: print(line, flush=True), until=args.minutes * 60)
     trainer.save()
     if args.export:
-        from .export import export
-
         extra = {"about_data": args.about_data} if args.about_data else {}
         folders = {"data": args.data, "val": args.val, "test": args.test}
-        export(trainer, args.export, version=args.version, **folders, **extra)
+        trainer.export(args.export, version=args.version, **folders, **extra)
     return 0
 
 

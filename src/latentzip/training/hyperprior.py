@@ -26,8 +26,8 @@ from ..codecs.hyperprior import (
     to_tensors,
 )
 from ..codecs.hyperprior_nets import ANCHORS
+from ..codecs.hyperprior_priors import HyperPriors
 from ..entropy.exact import QatConv2d
-from ..entropy.priors import FactorizedPrior
 from ..entropy.tables import TableBank
 from . import trainer
 from .data import CropSampler
@@ -256,20 +256,6 @@ class Trainer(trainer.Trainer):
         return (
             f"lambda * {r.metric} + bits per pixel, lambda {r.lambda_low:g} to {r.lambda_high:g} over quality 1 to 100"
         )
-
-
-class HyperPriors(nn.ModuleList):
-    """Distributions of the hyper-latent to train: a `FactorizedPrior` for each group of qualities."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(FactorizedPrior(channels) for _ in range(ANCHORS))
-
-    def of_group(self, group: int) -> FactorizedPrior:
-        return cast(FactorizedPrior, self[group])
-
-    def bits(self, z: Tensor, quality: Tensor) -> Tensor:
-        """Bits of the hyper-latents (B, N, h, w), one figure a picture (B,)."""
-        return torch.stack([self.of_group(hyper_group(float(q))).bits(part[None]) for part, q in zip(z, quality)])
 
 
 @torch.inference_mode()

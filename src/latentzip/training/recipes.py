@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from . import hyperprior, walloc
+from . import bottleneck, hyperprior, walloc
 from .trainer import Recipe, Trainer
 
-RECIPES: dict[str, Recipe] = {**walloc.RECIPES, **hyperprior.RECIPES}
-_TRAINERS: dict[type[Recipe], type[Trainer]] = {walloc.Recipe: walloc.Trainer, hyperprior.Recipe: hyperprior.Trainer}
+RECIPES: dict[str, Recipe] = {**walloc.RECIPES, **hyperprior.RECIPES, **bottleneck.RECIPES}
+_TRAINERS: dict[type[Recipe], type[Trainer]] = {
+    walloc.Recipe: walloc.Trainer,
+    hyperprior.Recipe: hyperprior.Trainer,
+    bottleneck.Recipe: bottleneck.Trainer,
+}
 
 
 def make_trainer(recipe: Recipe, data: str, run: Path, **options: Any) -> Trainer:

@@ -80,7 +80,7 @@ class Trainer(ABC):
         self.checkpoint = self.run / "checkpoint.pt"
         if self.checkpoint.exists():
             self.load()
-        self.sampler = CropSampler(data, recipe.batch, recipe.crop, recipe.seed, self.step)
+        self.sampler = self.make_sampler(data)
         if self.step == 0:
             crops = torch.cat([self.sampler.make() for _ in range(max(1, 240 // recipe.batch))]).to(self.device)
             self.sampler.step = 0
@@ -96,6 +96,17 @@ class Trainer(ABC):
     @abstractmethod
     def build(self) -> nn.ModuleDict:
         """The modules to train; ``"model"`` is the codec."""
+
+    def make_sampler(self, data: str) -> CropSampler:
+        """The batches of the run, from where it stands."""
+        r = self.recipe
+        return CropSampler(data, r.batch, r.crop, r.seed, self.step)
+
+    def export(self, out: Path, **about: Any) -> Path:
+        """Write a release into a folder; arguments and result as `training.export.export`."""
+        from .export import export
+
+        return export(self, out, **about)
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
