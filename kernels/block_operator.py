@@ -27,21 +27,21 @@ class BlockOperator:
     """
 
     def __init__(self, dense: Callable[[int], np.ndarray], step_in: int, step_out: int) -> None:
-        self._dense = dense
+        self.dense = dense  # the exact matrix for so many blocks
         self.step_in, self.step_out = step_in, step_out
         self._tensors: dict[tuple, tuple[Tensor, ...]] = {}
         self._find_structure()
 
     @cached_property
     def adjoint(self) -> BlockOperator:
-        return BlockOperator(lambda n: np.ascontiguousarray(self._dense(n).T), self.step_out, self.step_in)
+        return BlockOperator(lambda n: np.ascontiguousarray(self.dense(n).T), self.step_out, self.step_in)
 
     def _find_structure(self) -> None:
         """Interior rows, how many blocks at each end differ from them, and which samples those need."""
         si, so = self.step_in, self.step_out
         n = 8
         while True:
-            a = self._dense(n)
+            a = self.dense(n)
             mid = n // 2
             rows = a[mid * so : (mid + 1) * so]
             cols = np.flatnonzero(np.abs(rows).max(0) > _TOLERANCE)
@@ -88,7 +88,7 @@ class BlockOperator:
         key = (n, device, dtype)
         if key not in self._tensors:
             with torch.inference_mode(False):
-                self._tensors[key] = (torch.tensor(self._dense(n), dtype=dtype, device=device),)
+                self._tensors[key] = (torch.tensor(self.dense(n), dtype=dtype, device=device),)
         return self._tensors[key][0]
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
