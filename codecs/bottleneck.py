@@ -89,7 +89,7 @@ class EntropicBottleneck(BaseCodec):
         >>> import torch
         >>> bottleneck = EntropicBottleneck(BottleneckConfig(outputs=8, latent=4)).eval()
         >>> x = torch.rand(1, 3, 40, 64)
-        >>> bottleneck(x)["features"].shape           # in place of the first layers; train with ["bits"] beside the task
+        >>> bottleneck(x)["features"].shape          # in place of the first layers; train on the task and on ["bits"]
         torch.Size([1, 8, 10, 16])
         >>> streams = bottleneck.freeze().encode(x, quality=30)
         >>> bottleneck.decode(streams)[0].shape
@@ -276,7 +276,8 @@ class EntropicBottleneck(BaseCodec):
 
     def _scale_index(self, z: Tensor, quality: int) -> Tensor:
         """Scale numbers 0..63 of one chunk, (B, latent, h, w): integer arithmetic throughout."""
-        assert self.scale_net is not None and self.gain_offsets is not None
+        assert self.scale_net is not None
+        assert self.gain_offsets is not None
         plane = torch.full_like(z[:, :1], (127 * quality + 50) // 100)
         offset = torch.from_numpy(self.gain_offsets[quality - 1].astype(np.int32)).to(z.device)[:, None, None]
         code = self.scale_net(torch.cat((z, plane), 1)) + offset

@@ -21,7 +21,6 @@ from ..codecs.hyperprior import (
     HyperpriorCodec,
     HyperpriorConfig,
     from_bytes,
-    hyper_group,
     round_weights,
     to_tensors,
 )
