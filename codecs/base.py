@@ -1,8 +1,9 @@
-"""The codec contract: analysis, program, synthesis; batching, tiling and chunks are written once, here.
+"""The codec contract for pictures: analysis, program, synthesis; batching, tiling and chunks are written once, here.
 
 A codec maps a signal to integer latents (`analysis`), says how those integers are coded (`program`, the same lines
 for encoder, decoder and rate meter), and maps latents back (`synthesis`). It never opens a file and never sees the
-container: `compress` returns its parameters and chunks, `decompress` takes them back.
+container: `compress` returns its parameters and chunks, `decompress` takes them back. `audio_base` holds the contract
+for sound.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -47,78 +49,35 @@ class Compressed:
     chunks: list[bytes]
 
 
-class Codec(nn.Module):
-    """Base of all codecs.
-
-    Sub-classes set the class attributes and implement the three functions; `compress` and `decompress` follow.
+class BaseCodec(nn.Module):
+    """What codecs of pictures (`Codec`) and of sound (`audio_base.AudioCodec`) have in common.
 
     Attributes:
         modality: ``"image"``, ``"audio"`` or ``"tensor"``.
-        signal_channels: channels of the signal that `analysis` takes (3 for RGB).
-        stride: signal samples a latent position covers, along each spatial axis.
-        latent_multiple: both sides of a latent are rounded up to a multiple of this; chunk, tile and halos are too.
         latent_channels: channels of the latent.
         latent_limit: largest magnitude of a latent; at most 127 makes them int8.
-        chunk: side of a chunk in latent positions (a multiple of 16); a chunk is coded on its own.
-        tile: side of a tile of the transforms in latent positions; bounds memory.
-        analysis_halo, synthesis_halo: latent positions around a tile that its result depends on.
         variable_rate: whether `quality` is understood.
         ordered_channels: whether the first channels of a latent can be decoded alone, and make sense alone.
-        latent_transforms: what may be done to dequantised latents because it amounts to the same on the signal:
-            ``"crop"`` (on the latent grid; a border as wide as `analysis_halo` remembers what lay outside) and
-            ``"mixup"`` (the analysis is linear).
+        fast_coding: whether `compress` takes ``coding="fast"``; the latent must be all that `synthesis` needs.
         precision: "bf16" lets the synthesis networks run in bfloat16: symbols are the same, pixels differ by rounding
             (1 of 255), and processors that multiply bfloat16 decode up to twice as fast.
-        fast_coding: whether `compress` takes ``coding="fast"``; the latent must be all that `synthesis` needs.
     """
 
     modality: ClassVar[Literal["image", "audio", "tensor"]] = "image"
-    signal_channels: int = 3
-    stride: int = 8
-    latent_multiple: int = 1
     latent_channels: int = 0
     latent_limit: int = 127
-    chunk: int = 128
-    tile: int = 192
-    analysis_halo: int = 0
-    synthesis_halo: int = 0
     variable_rate: bool = False
     ordered_channels: bool = False
     fast_coding: bool = False
-    latent_transforms: ClassVar[frozenset[str]] = frozenset()
     default_quality: int | None = None
     precision: Precision = "fp32"
 
     name: str = ""
     _fingerprint: bytes | None = None
 
-    # --- the three functions -------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def analysis(self, x: Tensor, quality: float | None = None) -> Tensor:
-        """Signal (B, C, H, W) float32 in [0, 1] -> latent (B, L, ceil(H/stride), ceil(W/stride)) int16."""
-
-    @abstractmethod
-    def program(self, coder: Any, latent: np.ndarray | None, shape: Shape, quality: float | None = None) -> np.ndarray:
-        """Code one chunk's latent (L, h, w) int32 with ``coder.code``; returns what was coded (what was read)."""
-
-    @abstractmethod
-    def synthesis(self, latent: Tensor, size: tuple[int, int], quality: float | None = None) -> Tensor:
-        """Latent (B, L, h, w) int -> signal (B, C, H, W) float32, not clamped; ``size`` is (H, W)."""
-
     @abstractmethod
     def coding_arrays(self) -> dict[str, np.ndarray]:
         """Every integer that decides a symbol's interval; part of the fingerprint."""
-
-    # --- latents as the input of other networks ------------------------------------------------------------------
-
-    def dequantize(self, latent: Tensor, quality: float | None = None) -> Tensor:
-        """Latent (B, L, h, w) of integers -> float32 in the units that `synthesis` works in, position by position."""
-        return latent.float()
-
-    def latent_deviation(self) -> Tensor:
-        """(L, 1, 1) typical standard deviations of dequantised latents; ones where the codec does not know them."""
-        return torch.ones(self.latent_channels, 1, 1)
 
     # --- identity ------------------------------------------------------------------------------------------------
 
@@ -148,7 +107,7 @@ class Codec(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.parameters()).device
+        return next(chain(self.parameters(), self.buffers()), torch.empty(0)).device
 
     def arithmetic(self) -> AbstractContextManager[None]:
         """In which a codec's networks run; networks that decide intervals and transforms that must not lose digits
@@ -157,7 +116,7 @@ class Codec(nn.Module):
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
-    # --- signal <-> parameters and chunks ------------------------------------------------------------------------
+    # --- arguments -----------------------------------------------------------------------------------------------
 
     def _check_quality(self, quality: float | None) -> int:
         """The stored quality, 0 for codecs of one fixed rate."""
@@ -170,15 +129,6 @@ class Codec(nn.Module):
             raise InputError(f"quality is {value!r}; {self.name} takes an integer from 1 (smallest) to 100 (best)")
         return int(value)
 
-    def _check_signal(self, x: Tensor) -> None:
-        if x.ndim != 3 or x.shape[0] != self.signal_channels or 0 in x.shape:
-            raise InputError(
-                f"{self.name} takes signals of shape ({self.signal_channels}, H, W) with H, W >= 1, "
-                f"not {tuple(x.shape)}"
-            )
-        if not bool(torch.isfinite(x).all()):
-            raise InputError(f"the signal contains NaN or infinite values; {self.name} cannot code them")
-
     def _check_depth(self, channels: int | None) -> int:
         """How many channels of the latent to decode."""
         depth = self.latent_channels if channels is None else channels
@@ -188,6 +138,80 @@ class Codec(nn.Module):
                 + (f"has 1 to {self.latent_channels}" if self.ordered_channels else "decodes all of them or none")
             )
         return depth
+
+    def check_coding(self, coding: str) -> bool:
+        """Whether the fast coding is asked for.
+
+        Raises:
+            InputError: no such coding, or this codec does not have it.
+        """
+        if coding not in CODINGS:
+            raise InputError(f"coding is {coding!r}; one of {', '.join(CODINGS)}")
+        if coding == "fast" and not self.fast_coding:
+            raise InputError(f"{self.name} has no fast coding; leave coding out")
+        return coding == "fast"
+
+
+class Codec(BaseCodec):
+    """Base of all codecs of pictures.
+
+    Sub-classes set the class attributes and implement the three functions; `compress` and `decompress` follow.
+
+    Attributes:
+        signal_channels: channels of the signal that `analysis` takes (3 for RGB).
+        stride: signal samples a latent position covers, along each spatial axis.
+        latent_multiple: both sides of a latent are rounded up to a multiple of this; chunk, tile and halos are too.
+        chunk: side of a chunk in latent positions (a multiple of 16); a chunk is coded on its own.
+        tile: side of a tile of the transforms in latent positions; bounds memory.
+        analysis_halo, synthesis_halo: latent positions around a tile that its result depends on.
+        latent_transforms: what may be done to dequantised latents because it amounts to the same on the signal:
+            ``"crop"`` (on the latent grid; a border as wide as `analysis_halo` remembers what lay outside) and
+            ``"mixup"`` (the analysis is linear).
+    """
+
+    signal_channels: int = 3
+    stride: int = 8
+    latent_multiple: int = 1
+    chunk: int = 128
+    tile: int = 192
+    analysis_halo: int = 0
+    synthesis_halo: int = 0
+    latent_transforms: ClassVar[frozenset[str]] = frozenset()
+
+    # --- the three functions -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def analysis(self, x: Tensor, quality: float | None = None) -> Tensor:
+        """Signal (B, C, H, W) float32 in [0, 1] -> latent (B, L, ceil(H/stride), ceil(W/stride)) int16."""
+
+    @abstractmethod
+    def program(self, coder: Any, latent: np.ndarray | None, shape: Shape, quality: float | None = None) -> np.ndarray:
+        """Code one chunk's latent (L, h, w) int32 with ``coder.code``; returns what was coded (what was read)."""
+
+    @abstractmethod
+    def synthesis(self, latent: Tensor, size: tuple[int, int], quality: float | None = None) -> Tensor:
+        """Latent (B, L, h, w) int -> signal (B, C, H, W) float32, not clamped; ``size`` is (H, W)."""
+
+    # --- latents as the input of other networks ------------------------------------------------------------------
+
+    def dequantize(self, latent: Tensor, quality: float | None = None) -> Tensor:
+        """Latent (B, L, h, w) of integers -> float32 in the units that `synthesis` works in, position by position."""
+        return latent.float()
+
+    def latent_deviation(self) -> Tensor:
+        """(L, 1, 1) typical standard deviations of dequantised latents; ones where the codec does not know them."""
+        return torch.ones(self.latent_channels, 1, 1)
+
+    # --- signal <-> parameters and chunks ------------------------------------------------------------------------
+
+    def _check_signal(self, x: Tensor) -> None:
+        if x.ndim != 3 or x.shape[0] != self.signal_channels or 0 in x.shape:
+            raise InputError(
+                f"{self.name} takes signals of shape ({self.signal_channels}, H, W) with H, W >= 1, "
+                f"not {tuple(x.shape)}"
+            )
+        if not bool(torch.isfinite(x).all()):
+            raise InputError(f"the signal contains NaN or infinite values; {self.name} cannot code them")
 
     def _latent_region(self, region: Region, size: tuple[int, int]) -> Region:
         """Latent positions (top, left, bottom, right) that a region of the signal touches."""
@@ -219,18 +243,6 @@ class Codec(nn.Module):
             part = x[:, t.hy0 * s : min(t.hy1 * s, height), t.hx0 * s : min(t.hx1 * s, width)]
             z = function(part[None].to(self.device))[0]
             out[:, t.y0 : t.y1, t.x0 : t.x1] = z[:, t.y0 - t.hy0 : t.y1 - t.hy0, t.x0 - t.hx0 : t.x1 - t.hx0]
-
-    def check_coding(self, coding: str) -> bool:
-        """Whether the fast coding is asked for.
-
-        Raises:
-            InputError: no such coding, or this codec does not have it.
-        """
-        if coding not in CODINGS:
-            raise InputError(f"coding is {coding!r}; one of {', '.join(CODINGS)}")
-        if coding == "fast" and not self.fast_coding:
-            raise InputError(f"{self.name} has no fast coding; leave coding out")
-        return coding == "fast"
 
     def compress(self, x: Tensor, quality: float | None = None, coding: str = "default") -> Compressed:
         """Code one signal.
