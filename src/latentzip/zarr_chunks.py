@@ -1,0 +1,133 @@
+"""Chunks of arrays to bytes and back, for `latentzip.numcodecs` and `latentzip.zarr`.
+
+A chunk of one picture, (H, W) or (H, W, C) with C = 1..4, and any chunk for the `features` codec is one `.ltz` stream.
+A chunk with further axes in front is a stack of pictures, each a stream of its own:
+
+    stack = "LTZS"  rank:u8  axis:u32 * rank  size:u32 * product of the axes  stream * product of the axes
+
+Numbers are little-endian. Streams say what they are made with: decoding needs no configuration.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from . import DEFAULT_CODEC
+from .codecs.registry import WEIGHTLESS
+from .entropy import container
+from .entropy.errors import FormatError, InputError, LimitError
+
+STACK = b"LTZS"
+MAX_PICTURES = 1 << 20
+_CHANNELS = (1, 2, 3, 4)
+_PICTURE_DTYPES = ("uint8", "uint16", "float16", "float32", "float64")
+_TENSOR_DTYPES = ("float16", "float32")
+
+
+@dataclass(frozen=True)
+class ChunkCoder:
+    """How chunks are encoded: the arguments of `latentzip.encode` by the same names, plain data for JSON."""
+
+    codec: str = DEFAULT_CODEC
+    quality: float | None = None
+    coding: str = "default"
+    max_error: float | None = None
+    relative_error: float | None = None
+    nmse: float | None = None
+    bits: float | None = None
+    lossless: bool | None = None
+    nan: str | None = None
+    transform: str | None = None
+    axis: int | None = None
+
+    def config(self) -> dict[str, Any]:
+        """The codec, and every argument that was given."""
+        default = asdict(ChunkCoder())
+        return {k: v for k, v in asdict(self).items() if k == "codec" or v != default[k]}
+
+    def check(self, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        """Raises InputError when chunks of this dtype and shape can never be encoded."""
+        tensors = self.codec in WEIGHTLESS
+        dtypes = _TENSOR_DTYPES if tensors else _PICTURE_DTYPES
+        if dtype.name not in dtypes:
+            raise InputError(f"codec {self.codec} takes chunks of {', '.join(dtypes)}, not {dtype.name}")
+        if not dtype.isnative:
+            raise InputError(f"chunks of dtype {dtype.str} are not in this machine's byte order; convert them")
+        if tensors and len(shape) > container.MAX_RANK:
+            raise InputError(f"chunks of {len(shape)} axes; the codec takes up to {container.MAX_RANK}")
+        if not tensors and len(shape) < 2:
+            raise InputError(f"a chunk of shape {shape} is no picture: (H, W), (H, W, C) or a stack of these is needed")
+
+    def encode(self, chunk: np.ndarray) -> bytes:
+        """One chunk, in C order, to bytes.
+
+        Raises:
+            InputError: a chunk or an argument that cannot be coded.
+        """
+        from .api import encode
+
+        self.check(chunk.dtype, chunk.shape)
+        if not chunk.flags.c_contiguous:
+            raise InputError("the chunk does not lie in C order; create the array with order='C'")
+        options = self.config()
+        if self.codec in WEIGHTLESS:
+            return encode(chunk, **options)
+        inner = 3 if chunk.ndim > 2 and chunk.shape[-1] in _CHANNELS else 2
+        front, picture = chunk.shape[: chunk.ndim - inner], chunk.shape[chunk.ndim - inner :]
+        if not front:
+            return encode(chunk, **options)
+        if prod(front) > MAX_PICTURES:
+            raise InputError(f"a chunk of {prod(front)} pictures; at most {MAX_PICTURES}")
+        streams = [encode(one, **options) for one in chunk.reshape(-1, *picture)]
+        sizes = [len(stream) for stream in streams]
+        return b"".join([STACK, struct.pack(f"<B{len(front) + len(sizes)}I", len(front), *front, *sizes), *streams])
+
+
+def decode_chunk(data: bytes | bytearray | memoryview) -> np.ndarray:
+    """The chunk that `ChunkCoder.encode` was given: same shape and dtype.
+
+    Raises:
+        FormatError, UnsupportedError: as `latentzip.decode`.
+    """
+    from .api import decode
+
+    view = memoryview(data).cast("B")
+    if view[: len(STACK)] != STACK:
+        return decode(view, "numpy")
+    front, sizes, at = _stack(view)
+    pictures = []
+    for size in sizes:
+        pictures.append(decode(view[at : at + size], "numpy"))
+        at += size
+    if len({(p.shape, p.dtype) for p in pictures}) > 1:
+        raise FormatError("damaged chunk: its pictures differ in shape or dtype")
+    return np.stack(pictures).reshape(*front, *pictures[0].shape)
+
+
+def _stack(view: memoryview) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """Axes in front, bytes of each stream, and where the first begins."""
+    at = len(STACK) + 1
+    if len(view) < at:
+        raise FormatError("truncated chunk: it ends in its header")
+    rank = view[at - 1]
+    if rank > container.MAX_RANK or len(view) < at + 4 * rank:
+        raise FormatError(f"damaged chunk: a stack with {rank} axes")
+    front = struct.unpack_from(f"<{rank}I", view, at)
+    at += 4 * rank
+    count = prod(front)
+    if not rank or not count:
+        raise FormatError("damaged chunk: an empty stack")
+    if count > MAX_PICTURES:
+        raise LimitError(f"a chunk of {count} pictures; the limit is {MAX_PICTURES}")
+    if len(view) < at + 4 * count:
+        raise FormatError("truncated chunk: it ends in its header")
+    sizes = struct.unpack_from(f"<{count}I", view, at)
+    at += 4 * count
+    if at + sum(sizes) != len(view):
+        raise FormatError(f"damaged chunk: {len(view)} bytes where its header asks for {at + sum(sizes)}")
+    return front, sizes, at
