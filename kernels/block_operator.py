@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 _TOLERANCE = 1e-12  # entries below this are zeros of the exact filters
+_TOGETHER = 64  # samples that one row of a product makes when samples lie along the last axis
 
 
 class BlockOperator:
@@ -111,3 +112,43 @@ class BlockOperator:
                 oi[: e * so] = ends[: e * so]
                 oi[(n - e) * so :] = ends[e * so :]
         return out
+
+    def along_rows(self, x: Tensor) -> Tensor:
+        """The same along the last axis: (R, n * step_in) -> (R, n * step_out). No autograd.
+
+        Several blocks are one row of the product: their windows overlap, so that less is copied.
+        """
+        r, length = x.shape
+        si, so = self.step_in, self.step_out
+        n, many = length // si, max(1, _TOGETHER // self.step_out)
+        inner = n - 2 * self.ends
+        if n < self.min_blocks or inner < many:
+            return x @ self.dense_on(n, x.device, x.dtype).T
+        x = x.contiguous()
+        out = x.new_empty(r, n * so)
+        wide = self._wide_on(many, x.device, x.dtype)  # (window, many * step_out)
+        begin = self.ends * si + self.first
+        groups, rest = divmod(inner, many)
+        windows = x.as_strided((r, groups, len(wide)), (length, many * si, 1), x.storage_offset() + begin)
+        e = self.ends * so
+        out[:, e : e + groups * many * so] = (windows @ wide).view(r, -1)
+        if rest:
+            at = inner - many  # the last group overlaps the one before
+            windows = x.as_strided((r, len(wide)), (length, 1), x.storage_offset() + begin + at * si)
+            out[:, e + at * so : e + inner * so] = windows @ wide
+        if e:
+            edge = self._on(x.device, x.dtype)[1]
+            ends = torch.cat([x[:, : self.reach], x[:, -self.reach :]], 1) @ edge.T
+            out[:, :e], out[:, -e:] = ends[:, :e], ends[:, e:]
+        return out
+
+    def _wide_on(self, many: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+        key = ("wide", many, device, dtype)
+        if key not in self._tensors:
+            si, so = self.step_in, self.step_out
+            wide = np.zeros((many * so, (many - 1) * si + self.taps.shape[1]))
+            for i in range(many):
+                wide[i * so : (i + 1) * so, i * si : i * si + self.taps.shape[1]] = self.taps
+            with torch.inference_mode(False):
+                self._tensors[key] = (torch.tensor(np.ascontiguousarray(wide.T), dtype=dtype, device=device),)
+        return self._tensors[key][0]

@@ -156,19 +156,18 @@ def _inverse2d(y: Tensor, op: BlockOperator, levels: int) -> Tensor:
 
 
 def _forward1d(x: Tensor, op: BlockOperator, levels: int) -> Tensor:
-    """(B, C, L) -> (B, C * 2**J, L / 2**J): samples as rows, all signals as columns of one product."""
+    """(B, C, L) -> (B, C * 2**J, L / 2**J)."""
     b, c, length = x.shape
     s = 1 << levels
-    y = op(x.reshape(b * c, length).t().contiguous()[None])[0]  # (n * s, R)
-    return y.view(length // s, s, b * c).permute(2, 1, 0).reshape(b, c * s, length // s)
+    y = op.along_rows(x.reshape(b * c, length))
+    return y.view(b * c, length // s, s).transpose(1, 2).reshape(b, c * s, length // s)
 
 
 def _inverse1d(y: Tensor, op: BlockOperator, levels: int) -> Tensor:
     b, cc, n = y.shape
     s = 1 << levels
     c = cc // s
-    x = op(y.reshape(b * c, s, n).permute(2, 1, 0).reshape(1, n * s, b * c).contiguous())[0]
-    return x.t().reshape(b, c, n * s)
+    return op.along_rows(y.reshape(b * c, s, n).transpose(1, 2).reshape(b * c, n * s)).view(b, c, n * s)
 
 
 _BODIES = {(1, False): _forward1d, (1, True): _inverse1d, (2, False): _forward2d, (2, True): _inverse2d}
