@@ -118,6 +118,10 @@ class BlockOperator:
 
         Several blocks are one row of the product: their windows overlap, so that less is copied.
         """
+        with torch.autocast(x.device.type, enabled=False):  # transforms must not lose digits
+            return self._along_rows(x)
+
+    def _along_rows(self, x: Tensor) -> Tensor:
         r, length = x.shape
         si, so = self.step_in, self.step_out
         n, many = length // si, max(1, _TOGETHER // self.step_out)
