@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from threading import Lock
 from typing import BinaryIO, overload
 
 from .errors import FormatError, InputError, LimitError, UnsupportedError
@@ -25,8 +26,9 @@ MAX_RANK = 8
 # Ids are written down, never computed: a number keeps its meaning for ever.
 MODALITIES = {"image": 0, "audio": 1, "tensor": 2}
 KINDS = {"pil": 0, "numpy": 1, "tensor": 2}
-DTYPES = {"uint8": 0, "uint16": 1, "float16": 2, "bfloat16": 3, "float32": 4, "float64": 5}
-MODES = {"": 0, "L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 5, "I": 6, "F": 7, "L;1": 8}
+DTYPES = {"uint8": 0, "uint16": 1, "float16": 2, "bfloat16": 3, "float32": 4, "float64": 5,
+          "int16": 6, "int24": 7, "int32": 8}  # fmt: skip
+MODES = {"": 0, "L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 5, "I": 6, "F": 7, "L;1": 8, "mono": 9, "file": 10}
 
 ICC, EXIF, XMP, TAGS, AUX = 1, 2, 3, 4, 0x85
 CRITICAL = 0x80  # set in a box type that decoding depends on
@@ -38,7 +40,8 @@ class Limits:
     """What a reader is ready to believe; checked before anything is allocated.
 
     Attributes:
-        samples: positions of the signal: H * W of an image, samples of audio, elements of a tensor.
+        samples: positions of the signal: H * W of an image, elements of a tensor.
+        sound: samples of audio in a channel: more than of others, since sound is decoded piece by piece.
         channels: first dimension of an image or audio signal.
         chunks, boxes: how many.
         header, params, name: bytes of the whole header, of the codec's parameters and of its name.
@@ -47,6 +50,7 @@ class Limits:
     """
 
     samples: int = 1 << 28
+    sound: int = 1 << 34
     channels: int = 1 << 12
     chunks: int = 1 << 16
     boxes: int = 64
@@ -69,10 +73,11 @@ class Header:
         fingerprint: 8 bytes that name the weights and tables decoding depends on.
         modality: ``"image"``, ``"audio"`` or ``"tensor"``.
         kind: what kind of object came in: ``"pil"``, ``"numpy"`` or ``"tensor"``.
-        shape: as coded: (C, H, W) of an image, (C, T) of audio, all >= 1; any rank <= 8 of a
+        shape: as coded: (C, H, W) of an image, all >= 1; (C, T) of audio, where T may be 0; any rank <= 8 of a
             tensor, where sizes may be 0.
-        dtype: of the original: uint8, uint16, float16, bfloat16, float32 or float64.
-        mode: how samples were arranged: a Pillow mode, ``"L;1"`` for a grey array with a channel axis, or "".
+        dtype: of the original: uint8, uint16, int16, int24, int32, float16, bfloat16, float32 or float64.
+        mode: how samples were arranged: a Pillow mode, ``"L;1"`` for a grey array with a channel axis, ``"mono"`` for
+            sound without a channel axis, ``"file"`` for sound of a file, or "".
         sample_rate: in Hz; 0 where there is none.
         params: the codec's own parameters.
     """
@@ -127,7 +132,7 @@ class Chunks(Sequence[bytes]):
         FormatError: on access, when a chunk's checksum does not match.
     """
 
-    def __init__(self, blob: memoryview, sizes: Sequence[int], start: int) -> None:
+    def __init__(self, blob: memoryview | _File, sizes: Sequence[int], start: int) -> None:
         self._blob, self._sizes = blob, tuple(sizes)
         offsets, at = [], start
         for size in self._sizes:
@@ -147,6 +152,18 @@ class Chunks(Sequence[bytes]):
             return [self[i] for i in range(*index.indices(len(self)))]
         i = range(len(self))[index]
         return _checked(self._blob, self._offsets[i], self._sizes[i], f"chunk {i}")
+
+
+class _File:
+    """An open file that is sliced like memory."""
+
+    def __init__(self, file: BinaryIO, begin: int) -> None:
+        self._file, self._begin, self._lock = file, begin, Lock()
+
+    def __getitem__(self, part: slice) -> bytes:
+        with self._lock:
+            self._file.seek(self._begin + part.start)
+            return self._file.read(part.stop - part.start)
 
 
 @dataclass(frozen=True)
@@ -183,13 +200,13 @@ def _string(data: bytes) -> bytes:
     return _varint(len(data)) + data
 
 
-def write(header: Header, chunks: Sequence[bytes], boxes: Sequence[Box] = (), limits: Limits = DEFAULT_LIMITS) -> bytes:
-    """Put a stream together.
+def head(header: Header, sizes: Sequence[int], boxes: Sequence[Box] = (), limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """A stream up to its boxes and chunks, whose sizes are given; `seal` makes of each what follows.
 
     Raises:
         InputError: `read` would not accept the header: a field is invalid, or a limit exceeded.
     """
-    problem = _problem(header, [(b.type, len(b.data)) for b in boxes], len(chunks), limits)
+    problem = _problem(header, [(b.type, len(b.data)) for b in boxes], len(sizes), limits)
     if problem:
         raise InputError(problem[1])
     body = bytearray()
@@ -203,20 +220,94 @@ def write(header: Header, chunks: Sequence[bytes], boxes: Sequence[Box] = (), li
     if header.modality == "audio":
         body += _varint(header.sample_rate)
     body += _string(header.params)
-    body += _varint(len(chunks))
-    for chunk in chunks:
-        body += _varint(len(chunk))
+    body += _varint(len(sizes))
+    for size in sizes:
+        body += _varint(size)
     body += _varint(len(boxes))
     for box in boxes:
         body.append(box.type)
         body += _varint(len(box.data))
     if len(body) > limits.header:
         raise InputError(f"the header would take {len(body)} bytes; the format allows {limits.header}")
-    head = bytes([VERSION]) + _string(bytes(body))
-    parts = [SIGNATURE, head, _crc(head)]
-    for data in [*(b.data for b in boxes), *chunks]:
-        parts += [data, _crc(data)]
+    start = bytes([VERSION]) + _string(bytes(body))
+    return SIGNATURE + start + _crc(start)
+
+
+def seal(data: bytes) -> bytes:
+    """A box's data or a chunk with its checksum, as it stands in a stream."""
+    return data + _crc(data)
+
+
+def head(header: Header, sizes: Sequence[int], boxes: Sequence[Box] = (), limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """Everything before the chunks: signature, header, tables, boxes.
+
+    Args:
+        sizes: bytes of each chunk.
+
+    Raises:
+        InputError: `read` would not accept the header: a field is invalid, or a limit exceeded.
+    """
+    problem = _problem(header, [(b.type, len(b.data)) for b in boxes], len(sizes), limits)
+    if problem:
+        raise InputError(problem[1])
+    body = bytearray()
+    body.append(MODALITIES[header.modality] | KINDS[header.kind] << 2 | DTYPES[header.dtype] << 4)
+    body.append(MODES[header.mode])
+    body += _string(header.codec.encode("ascii"))
+    body += header.fingerprint
+    body.append(len(header.shape))
+    for n in header.shape:
+        body += _varint(n)
+    if header.modality == "audio":
+        body += _varint(header.sample_rate)
+    body += _string(header.params)
+    body += _varint(len(sizes))
+    for size in sizes:
+        body += _varint(size)
+    body += _varint(len(boxes))
+    for box in boxes:
+        body.append(box.type)
+        body += _varint(len(box.data))
+    if len(body) > limits.header:
+        raise InputError(f"the header would take {len(body)} bytes; the format allows {limits.header}")
+    start = bytes([VERSION]) + _string(bytes(body))
+    parts = [SIGNATURE, start, _crc(start)]
+    for box in boxes:
+        parts += [box.data, _crc(box.data)]
     return b"".join(parts)
+
+
+def write(header: Header, chunks: Sequence[bytes], boxes: Sequence[Box] = (), limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """Put a stream together; raises as `head` does."""
+    parts = [head(header, [len(chunk) for chunk in chunks], boxes, limits)]
+    for chunk in chunks:
+        parts += [chunk, _crc(chunk)]
+    return b"".join(parts)
+
+
+class Spool:
+    """Chunks of a stream whose header is not known before the last of them: they wait in a file.
+
+    Args:
+        file: an empty file, open for writing and reading; usually a temporary one.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.sizes: list[int] = []
+
+    def add(self, chunk: bytes) -> None:
+        """The next chunk."""
+        self._file.write(chunk)
+        self._file.write(_crc(chunk))
+        self.sizes.append(len(chunk))
+
+    def write_to(self, out: BinaryIO, header: Header, boxes: Sequence[Box] = ()) -> None:
+        """The whole stream; raises as `head` does."""
+        out.write(head(header, self.sizes, boxes))
+        self._file.seek(0)
+        while block := self._file.read(1 << 20):
+            out.write(block)
 
 
 # --- reading -----------------------------------------------------------------------------------------------
@@ -313,17 +404,15 @@ def _problem(
     ranks = {"image": (3, 3), "audio": (2, 2), "tensor": (0, MAX_RANK)}[header.modality]
     if not ranks[0] <= len(shape) <= ranks[1]:
         return FormatError, f"a signal of modality {header.modality} cannot have {len(shape)} dimensions"
-    if min(shape, default=1) < (header.modality != "tensor"):
+    if min(shape[: {"image": 3, "audio": 1, "tensor": 0}[header.modality]], default=1) < 1:
         return FormatError, f"the signal is empty: shape {shape}"
     channels, positions = (1, shape) if header.modality == "tensor" else (shape[0], shape[1:])
     if channels > limits.channels:
         return LimitError, f"{channels} channels; the limit is {limits.channels}"
-    if prod(positions) > limits.samples:
+    limit = limits.sound if header.modality == "audio" else limits.samples
+    if prod(positions) > limit:
         size = " x ".join(map(str, positions))
-        return (
-            LimitError,
-            f"the signal has {size} samples; the limit is {limits.samples} (see container.Limits)",
-        )
+        return LimitError, f"the signal has {size} samples; the limit is {limit} (see container.Limits)"
     if not 0 <= header.sample_rate < 1 << 32 or (header.sample_rate > 0) != (header.modality == "audio"):
         return FormatError, f"sample rate {header.sample_rate} does not suit modality {header.modality}"
     if len(header.params) > limits.params:
@@ -447,14 +536,14 @@ def read_header(source: bytes | bytearray | memoryview | BinaryIO, limits: Limit
     return index
 
 
-def _checked(blob: memoryview, at: int, size: int, what: str) -> bytes:
+def _checked(blob: memoryview | _File, at: int, size: int, what: str) -> bytes:
     data = bytes(blob[at : at + size])
     if blob[at + size : at + size + CRC_BYTES] != _crc(data):
         raise FormatError(f"damaged .ltz stream: the checksum of {what} does not match")
     return data
 
 
-def _boxes(blob: memoryview, index: Index) -> Iterator[Box]:
+def _boxes(blob: memoryview | _File, index: Index) -> Iterator[Box]:
     at = index.start
     for number, size in index.boxes:
         data = _checked(blob, at, size, f"box {BOX_NAMES.get(number, number)}")
@@ -490,10 +579,19 @@ def read(blob: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS) 
     view = memoryview(blob).toreadonly()
     if view.format != "B" or not view.c_contiguous:
         view = view.cast("B")
-    index = read_header(view, limits)
-    boxes = tuple(_boxes(view, index))
+    return _container(view, read_header(view, limits))
+
+
+def read_file(file: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Container:
+    """The same of an open seekable file: chunks are read when they are accessed, and the file stays open for that."""
+    begin = file.tell()
+    return _container(_File(file, begin), read_header(file, limits))
+
+
+def _container(source: memoryview | _File, index: Index) -> Container:
+    boxes = tuple(_boxes(source, index))
     first = index.num_bytes - sum(index.chunk_sizes) - CRC_BYTES * len(index.chunk_sizes)
-    return Container(index.header, boxes, Chunks(view, index.chunk_sizes, first), index)
+    return Container(index.header, boxes, Chunks(source, index.chunk_sizes, first), index)
 
 
 def verify(blob: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS) -> Index:
