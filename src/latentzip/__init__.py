@@ -17,9 +17,10 @@ __version__ = "0.1.0"
 DEFAULT_CODEC = "walloc-rgb-16x"  # what `encode` and `codec-cli encode` use when nothing else is asked for
 
 if TYPE_CHECKING:
-    from . import data
+    from . import data, kv
     from .api import decode, encode
     from .codecs.features import FeatureCodec
+    from .codecs.kv_cache import KVCacheCodec
     from .codecs.registry import CodecInfo, list_codecs, load_codec
     from .entropy.errors import CodecError, FormatError, InputError, LimitError, UnsupportedError
     from .evaluation import evaluate
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "api": ("decode", "encode"),
     "codecs.features": ("FeatureCodec",),
+    "codecs.kv_cache": ("KVCacheCodec",),
     "codecs.registry": ("CodecInfo", "list_codecs", "load_codec"),
     "entropy.errors": ("CodecError", "FormatError", "InputError", "LimitError", "UnsupportedError"),
     "evaluation": ("evaluate",),
@@ -48,6 +50,7 @@ __all__ = [
     "FormatError",
     "Info",
     "InputError",
+    "KVCacheCodec",
     "LimitError",
     "UnsupportedError",
     "__version__",
@@ -58,14 +61,15 @@ __all__ = [
     "encode_file",
     "evaluate",
     "inspect",
+    "kv",
     "list_codecs",
     "load_codec",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "data":
-        return import_module(".data", __name__)
+    if name in ("data", "kv"):
+        return import_module(f".{name}", __name__)
     if name in _HOME:
         value = getattr(import_module(f".{_HOME[name]}", __name__), name)
         globals()[name] = value

@@ -1,0 +1,237 @@
+"""`KVCacheCodec`: the cache of a transformer as a short, growing bitstream.
+
+Keys and values of a layer are rotated together by a matrix that was fitted to the model, as PCA does, quantised with
+one step, and coded component by component (KVTC, arXiv:2511.01815, and CSKV, arXiv:2409.10593, go similar ways). Keys
+are taken as before the rotary positions where that needs fewer bits. The first tokens, on which attention rests
+(Xiao et al. 2023, "sinks"), and the most recent ones are kept as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..entropy import container
+from ..entropy.container import Limits
+from ..entropy.errors import InputError
+from . import kv_profile as profiles
+from . import kv_segments as segments
+from .kv_budget import allocate
+from .kv_layout import Geometry, Pairs, Rotary, pairs_of
+from .kv_profile import KVProfile
+from .kv_stream import LIMITS, NAME, KVStream
+
+__all__ = ["KVCacheCodec", "KVStream", "Rotary"]
+
+FACTORS = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # of the steps, what `allocate` tries
+
+
+class KVCacheCodec:
+    """Codec of the keys and values that a transformer keeps, fitted to one model.
+
+    Args:
+        profile: what `fit` learned.
+
+    Example:
+        >>> import torch
+        >>> cache = [(torch.randn(1, 2, 300, 8), torch.randn(1, 2, 300, 8)) for _ in range(3)]  # of three layers
+        >>> codec = KVCacheCodec.fit([cache])
+        >>> blob = codec.encode(cache)
+        >>> keys, values = codec.decode(blob, tokens=(100, 120))[0]
+        >>> keys.shape
+        torch.Size([1, 2, 20, 8])
+    """
+
+    name = NAME
+
+    def __init__(self, profile: KVProfile) -> None:
+        self.profile = profile
+
+    def __repr__(self) -> str:
+        return f"KVCacheCodec(profile {self.fingerprint.hex()}, {self.geometry})"
+
+    @property
+    def fingerprint(self) -> bytes:
+        """8 bytes that name the profile; steps and what is kept exactly are not part of it."""
+        return self.profile.fingerprint
+
+    @property
+    def geometry(self) -> Geometry:
+        """Layers, heads and channels of the model's cache."""
+        return self.profile.geometry
+
+    @property
+    def steps(self) -> tuple[float, ...]:
+        """Width of the quantisation cells of each layer."""
+        return self.profile.steps
+
+    # --- fitting -------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def fit(
+        cls,
+        caches: Iterable[Any],
+        *,
+        rotary: Rotary | None = None,
+        nmse: float = 0.01,
+        weights: Sequence[Any] | None = None,
+        keys_weight: float = 1.0,
+        first: int = 4,
+        recent: int = 32,
+        segment: int = 128,
+    ) -> KVCacheCodec:
+        """Learn a rotation for each layer from caches that the model made; some thousand tokens do.
+
+        Args:
+            caches: each (keys, values) (B, H, T, d) of every layer, position 0 first; see `encode`.
+            rotary: the model's rotary positions. A layer's keys are coded as before them where that takes fewer bits
+                at the same error, which is nearly always; None codes them as they are.
+            nmse: sets the steps: weighted squared error over the weighted variance.
+            weights: for each layer what an error costs, (D,) or (D, D) over all channels of keys, then of values, such
+                as `latentzip.kv.sensitivity` measures. All layers then share one step. None: errors of keys and of
+                values count by their variances, and every layer has its own step.
+            keys_weight: how much more an error of keys counts; without weights.
+            first, recent: so many tokens at the beginning and at the end are kept as they are.
+            segment: tokens that are coded together; longer ones take fewer bits, short ones are coded sooner.
+
+        Raises:
+            InputError: caches that do not fit each other, are not finite, or have fewer than two tokens.
+        """
+        if keys_weight <= 0 or min(first, recent) < 0 or segment < 1:
+            raise InputError(
+                f"keys_weight is {keys_weight}, first {first}, recent {recent}, segment {segment}; positive numbers"
+            )
+        made = profiles.fit(caches, rotary, nmse, weights, keys_weight)
+        return cls(replace(made, first=first, recent=recent, segment=segment))
+
+    def at(
+        self, *, nmse: float | None = None, steps: Sequence[float] | None = None, first: int | None = None,
+        recent: int | None = None, segment: int | None = None,
+    ) -> KVCacheCodec:  # fmt: skip
+        """A codec of the same profile (streams of either decode with both) with other choices, as `fit` takes them.
+
+        Args:
+            steps: one a layer.
+        """
+        p = self.profile
+        if nmse is not None and steps is not None:
+            raise InputError("nmse and steps exclude each other: give one of them")
+        if nmse is not None:
+            if not 0 < nmse < 1:
+                raise InputError(f"nmse is {nmse}; a number between 0 and 1 is needed")
+            steps = p.steps_for(nmse, common=len(set(p.steps)) == 1 < len(p.steps))
+        keep = {"first": first, "recent": recent, "segment": segment}
+        keep = {name: value for name, value in keep.items() if value is not None}
+        if any(value < (name == "segment") for name, value in keep.items()):
+            raise InputError(f"{keep}: first and recent are from 0, segment from 1 on")
+        p = replace(p, **keep)
+        return KVCacheCodec(p if steps is None else p.with_steps(steps))
+
+    def allocate(
+        self, cache: Any, damage: Callable[[Pairs], float], bits: float, factors: Sequence[float] = FACTORS
+    ) -> KVCacheCodec:
+        """Share a budget of bits among the layers by what their errors do to the model's output.
+
+        Each layer in turn is coded with several steps while the others stay exact; dynamic programming then chooses
+        the steps of the least sum of damages.
+
+        Args:
+            cache: a sample, as `encode` takes it.
+            damage: what the model suffers under a cache (keys and values of all layers), such as the divergence of
+                its output; called layers x factors times.
+            bits: a value of the coded tokens, on average.
+            factors: of the present steps, which steps to try.
+
+        Returns:
+            A codec of the same profile with other steps.
+
+        Raises:
+            InputError: the budget is too small for the coarsest steps.
+        """
+        pairs = pairs_of(cache)
+        profiles.check_geometry(pairs, self.geometry)
+        batch, _, count, _ = pairs[0][0].shape
+        points = []
+        for layer, (keys, values) in enumerate(pairs):
+            row = []
+            for factor in factors:
+                step = self.steps[layer] * factor
+                trial = self.profile.with_steps([step] * self.geometry.layers)
+                data = segments.encode(trial, layer, keys.detach().cpu(), values.detach().cpu(), 0)
+                k, v = segments.decode(trial, layer, _float32(step), data, (0, count), batch, keys.dtype)
+                changed = [*pairs[:layer], (k.to(keys.device), v.to(values.device)), *pairs[layer + 1 :]]
+                row.append((8.0 * len(data), float(damage(changed))))
+            points.append(row)
+        chosen = allocate(points, bits * batch * count * self.geometry.width * self.geometry.layers)
+        return self.at(steps=[s * factors[i] for s, i in zip(self.steps, chosen)])
+
+    # --- files ---------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write the profile as a safetensors file; it appears whole or not at all."""
+        target = Path(path)
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            part.write_bytes(self.profile.to_bytes())
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> KVCacheCodec:
+        """Read what `save` wrote.
+
+        Raises:
+            FormatError: not a KV profile.
+            OSError: the file cannot be read.
+        """
+        return cls(KVProfile.from_bytes(Path(path).read_bytes()))
+
+    # --- caches <-> streams --------------------------------------------------------------------------------------
+
+    def stream(self) -> KVStream:
+        """An empty stream to append tokens to."""
+        return KVStream(self.profile)
+
+    def encode(self, cache: Any) -> bytes:
+        """A whole cache as one `.ltz` stream.
+
+        Args:
+            cache: (keys, values), each (B, H, T, d) float16, bfloat16 or float32, of every layer; or a cache of
+                transformers.
+
+        Raises:
+            InputError: not a cache of the model that the codec was fitted to.
+            UnsupportedError: a cache that has dropped tokens.
+        """
+        stream = self.stream()
+        stream.append(cache)
+        stream.flush()
+        return stream.to_bytes()
+
+    def decode(
+        self, blob: bytes | bytearray | memoryview, tokens: Sequence[int] | None = None, *,
+        layers: Sequence[int] | None = None, components: int | None = None, device: str | torch.device = "cpu",
+        limits: Limits = LIMITS,
+    ) -> list[tuple[Tensor, Tensor]]:  # fmt: skip
+        """Inverse of `encode`: (keys, values) of every layer; arguments and errors as `KVStream.decode`."""
+        return self.open(blob, limits=limits).decode(tokens, layers=layers, components=components, device=device)
+
+    def open(self, blob: bytes | bytearray | memoryview, *, limits: Limits = LIMITS) -> KVStream:
+        """A stream from its bytes, to read parts of it or to append to it.
+
+        Raises:
+            FormatError: not a KV cache, or a damaged one.
+            UnsupportedError: it needs another profile.
+        """
+        return KVStream.from_container(self.profile, container.read(blob, limits))
+
+
+def _float32(value: float) -> float:
+    return float(torch.tensor(value, dtype=torch.float32))
