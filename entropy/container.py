@@ -238,50 +238,11 @@ def seal(data: bytes) -> bytes:
     return data + _crc(data)
 
 
-def head(header: Header, sizes: Sequence[int], boxes: Sequence[Box] = (), limits: Limits = DEFAULT_LIMITS) -> bytes:
-    """Everything before the chunks: signature, header, tables, boxes.
-
-    Args:
-        sizes: bytes of each chunk.
-
-    Raises:
-        InputError: `read` would not accept the header: a field is invalid, or a limit exceeded.
-    """
-    problem = _problem(header, [(b.type, len(b.data)) for b in boxes], len(sizes), limits)
-    if problem:
-        raise InputError(problem[1])
-    body = bytearray()
-    body.append(MODALITIES[header.modality] | KINDS[header.kind] << 2 | DTYPES[header.dtype] << 4)
-    body.append(MODES[header.mode])
-    body += _string(header.codec.encode("ascii"))
-    body += header.fingerprint
-    body.append(len(header.shape))
-    for n in header.shape:
-        body += _varint(n)
-    if header.modality == "audio":
-        body += _varint(header.sample_rate)
-    body += _string(header.params)
-    body += _varint(len(sizes))
-    for size in sizes:
-        body += _varint(size)
-    body += _varint(len(boxes))
-    for box in boxes:
-        body.append(box.type)
-        body += _varint(len(box.data))
-    if len(body) > limits.header:
-        raise InputError(f"the header would take {len(body)} bytes; the format allows {limits.header}")
-    start = bytes([VERSION]) + _string(bytes(body))
-    parts = [SIGNATURE, start, _crc(start)]
-    for box in boxes:
-        parts += [box.data, _crc(box.data)]
-    return b"".join(parts)
-
-
 def write(header: Header, chunks: Sequence[bytes], boxes: Sequence[Box] = (), limits: Limits = DEFAULT_LIMITS) -> bytes:
     """Put a stream together; raises as `head` does."""
     parts = [head(header, [len(chunk) for chunk in chunks], boxes, limits)]
-    for chunk in chunks:
-        parts += [chunk, _crc(chunk)]
+    for data in [*(b.data for b in boxes), *chunks]:
+        parts += [data, _crc(data)]
     return b"".join(parts)
 
 
@@ -298,13 +259,14 @@ class Spool:
 
     def add(self, chunk: bytes) -> None:
         """The next chunk."""
-        self._file.write(chunk)
-        self._file.write(_crc(chunk))
+        self._file.write(seal(chunk))
         self.sizes.append(len(chunk))
 
     def write_to(self, out: BinaryIO, header: Header, boxes: Sequence[Box] = ()) -> None:
         """The whole stream; raises as `head` does."""
         out.write(head(header, self.sizes, boxes))
+        for box in boxes:
+            out.write(seal(box.data))
         self._file.seek(0)
         while block := self._file.read(1 << 20):
             out.write(block)
