@@ -143,7 +143,7 @@ def fit(samples: Iterable[Tensor], axis: int, nmse: float, weights: Any = None) 
     basis = torch.round(synthesis / scale[:, None].double()).to(torch.int8)
     width = torch.round(torch.log(energy.clamp_min(1e-60)) / (2 * WIDTH_UNIT)).to(torch.int16)
     variance = float(second.diagonal().sum())
-    step = _water_step(energy, (synthesis * synthesis).sum(1), nmse * variance)
+    step = water_step(energy, (synthesis * synthesis).sum(1), nmse * variance)
     return Profile(basis, scale, mean.float(), width, max(step, 1e-30), axis)
 
 
@@ -164,7 +164,7 @@ def _metric(weights: Any, channels: int) -> Tensor | None:
     return metric
 
 
-def _water_step(energy: Tensor, norm: Tensor, distortion: float) -> float:
+def water_step(energy: Tensor, norm: Tensor, distortion: float) -> float:
     """The step whose cells, or the components' own energy where that is less, make up the distortion."""
     low, high = 1e-12, 2 * float((12 * energy.max()).sqrt()) + 1e-12
     for _ in range(60):

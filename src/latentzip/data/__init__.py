@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .collate import LatentBatch, latent_collate
     from .dataset import LatentDataset
     from .dequantize import Dequantize
+    from .embeddings import EmbeddingStore
     from .packing import PackResult, pack
     from .sampler import ElasticBatchSampler
     from .stream import LatentStream
@@ -28,6 +29,7 @@ _HOMES = {
     "collate": ("LatentBatch", "latent_collate"),
     "dataset": ("LatentDataset",),
     "dequantize": ("Dequantize",),
+    "embeddings": ("EmbeddingStore",),
     "packing": ("PackResult", "pack"),
     "sampler": ("ElasticBatchSampler",),
     "stream": ("LatentStream",),
@@ -40,6 +42,7 @@ __all__ = [
     "Cache",
     "Dequantize",
     "ElasticBatchSampler",
+    "EmbeddingStore",
     "LatentBatch",
     "LatentDataset",
     "LatentStream",
