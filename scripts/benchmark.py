@@ -1,7 +1,7 @@
 """Reproduce the figures that README and docs quote: `python scripts/benchmark.py KIND [--data DIR] [--json OUT]`.
 
-KIND is one of rd, speed, entropy, loader, features. Each prints a Markdown table; --json writes all rows, the machine,
-versions, commit and threads, and a flat summary. --quick answers in under 50 s with less data.
+KIND is one of rd, speed, entropy, loader, features, perception. Each prints a Markdown table; --json writes all rows,
+the machine, versions, commit and threads, and a flat summary. --quick answers in under 50 s with less data.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-KINDS = ("rd", "speed", "entropy", "loader", "features")
+KINDS = ("rd", "speed", "entropy", "loader", "features", "perception")
 
 
 def machine() -> dict[str, Any]:
@@ -71,6 +71,8 @@ def main() -> int:
         "--peers", choices=("compressai",), help="rd, speed: also time CompressAI's models (random weights)"
     )
     parser.add_argument("--reuse", type=Path, help="rd: take the rows that this earlier --json file has")
+    parser.add_argument("--segmented", type=Path, help="perception: folder with images/ and masks/")
+    parser.add_argument("--model", type=Path, help="perception: TorchScript classifier, or weights of an earlier run")
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
 
