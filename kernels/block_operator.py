@@ -74,7 +74,8 @@ class BlockOperator:
         self.edge = np.concatenate([head, tail], axis=1)  # (2 * ends * so, 2 * reach)
         self.min_blocks = max(2 * ends + 1, -(-2 * reach // si))
 
-    def _on(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def on(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """`taps` and `edge` as tensors."""
         key = (device, dtype)
         if key not in self._tensors:
             # clone: inference tensors in this cache could not take part in a later training step
@@ -101,7 +102,7 @@ class BlockOperator:
             out = x.new_empty(r, n * so, w)
         if n < self.min_blocks:
             return torch.matmul(self.dense_on(n, x.device, x.dtype), x, out=out)
-        taps, edge = self._on(x.device, x.dtype)
+        taps, edge = self.on(x.device, x.dtype)
         e, k, inner = self.ends, taps.shape[1], n - 2 * self.ends
         start = e * si + self.first
         for xi, oi in zip(x, out):
@@ -141,7 +142,7 @@ class BlockOperator:
             windows = x.as_strided((r, len(wide)), (length, 1), x.storage_offset() + begin + at * si)
             out[:, e + at * so : e + inner * so] = windows @ wide
         if e:
-            edge = self._on(x.device, x.dtype)[1]
+            edge = self.on(x.device, x.dtype)[1]
             ends = torch.cat([x[:, : self.reach], x[:, -self.reach :]], 1) @ edge.T
             out[:, :e], out[:, -e:] = ends[:, :e], ends[:, e:]
         return out

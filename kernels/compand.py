@@ -14,20 +14,21 @@ import torch
 from torch import Tensor
 
 
-def _constants(bits: int) -> tuple[float, float]:
+def constants(bits: int) -> tuple[float, float]:
+    """s and M of the module's text."""
     m = (1 << (bits - 1)) - 1
     return m / 1.85, m + 0.499
 
 
 def compand(y: Tensor, bits: int = 8) -> Tensor:
     """Coefficients of any shape, float -> same shape in (-M, M), M = 2**(bits - 1) - 0.501."""
-    s, limit = _constants(bits)
+    s, limit = constants(bits)
     return limit * torch.erf(y * (1 / (s * math.sqrt(2))))
 
 
 def expand(z: Tensor, bits: int = 8) -> Tensor:
     """Inverse of `compand` on real values in (-M, M); differentiable, used in training."""
-    s, limit = _constants(bits)
+    s, limit = constants(bits)
     p = (z * (1 / (2 * limit)) + 0.5).clamp(1e-4, 0.9999)
     return s * torch.special.ndtri(p.float()).to(z.dtype)
 

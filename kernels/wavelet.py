@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import cuda
 from .block_operator import BlockOperator
 
 Mode = Literal["periodization", "symmetric"]
@@ -90,7 +91,8 @@ def _packet_matrix(n_blocks: int, levels: int, wavelet: str, mode: Mode, inverse
 
 
 @lru_cache(maxsize=64)
-def _operator(levels: int, wavelet: str, mode: Mode, inverse: bool) -> BlockOperator:
+def packet_operator(levels: int, wavelet: str, mode: Mode, inverse: bool) -> BlockOperator:
+    """One stage along one axis, up to `_STAGE` levels."""
     if mode == "symmetric":
         _check_symmetric(wavelet)
     step = 1 << levels
@@ -109,12 +111,12 @@ class _Packet(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, levels: int, wavelet: str, mode: Mode, inverse: bool, dims: int) -> Tensor:  # type: ignore[override]
         ctx.args = (levels, wavelet, mode, inverse, dims)
-        return _BODIES[dims, inverse](x, _operator(levels, wavelet, mode, inverse), levels)
+        return _BODIES[dims, inverse](x, packet_operator(levels, wavelet, mode, inverse), levels)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
         levels, wavelet, mode, inverse, dims = ctx.args
-        op = _operator(levels, wavelet, mode, inverse).adjoint
+        op = packet_operator(levels, wavelet, mode, inverse).adjoint
         return _BODIES[dims, not inverse](grad, op, levels), None, None, None, None, None
 
 
@@ -170,6 +172,16 @@ def _inverse1d(y: Tensor, op: BlockOperator, levels: int) -> Tensor:
     return op.along_rows(y.reshape(b * c, s, n).transpose(1, 2).reshape(b * c, n * s)).view(b, c, n * s)
 
 
+def _stage(x: Tensor, levels: int, wavelet: str, mode: Mode, inverse: bool, dims: int) -> Tensor:
+    if levels and cuda.usable(x):
+        if dims == 2:
+            from .cuda.packet import packet2d as packet
+        else:
+            from .cuda.packet1d import packet1d as packet
+        return packet(x, levels, wavelet, mode, inverse, False)
+    return _Packet.apply(x, levels, wavelet, mode, inverse, dims)  # type: ignore[return-value]
+
+
 _BODIES = {(1, False): _forward1d, (1, True): _inverse1d, (2, False): _forward2d, (2, True): _inverse2d}
 
 
@@ -203,7 +215,7 @@ def wavelet_packet2d(x: Tensor, levels: int, wavelet: str = "bior4.4", mode: Mod
     """
     x = _pad_edge(x, levels, 2)
     for j in _stages(levels):
-        x = _Packet.apply(x, j, wavelet, mode, False, 2)  # type: ignore[assignment]
+        x = _stage(x, j, wavelet, mode, False, 2)
     return x
 
 
@@ -216,7 +228,7 @@ def inverse_wavelet_packet2d(
 ) -> Tensor:
     """Inverse of `wavelet_packet2d`: (B, C * 4**J, h, w) -> (B, C, H, W), cropped to ``size = (H, W)``."""
     for j in reversed(_stages(levels)):
-        y = _Packet.apply(y, j, wavelet, mode, True, 2)  # type: ignore[assignment]
+        y = _stage(y, j, wavelet, mode, True, 2)
     return y if size is None else y[..., : size[0], : size[1]]
 
 
@@ -224,7 +236,7 @@ def wavelet_packet1d(x: Tensor, levels: int, wavelet: str = "bior4.4", mode: Mod
     """Full 1-D wavelet packet analysis: (B, C, L) -> (B, C * 2**J, ceil(L / 2**J)); see `wavelet_packet2d`."""
     x = _pad_edge(x, levels, 1)
     for j in _stages(levels):
-        x = _Packet.apply(x, j, wavelet, mode, False, 1)  # type: ignore[assignment]
+        x = _stage(x, j, wavelet, mode, False, 1)
     return x
 
 
@@ -237,5 +249,5 @@ def inverse_wavelet_packet1d(
 ) -> Tensor:
     """Inverse of `wavelet_packet1d`: (B, C * 2**J, n) -> (B, C, L), cropped to ``size``."""
     for j in reversed(_stages(levels)):
-        y = _Packet.apply(y, j, wavelet, mode, True, 1)  # type: ignore[assignment]
+        y = _stage(y, j, wavelet, mode, True, 1)
     return y if size is None else y[..., :size]
