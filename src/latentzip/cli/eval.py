@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     with common.counter(args, "file") as progress:
         result = evaluate(
             args.inputs, args.codec, anchor=args.anchor, rows=args.rows, resume=args.resume, force=args.force,
-            device=args.device, threads=args.threads, keep=args.samples if args.report else 0, progress=progress,
+            device=args.device, threads=args.threads, samples=args.samples if args.report else 0, progress=progress,
             **options,
         )  # fmt: skip
     if args.report:

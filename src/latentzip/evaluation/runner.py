@@ -86,6 +86,7 @@ class Evaluation:
     about: dict[str, Any]
     _coders: dict[str, Coder] = field(repr=False, default_factory=dict)
     _inputs: _Inputs | None = field(repr=False, default=None)
+    kept: frozenset[str] = frozenset()  # digests of the inputs that a report shows
     _kept: dict[tuple[str, str, str], tuple[bytes, np.ndarray]] = field(repr=False, default_factory=dict)
 
     @property
@@ -175,7 +176,7 @@ def evaluate(
     weights: Mapping[str, Any] | None = None,
     device: str = "cpu",
     threads: int | None = None,
-    keep: int = 0,
+    samples: int = 4,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Encode and decode every input with every codec, and measure.
@@ -192,7 +193,7 @@ def evaluate(
         resume: take what ``rows`` holds already; without it an existing file is refused, unless ``force``.
         weights: checkpoints of CompressAI's models, ``{"compressai:MODEL": path}``.
         threads: of torch; Pillow and libsndfile choose their own.
-        keep: of this many inputs a modality, streams and decoded signals stay in memory for `Evaluation.write_report`.
+        samples: this many inputs a modality can be looked at, or listened to, in `Evaluation.write_report`.
         progress: called with (done, total).
 
     Returns:
@@ -219,7 +220,9 @@ def evaluate(
     result = Evaluation([], {}, chosen, _about(threads), {c.name: c for c in coders}, found)
     plan = [(c, s, i) for c in coders for s in c.settings for i in found.items if i.modality == c.modality]
     seen: set[str] = set()
-    kept = {i.digest for m in modalities for i in [j for j in found.items if j.modality == m][:keep]}
+    room = _CACHED_BYTES  # beyond it, what a report needs is decoded once more
+    kept = [i.digest for m in modalities for i in [j for j in found.items if j.modality == m][:samples]]
+    result.kept = frozenset(kept)
     for done, (made, setting, item) in enumerate(plan):
         if progress:
             progress(done, len(plan))
@@ -228,8 +231,9 @@ def evaluate(
         if row is None or any(m.name not in row for m in chosen[made.modality]):
             row, pair = _measure(base, made, setting, found.signal(item), chosen[made.modality], made.name not in seen)
             seen.add(made.name)
-            if pair is not None and item.digest in kept:
+            if pair is not None and item.digest in result.kept and pair[1].nbytes < room:
                 result._kept[item.digest, made.name, setting.label] = pair
+                room -= pair[1].nbytes
             if rows:
                 with open(rows, "a") as file:
                     file.write(json.dumps(row) + "\n")
