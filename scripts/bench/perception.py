@@ -1,0 +1,83 @@
+"""Machine perception: how a classifier, edges and segments fare on decoded pictures. Codec x rate x task.
+
+--data has train/ and test/ with a folder a class; --segmented has images/ and masks/. Either may be left out. --model
+is a TorchScript module of one's own (it gets pictures of S x S, uint8) or weights from an earlier run; without it a
+small network is trained, 16 epochs, and its weights are kept beside --json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from typing import Any
+
+import torch
+
+from latentzip.entropy.errors import InputError
+from latentzip.evaluation.perception import Perception, SegmentedFolder, class_folders, perceive
+from latentzip.evaluation.perception_tasks import Boundaries, Network, canny, felzenszwalb
+
+from . import perception_net
+
+CODECS = (
+    "hyperprior-fast@1,10,25,50,80", "walloc-rgb-linear@10,40,80", "walloc-rgb-16x",
+    "jpeg@5,10,20,40,75", "webp@1,10,30,60,85", "avif@10,20,35,50,70",
+)  # fmt: skip
+QUICK = ("hyperprior-fast@25", "jpeg@10")
+GOAL = 0.95
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure; see `scripts/benchmark.py`."""
+    if args.data is None and args.segmented is None:
+        raise InputError("perception needs --data (train/ and test/ of class folders) or --segmented (images/, masks/)")
+    torch.set_num_threads(min(args.threads))
+    codecs = args.codec or (QUICK if args.quick else CODECS)
+    results = {}
+    if args.data is not None:
+        model = (
+            perception_net.load(args.model) if args.model else perception_net.train(args.data, 1 if args.quick else 16)
+        )
+        if not args.model and args.json:
+            perception_net.save(model, args.json.with_name("perception.safetensors"))
+        pairs, _ = class_folders(args.data / "test")
+        layer = None if isinstance(model, torch.jit.ScriptModule) else perception_net.FEATURES
+        task = Network("class", model, perception_net.prepare, layer=layer)
+        results["labelled"] = perceive(pairs[:: 12 if args.quick else 1], codecs, [task], progress=progress)
+    if args.segmented is not None:
+        tasks = [Boundaries("edges", canny), Boundaries("segments", felzenszwalb)]
+        data = SegmentedFolder(args.segmented)
+        results["segmented"] = perceive(data[::10] if args.quick else data, codecs, tasks, progress=progress)
+    text = "\n\n".join(f"{name}, {r.rows[0]['samples']} pictures\n\n{r.markdown()}" for name, r in results.items())
+    text += "\n\n" + goals(results)
+    return {"rows": {k: r.rows for k, r in results.items()}, "summary": summary(results), "markdown": text}
+
+
+def progress(done: int, total: int) -> None:
+    print(f"\r{done}/{total} settings", end="" if done < total else "\n", file=sys.stderr, flush=True)
+
+
+def summary(results: dict[str, Perception]) -> dict[str, Any]:
+    """Bits per pixel from which on a task agrees with the original in 95 % of what it says, by codec."""
+    found: dict[str, Any] = {}
+    for result in results.values():
+        for column in (c for c in result.columns if c.endswith(".agreement")):
+            rates = {}
+            for codec in dict.fromkeys(r["codec"] for r in result.rows[1:]):
+                rate = result.rate_at(codec, column, GOAL)
+                if math.isfinite(rate):
+                    rates[codec] = round(rate, 3)
+            found[f"bpp_at_{column.replace('.', '_')}_{GOAL:.0%}".replace("%", "pct")] = rates
+    return found
+
+
+def goals(results: dict[str, Perception]) -> str:
+    """The summary as a table."""
+    columns = summary(results)
+    codecs = dict.fromkeys(codec for rates in columns.values() for codec in rates)
+    lines = [f"| codec | {' | '.join(c.removeprefix('bpp_at_') for c in columns)} |", "|---" * (1 + len(columns)) + "|"]
+    for codec in codecs:
+        cells = [f"{rates[codec]:.2f}" if codec in rates else "-" for rates in columns.values()]
+        lines.append(f"| {codec} | {' | '.join(cells)} |")
+    return "\n".join(lines)
