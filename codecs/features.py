@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -199,22 +200,26 @@ class FeatureCodec:
         if x.numel() == 0:
             return Compressed(Params(LOSSLESS, flags=PROFILE * view.profiled, axis=view.axis, chunk=1).pack(), [])
         data = view.rows(x)
-        finite = torch.isfinite(data)
-        whole = bool(finite.all())
-        if not whole and nan == "refuse":
-            raise InputError(
-                f"the tensor holds {int((~finite).sum())} NaN or infinite values; nan='keep' keeps them as they are"
-            )
-        values = data.float() if whole else torch.where(finite, data, torch.zeros((), dtype=data.dtype)).float()
-        top = float(values.abs().max())
+        low, high = (float(v) for v in torch.aminmax(data))  # NaN where there is one
+        whole = isfinite(low) and isfinite(high)
+        finite, values = None, data.float()
+        if not whole:
+            finite = torch.isfinite(data)
+            if nan == "refuse":
+                raise InputError(
+                    f"the tensor holds {int((~finite).sum())} NaN or infinite values; nan='keep' keeps them as they are"
+                )
+            values = torch.where(finite, values, torch.zeros(()))
+            low, high = (float(v) for v in torch.aminmax(values))
+        top = max(abs(low), abs(high))
         if goal.kind != "lossless" and (top > _HUGE or 0 < top < _TINY):
             goal = Goal("lossless") if goal.kind != "bits" else goal
         if goal.kind == "lossless":
             return self._lossless(data, view)
         goal = goal.resolved(values, self.profile.step if self.profile else 0.0)
-        if bool((values == values.reshape(-1)[0]).all()) and goal.kind in ("mse", "max_error"):
+        if low == high and goal.kind in ("mse", "max_error"):
             goal = Goal(goal.kind)  # nothing varies, so nothing need be lost
-        job = Job(self.profile, data, values, None if whole else ~finite, view, goal, top)
+        job = Job(self.profile, data, values, None if finite is None else ~finite, view, goal, top)
         best = job.run(transform)
         if best is None:
             return self._lossless(data, view)

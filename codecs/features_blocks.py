@@ -75,7 +75,7 @@ def _kept(data: bytes, size: int, itemsize: int) -> Kept | None:
 
 def encode_rows(rows: Rows, prior: Ints | None) -> bytes:
     """The entropy-coded bytes of one block."""
-    encoder = Encoder(4 if rows.symbols.size >= 1 << 14 else 1)
+    encoder = Encoder(4 if rows.ref.size * rows.level.shape[1] >= 1 << 14 else 1)
     rows_.program(encoder, rows, rows.ref.size, rows.level.shape[1], prior=prior)
     return encoder.finish()
 
@@ -96,4 +96,4 @@ def encode_corrections(r: Ints) -> bytes:
 
 def decode_corrections(data: bytes, shape: tuple[int, int]) -> Ints:
     """Inverse of `encode_corrections`."""
-    return np.ascontiguousarray(decode_rows(data, *shape, None, None).symbols.T)
+    return np.ascontiguousarray(decode_rows(data, *shape, None, None).whole(shape[1]).T)

@@ -27,6 +27,7 @@ class Reader:
 
     def __init__(self, p: Params, view: View, dtype: str, chunks: Sequence[bytes], profile: Profile | None) -> None:
         self.p, self.view, self.dtype, self.profile = p, view, dtype, profile
+        self.workers = 1  # threads that a chunk may use
         self.first = bool(p.flags & SIDE)
         count = -(-view.count // p.chunk) + self.first if view.count else 0
         if len(chunks) != count:
@@ -58,6 +59,7 @@ class Reader:
         if start == stop:
             return self.view.tensor(torch.zeros(0, self.view.channels, dtype=TORCH[self.dtype]), region)
         wanted = list(range(start // size, -(-stop // size)))
+        self.workers = max(1, torch.get_num_threads() // len(wanted))
         parts = list(_parallel(lambda i: self._chunk(i, depth, to), wanted))
         rows = torch.cat(parts) if len(parts) > 1 else parts[0]
         rows = rows[start - wanted[0] * size : stop - wanted[0] * size]
@@ -93,12 +95,15 @@ class Reader:
             prior = self.profile.levels(p.offset) if p.flags & PROFILE and self.profile else None
             rows = blocks.decode_rows(sections[0], n, self.transform.components(d), depth, prior)
             if to == "latent":
-                return torch.from_numpy(np.ascontiguousarray(rows.symbols.T))
-            back = self.transform.inverse(torch.from_numpy(rows_.reconstruct(rows, p.step)), d)
+                return torch.from_numpy(
+                    np.ascontiguousarray(rows.whole(self.transform.components(d) if depth is None else depth).T)
+                )
+            part, live = rows_.reconstruct_live(rows, p.step, self.workers)
+            back = self.transform.inverse(torch.from_numpy(part), d, torch.from_numpy(live))
             if p.flags & CORRECTED:
                 back = back + torch.from_numpy(blocks.decode_corrections(sections[1], (n, d))) * p.unit
         limit = torch.finfo(dtype).max
-        out = back.clamp(-limit, limit).to(dtype).contiguous()
+        out = back.clamp_(-limit, limit).to(dtype).contiguous()
         if kept is not None:
             flat = out.view(torch.int16 if dtype.itemsize == 2 else torch.int32).reshape(-1)
             flat[torch.from_numpy(kept.at)] = _signed(kept.bits.astype(BITS[self.dtype]))

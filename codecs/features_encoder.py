@@ -31,6 +31,7 @@ _NOISE = 2.0**-18  # of the largest magnitude: how far values decoded on two mac
 _COARSE = (1.0, 1.5, 2.0)  # steps to try under an error bound, in units of the bound
 _TRIES = 8
 _TINY = 1e-37  # goals below are beyond float32 arithmetic
+_MEAN_BITS = 26.0  # that a channel's mean takes
 _WORTH = 32  # a map has at least this many samples
 
 
@@ -89,7 +90,7 @@ class Candidate:
         """Bits of what is sent beside the symbols."""
         d = self.sample.shape[1]
         brought = None if profile is None else profile.mean
-        total = 0.0 if self.transform.mean is brought else 26.0 * d
+        total = 0.0 if self.transform.mean is brought else _MEAN_BITS * d
         if self.synthesis is not None and self.energy is not None:
             integers, _ = transforms.embed_precision(self.synthesis, self.energy, step)
             deviation = np.sqrt((integers.astype(np.float64) ** 2).mean(1)) if len(integers) else np.zeros(0)
@@ -135,7 +136,10 @@ class Job:
             finish, error = self._rows(first, 1.0, True)
             return finish() if error == 0 and self.profile is None else None
         choices: list[tuple[float, float, Callable[[], Compressed | None]]] = []
-        for candidate in self._candidates(transform):
+        candidates = self._candidates(transform)
+        if self.profile is not None and self.goal.kind == "step":
+            return self._encode_rows(candidates[0], self.goal.value)
+        for candidate in candidates:
             cost, step = self._estimate(candidate)
             choices.append((cost, step, lambda c=candidate, s=step: self._encode_rows(c, s)))
         spatial = len(self.view.shape) >= 2 and min(self.view.shape[-2:]) >= 2
@@ -157,11 +161,7 @@ class Job:
         if name == "map":
             return []
         if self.profile is not None:
-            own = self.profile.transform
-            out = [Candidate(own, None, None, self.sample)]
-            if n >= 64:
-                out.append(Candidate(own.recentred(self._mean()), None, None, self.sample))
-            return out
+            return [Candidate(self._centred(self.profile), None, None, self.sample)]
         out = []
         if name in ("auto", "identity"):
             out.append(Candidate(Transform(IDENTITY), None, None, self.sample))
@@ -182,6 +182,18 @@ class Job:
 
     def _mean(self) -> Tensor:
         return self.x.mean(0)
+
+    def _centred(self, profile: Profile) -> Transform:
+        """The profile's transform, about the tensor's own mean where that saves more bits than sending it takes."""
+        own, n = profile.transform, self.x.shape[0]
+        if n < 64:
+            return own
+        mean = self._mean()
+        away = (mean - profile.mean) @ own.analysis_matrix
+        step = self.goal.value if self.goal.kind == "step" else profile.step
+        power = torch.exp(profile.width.float() * (2 * profiles.WIDTH_UNIT)) + step * step / 12
+        saved = n / 2 * float(torch.log2(1 + away.square() / power).sum())
+        return own.recentred(mean) if saved > _MEAN_BITS * len(mean) else own
 
     def _estimate(self, c: Candidate) -> tuple[float, float]:
         """(cost, step): what is to be small, and the step to begin with."""
@@ -284,11 +296,13 @@ class Job:
         y = transform.forward(self.x).contiguous()
         parts = list(zip(y.split(block), self.x.split(block), self.data.split(block)))
         starts = range(0, self.x.shape[0], block)
+        checked = self.goal.kind != "step" or self.special is not None
+        workers = max(1, torch.get_num_threads() // len(parts))
 
         def one(item: Any) -> tuple[Any, Any, Kept | None, float]:
             start, (part, x, data) = item
-            rows, recon = rows_.quantise(part.numpy(), step, exact, match=part.shape[1] > 1, prior=prior)
-            if self.goal.kind == "step" and self.special is None:
+            rows, recon = rows_.quantise(part.numpy(), step, exact, part.shape[1] > 1, prior, workers, checked)
+            if not checked:
                 return rows, None, None, 0.0
             back = transform.inverse(torch.from_numpy(recon), d)
             r = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,7 +36,6 @@ def shorten(profile: Profile, step: float, data: bytes, count: int, components: 
     k, prior = len(profile.basis), _prior(profile, step)
     depth = min(components, k)
     rows = blocks.decode_rows(data, count, k, depth, prior)
-    rows.symbols = np.concatenate([rows.symbols, np.zeros((k - depth, count), np.int32)])
     for numbers in (rows.family, rows.alpha):
         numbers[depth:] = 0
     rows.level[:, depth:] = 0

@@ -22,7 +22,16 @@ from ..entropy import banks
 from ..entropy.errors import FormatError
 from ..entropy.models import TableModel, Uniform
 from ..entropy.tables import TableBank
-from ..kernels.row_quantiser import dequantise_rows, magnitudes, quantise_rows, spread_tables
+from ..kernels.row_quantiser import (
+    dequantise_rows,
+    magnitudes,
+    nearest,
+    powers,
+    products,
+    quantise_rows,
+    spread_tables,
+    table_bits,
+)
 
 DEAD = 0.08  # half of the zero cell is wider by this many steps; measured on keys, values and hidden states
 ALPHA_UNIT = 32  # factors of a prediction are stored in this unit
@@ -30,6 +39,7 @@ _MATCHED, _GAINS, _FAMILIES, _CENTRES, _PRIOR = 1, 2, 4, 8, 16  # flags
 _MAX_GAIN = 31
 _REACH = 600  # magnitudes beyond cost an encoder's choice the same
 _SEARCH = 96  # components that the search for references compares
+_SEARCH_ROWS = 256  # rows that it takes at a time
 _MIN_ROWS = 64  # below, references and gains cost more than they save
 
 Floats = npt.NDArray[np.float32]
@@ -40,7 +50,8 @@ class Rows:
     """What `program` codes of a block of N rows and K components; all integers.
 
     flags: see above. level: (2, K) 0..64 of rows without and with a reference. family: (K,) 0 Gaussian, 1 Laplacian.
-    ref: (N,) an earlier row or -1. alpha: (K,) 0..32. gain: (N,) int8. symbols: (K, N) int32.
+    ref: (N,) an earlier row or -1. alpha: (K,) 0..32. gain: (N,) int8. symbols: (M, N) int32 of the M components that
+    `live` names.
     """
 
     flags: int
@@ -54,6 +65,15 @@ class Rows:
     def live(self) -> npt.NDArray[np.int64]:
         """Components that are not zero throughout."""
         return np.flatnonzero(self.level[0])
+
+    def whole(self, components: int) -> npt.NDArray[np.int32]:
+        """Symbols (components, N) of the first components, zeros where they are not live."""
+        live = self.live()[: self.symbols.shape[0]]
+        if live.size == components:
+            return self.symbols
+        out = np.zeros((components, self.ref.size), np.int32)
+        out[live] = self.symbols
+        return out
 
     def tables(self, live: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """(live, N) table numbers of the symbols."""
@@ -76,6 +96,12 @@ def _costs() -> npt.NDArray[np.float32]:
     """(128, _REACH + 1): bits that each table takes for each magnitude."""
     sizes = np.arange(_REACH + 1)
     return np.stack([bank().costs(sizes, t) for t in range(bank().num_tables)]).astype(np.float32)
+
+
+@cache
+def _costs_by_size() -> npt.NDArray[np.float32]:
+    """`_costs` with the tables last."""
+    return np.ascontiguousarray(_costs().T)
 
 
 @cache
@@ -176,11 +202,9 @@ def program(
     out = Rows(flags, level, family, ref, alpha, gain, np.zeros((0, n), np.int32))
     if depth is not None:
         live = live[live < depth]
-    symbols = np.zeros((k if depth is None else min(k, depth), n), np.int32)
     if live.size:
-        coded = None if rows is None else rows.symbols if live.size == k else rows.symbols[live]
-        symbols[live] = coder.code(coded, TableModel(bank(), out.tables(live)))
-    out.symbols = symbols
+        symbols = coder.code(rows.symbols if rows else None, TableModel(bank(), out.tables(live)))
+        out.symbols = np.asarray(symbols)
     return out
 
 
@@ -188,7 +212,13 @@ def program(
 
 
 def quantise(
-    y: Floats, step: float, exact: bool = False, match: bool = True, prior: npt.NDArray[np.int32] | None = None
+    y: Floats,
+    step: float,
+    exact: bool = False,
+    match: bool = True,
+    prior: npt.NDArray[np.int32] | None = None,
+    workers: int = 1,
+    wanted: bool = True,
 ) -> tuple[Rows, Floats]:
     """Choose everything about a block and quantise it.
 
@@ -198,9 +228,11 @@ def quantise(
         exact: reconstruct in the middle of the cells, none of them wider: the error stays below half a step.
         match: look for references.
         prior: as in `program`.
+        workers: threads that may be used.
+        wanted: whether the reconstruction is.
 
     Returns:
-        What `program` codes, and the reconstruction (N, K) that `reconstruct` will give.
+        What `program` codes, and the reconstruction (N, K) that `reconstruct` will give, or anything.
     """
     n, k = y.shape
     y = np.ascontiguousarray(y, np.float32)
@@ -209,7 +241,7 @@ def quantise(
     if match and n >= _MIN_ROWS:
         ref, alpha = _references(y, step)
     factors = (alpha / np.float32(ALPHA_UNIT)).astype(np.float32)
-    symbols, recon, residual = quantise_rows(y, ref, factors, step, dead, centres(dead), None)
+    symbols, recon, residual = quantise_rows(y, ref, factors, step, dead, centres(dead), None, workers=workers)
     level, family = np.zeros((2, k), np.int32), np.zeros(k, np.int32)
     matched = ref >= 0
     kinds = [np.flatnonzero(~matched), np.flatnonzero(matched)]
@@ -228,41 +260,49 @@ def quantise(
     if not exact:
         rows.flags |= _CENTRES
         live = rows.live()
-        if live.size:
+        if live.size and (wanted or matched.any()):
             # once more, with what the tables say about where values lie in their cells
-            index = rows.tables(live)
-            part = np.ascontiguousarray(y[:, live])
-            rows.symbols[live], fine, _ = quantise_rows(part, ref, factors[live], step, dead, centres(dead), index)
-            recon = np.zeros_like(y)
-            recon[:, live] = fine
+            rows.symbols, fine, _ = quantise_rows(
+                y, ref, factors[live], step, dead, centres(dead), rows.tables(live), columns=live, residual=False,
+                workers=workers,
+            )  # fmt: skip
+            return rows, _spread(fine, live, k) if wanted else fine
+    rows.symbols = rows.symbols[rows.live()]
     return rows, recon
 
 
-def reconstruct(rows: Rows, step: float) -> Floats:
-    """Symbols to rows (N, K) float32; K as many as were decoded."""
-    k = rows.symbols.shape[0]
-    live = rows.live()
-    live = live[live < k]
+def reconstruct_live(rows: Rows, step: float, workers: int = 1) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Symbols to the components (N, M) float32 that were decoded and are not zero throughout, and which those are."""
+    live = rows.live()[: rows.symbols.shape[0]]
     factors = (rows.alpha / np.float32(ALPHA_UNIT)).astype(np.float32)
     dead = DEAD if rows.flags & _CENTRES else 0.0
     index = rows.tables(live) if rows.flags & _CENTRES else None
-    symbols = rows.symbols if live.size == k else np.ascontiguousarray(rows.symbols[live])
-    part = dequantise_rows(symbols, rows.ref, factors[live], step, centres(dead), index)
-    if live.size == k:
+    return dequantise_rows(rows.symbols, rows.ref, factors[live], step, centres(dead), index, workers=workers), live
+
+
+def reconstruct(rows: Rows, step: float) -> Floats:
+    """Symbols to rows (N, K) float32, zeros where they were not decoded."""
+    return _spread(*reconstruct_live(rows, step), rows.level.shape[1])
+
+
+def _spread(part: Floats, live: npt.NDArray[np.int64], components: int) -> Floats:
+    """Live components (N, M) among all (N, components)."""
+    if live.size == components:
         return part
-    out = np.zeros((rows.ref.size, k), np.float32)
+    out = np.zeros((part.shape[0], components), np.float32)
     out[:, live] = part
     return out
 
 
 def bits_of(symbols: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
     """(K,) bits that the rows of (K, N) symbols take under the table that suits each of them."""
-    return (_costs() @ _counts(symbols, None).T).min(0).astype(np.float64)
+    return _bits(symbols, None).min(0).astype(np.float64)
 
 
-def _counts(symbols: npt.NDArray[np.int32], rows: npt.NDArray[np.int64] | None) -> Floats:
-    """(K, _REACH + 1) how often each magnitude occurs in the named rows."""
-    return magnitudes(symbols, np.arange(symbols.shape[1]) if rows is None else rows, _REACH)
+def _bits(symbols: npt.NDArray[np.int32], rows: npt.NDArray[np.int64] | None) -> Floats:
+    """(128, K) bits that the symbols of the named rows take under each table."""
+    rows = np.arange(symbols.shape[1]) if rows is None else rows
+    return table_bits(magnitudes(symbols, rows, _REACH), _costs_by_size()).T
 
 
 def _levels(
@@ -272,7 +312,7 @@ def _levels(
     family: npt.NDArray[np.int32] | None = None,
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """The level 1..64 and the family of each component: the best ones, or with few rows those that need no telling."""
-    bits = (_costs() @ _counts(symbols, rows).T).reshape(2, banks.NUM_SCALES, -1)
+    bits = _bits(symbols, rows).reshape(2, banks.NUM_SCALES, -1)
     gaussian, laplacian = bits.min(1)
     if family is None:
         family = (laplacian + 1 < gaussian).astype(np.int32)
@@ -301,9 +341,7 @@ def _gains(residual: Floats, level: npt.NDArray[np.int32], matched: npt.NDArray[
         count = int((weight > 0).sum())
         if count < 4:
             continue
-        strong = np.flatnonzero(weight)
-        part = residual[:, strong] if rows.all() else residual[np.ix_(rows, strong)]
-        power = (np.square(part, out=part) @ weight[strong] + 1.0) / (count + 1.0)
+        power = (powers(residual, weight)[rows] + 1.0) / (count + 1.0)
         steps = np.log(np.maximum(power, 1e-9)) / (2 * unit)
         out[rows] = np.clip(np.rint(steps), -_MAX_GAIN, _MAX_GAIN).astype(np.int32)
     return out
@@ -322,22 +360,23 @@ def _references(y: Floats, step: float) -> tuple[npt.NDArray[np.int32], npt.NDAr
     # bits go by the logarithm of what is left, so components count alike, less so where they are near the step
     part = torch.from_numpy(y[:, strong] / np.sqrt(power[strong] + step * step).astype(np.float32))
     square = (part * part).sum(1)
-    for first in range(0, n, 256):
-        last = min(n, first + 256)
-        far = torch.addmm(square[:last], part[first:last], part[:last].T, alpha=-2.0)
-        own = far[:, first:]
-        own += torch.full_like(own, float("inf")).triu()  # a row refers to earlier ones only
-        best, at = far.min(1)
-        near = best < -0.2 * square[first:last]
-        ref[first:last] = torch.where(near, at, torch.full_like(at, -1)).numpy()
+    # |b|^2 - 2 a b as one product
+    left = torch.cat((part * -2, torch.ones(n, 1)), 1)
+    right = torch.cat((part, square[:, None]), 1)
+    square_, space = square.numpy(), torch.empty(_SEARCH_ROWS * n)
+    for first in range(0, n, _SEARCH_ROWS):
+        last = min(n, first + _SEARCH_ROWS)
+        far = space[: (last - first) * last].view(last - first, last)
+        torch.mm(left[first:last], right[:last].T, out=far)
+        best, at = nearest(far.numpy(), first)
+        ref[first:last] = np.where(best < -0.2 * square_[first:last], at, -1)
     rows = np.flatnonzero(ref >= 0)
     if rows.size < n / 32:
         return none
-    target, source = y[rows], y[ref[rows]]
-    cross, norm = np.einsum("nk,nk->k", target, source), np.einsum("nk,nk->k", source, source)
+    cross, norm, before = products(y, rows, ref)
     factor = np.clip(cross / np.maximum(norm, 1e-30), 0, 1)
     alpha = np.rint(factor * ALPHA_UNIT).astype(np.int32)
-    before = np.einsum("nk,nk->k", target, target) / rows.size
+    before = before / rows.size
     after = before - (2 * factor * cross - factor**2 * norm) / rows.size
     noise = step * step / 8
     saved = 0.5 * np.log2((before + noise) / (np.maximum(after, 0) + noise)).sum() * rows.size
@@ -351,4 +390,5 @@ def plain(symbols: npt.NDArray[np.int32]) -> Rows:
     level[~symbols.any(1)] = 0
     none, zeros = np.full(n, -1, np.int32), np.zeros(n, np.int32)
     flags = _FAMILIES * bool(family.any())
-    return Rows(flags, np.stack([level, level]), family, none, np.zeros(k, np.int32), zeros, symbols)
+    live = symbols[np.flatnonzero(level)]
+    return Rows(flags, np.stack([level, level]), family, none, np.zeros(k, np.int32), zeros, live)

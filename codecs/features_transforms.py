@@ -71,11 +71,18 @@ class Transform:
             return hadamard(x)
         return x @ self.analysis_matrix if self.kind == LINEAR else x
 
-    def inverse(self, y: Tensor, channels: int) -> Tensor:
-        """Components (N, K) -> rows (N, D); of fewer components than there are, the first ones."""
+    def inverse(self, y: Tensor, channels: int, live: Tensor | None = None) -> Tensor:
+        """Components (N, K) -> rows (N, D); of fewer components than there are, the first ones.
+
+        Args:
+            live: (K,) which components these are; the others are zero.
+        """
         if self.synthesis is not None:
-            y = y @ self.synthesis[: y.shape[1]]
-        elif y.shape[1] < channels:
+            rows = self.synthesis[: y.shape[1]] if live is None else self.synthesis[live]
+            return y @ rows if self.mean is None else torch.addmm(self.mean, y, rows)
+        if live is not None and len(live) < channels:
+            y = y.new_zeros(len(y), channels).index_copy_(1, live, y)
+        if y.shape[1] < channels:
             y = torch.nn.functional.pad(y, (0, channels - y.shape[1]))
         if self.kind == HADAMARD:
             y = hadamard(y)

@@ -58,12 +58,48 @@ def test_plain_body_gives_the_same(monkeypatch, shifted):
         index = rq.spread_tables(*tables)
         first = rq.quantise_rows(y, ref, alpha, 0.3, 0.05, shift, index if shifted else None)
         back = rq.dequantise_rows(first[0], ref, alpha, 0.3, shift, index if shifted else None)
-        return [index, *first, back, rq.magnitudes(first[0], np.arange(0, 37, 2), 5)]
+        columns = np.array([0, 3, 4, 10])
+        part = np.ascontiguousarray(index[columns]) if shifted else None
+        some = rq.quantise_rows(y, ref, alpha[columns], 0.3, 0.05, shift, part, columns=columns, residual=False)
+        return [index, *first, back, rq.magnitudes(first[0], np.arange(0, 37, 2), 5), *some[:2]]
 
     fast = everything()
     monkeypatch.setenv("LATENTZIP_NO_NUMBA", "1")
     for a, b in zip(fast, everything()):
         np.testing.assert_array_equal(a, b)
+
+
+def test_components_may_be_shared_among_threads():
+    y, ref, _, shift, _ = block(2, n=4500, k=128)
+    alpha = np.full(128, 0.5, np.float32)
+    one = rq.quantise_rows(y, ref, alpha, 0.3, 0.05, shift, None)
+    for a, b in zip(one, rq.quantise_rows(y, ref, alpha, 0.3, 0.05, shift, None, workers=2)):
+        np.testing.assert_array_equal(a, b)
+    back = rq.dequantise_rows(one[0], ref, alpha, 0.3, shift, None, workers=2)
+    np.testing.assert_array_equal(back, one[1])
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_sums_and_searches_of_the_encoder(monkeypatch, plain):
+    if plain:
+        monkeypatch.setenv("LATENTZIP_NO_NUMBA", "1")
+    y, ref, _, _, _ = block(3, n=200, k=19)
+    weight = np.linspace(0, 1, 19).astype(np.float32)
+    np.testing.assert_allclose(rq.powers(y, weight), (y.astype(np.float64) ** 2 * weight).sum(1), rtol=1e-5)
+    rows = np.flatnonzero(ref >= 0)
+    cross, norm, own = rq.products(y, rows, ref)
+    np.testing.assert_allclose(cross, (y[rows].astype(np.float64) * y[ref[rows]]).sum(0), rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(norm, (y[ref[rows]].astype(np.float64) ** 2).sum(0), rtol=1e-5)
+    np.testing.assert_allclose(own, (y[rows].astype(np.float64) ** 2).sum(0), rtol=1e-5)
+    far = np.random.default_rng(0).integers(-50, 50, (30, 130)).astype(np.float32)  # with ties
+    best, at = rq.nearest(far, 100)
+    for r in range(30):
+        assert best[r] == far[r, : 100 + r].min()
+        assert at[r] == far[r, : 100 + r].argmin()
+    assert np.isinf(rq.nearest(far[:1, :1], 0)[0][0])
+    counts = np.array([[3, 0, 2], [0, 1, 0]], np.float32)
+    costs = np.arange(12, dtype=np.float32).reshape(3, 4)
+    np.testing.assert_array_equal(rq.table_bits(counts, costs), counts @ costs)
 
 
 def test_symbols_stay_in_range():
