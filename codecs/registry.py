@@ -8,14 +8,18 @@ point group ``latentzip.codecs``: the entry's name is the codec's name, its valu
 from __future__ import annotations
 
 import difflib
+import json
+import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import pretrained
-from ..entropy.errors import CodecError, InputError, UnsupportedError
+from ..entropy.errors import CodecError, FormatError, InputError, UnsupportedError
 
 if TYPE_CHECKING:
     from .base import Codec, Precision
@@ -25,6 +29,14 @@ GROUP = "latentzip.codecs"
 SCHEMES = {"compressai": ".compressai_bridge:load"}
 # codecs of this package that need no weights: name -> loader
 WEIGHTLESS = {"features": ".features:FeatureCodec"}
+# who reads a weights file: the family that it names
+FAMILIES = {
+    "bottleneck": ".bottleneck:from_bytes",
+    "features": ".features:FeatureCodec.from_bytes",
+    "hyperprior": ".hyperprior:from_bytes",
+    "walloc": ".walloc:from_bytes",
+}
+WEIGHTS_SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -111,8 +123,21 @@ def _ready(codec: Codec, device: str, precision: Precision) -> Codec:
     return codec.to(device).eval()
 
 
+def _from_file(path: Path) -> Any:
+    """The codec of a weights file; the file names the family that reads it."""
+    data = path.read_bytes()
+    try:
+        meta = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+        module, _, function = FAMILIES[meta.get("family", meta["codec"])].partition(":")
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(
+            f"{path} names no codec family that is known here ({', '.join(FAMILIES)}): not weights, or of a newer version"
+        ) from error
+    return attrgetter(function)(import_module(module, __package__))(data)
+
+
 def load_codec(
-    name: str,
+    name: str | os.PathLike[str],
     device: str = "cpu",
     *,
     fingerprint: bytes | None = None,
@@ -123,7 +148,8 @@ def load_codec(
     """A codec with its weights, ready for use; cached, so repeated calls return the same module.
 
     Args:
-        name: see `list_codecs`; or ``"compressai:MODEL"``, a picture model of CompressAI with ``weights``.
+        name: see `list_codecs`; or the path of a ``.safetensors`` file of one's own: what training exports, a
+            bottleneck or a feature profile; or ``"compressai:MODEL"``, a picture model of CompressAI with ``weights``.
         device: a torch device.
         fingerprint: 8 bytes that pick older released weights; None takes the current ones.
         weights: of a foreign model: path of a checkpoint (``.pth``, ``.pth.tar``, ``.safetensors``), a state dict or
@@ -136,6 +162,7 @@ def load_codec(
         UnsupportedError: no installed weights have this fingerprint, or a foreign model's package is missing.
         OSError: the weights cannot be read.
     """
+    name = os.fspath(name)
     scheme = name.partition(":")[0]
     if scheme in SCHEMES:
         module, _, function = SCHEMES[scheme].partition(":")
@@ -143,6 +170,11 @@ def load_codec(
         return _ready(codec, str(device), precision)
     if weights is not None or quality is not None:
         raise InputError(f"{name} brings its own weights: leave out weights and quality (encode takes a quality)")
+    if name.endswith(WEIGHTS_SUFFIX):
+        codec = _from_file(Path(name))
+        if fingerprint is not None and codec.fingerprint != fingerprint:
+            raise UnsupportedError(f"{name} has the fingerprint {codec.fingerprint.hex()}, not {fingerprint.hex()}")
+        return _ready(codec, str(device), precision)
     check_name(name)
     if name in WEIGHTLESS:
         module, _, factory = WEIGHTLESS[name].partition(":")

@@ -21,7 +21,7 @@ from torch import Tensor
 from .. import pretrained
 from ..entropy.errors import FormatError
 from ..pretrained import Entry
-from .base import Codec
+from .base import BaseCodec
 
 FORMAT = "1"
 AsBytes = Callable[[str, Tensor], bool]
@@ -45,7 +45,7 @@ def _to_bytes(value: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def round_state(codec: Codec, as_bytes: AsBytes, dtype: torch.dtype = torch.float32) -> None:
+def round_state(codec: BaseCodec, as_bytes: AsBytes, dtype: torch.dtype = torch.float32) -> None:
     """Set the weights to what storage keeps of them.
 
     Args:
@@ -60,7 +60,7 @@ def round_state(codec: Codec, as_bytes: AsBytes, dtype: torch.dtype = torch.floa
             value.copy_(value.to(dtype).float())
 
 
-def to_tensors(codec: Codec, as_bytes: AsBytes, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+def to_tensors(codec: BaseCodec, as_bytes: AsBytes, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """State and coding arrays of a codec as the tensors of a file."""
     tensors = {}
     for key, value in codec.state_dict().items():
@@ -87,9 +87,10 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return a.dtype == b.dtype and torch.equal(a, b)
 
 
-def metadata(codec: Codec, config: dict[str, Any]) -> dict[str, str]:
+def metadata(codec: BaseCodec, config: dict[str, Any]) -> dict[str, str]:
     """Metadata of a file: text only, as safetensors asks."""
-    return {"format": FORMAT, "codec": codec.name, "config": json.dumps(config)}
+    family = type(codec).__module__.rpartition(".")[2]  # whose `from_bytes` reads it
+    return {"format": FORMAT, "codec": codec.name, "family": family, "config": json.dumps(config)}
 
 
 def read(data: bytes) -> Weights:
