@@ -107,7 +107,7 @@ def _check(number: int, pair: Any, first: Any) -> None:
         raise InputError(f"layer {number} of the cache holds no keys and values: run the model on some tokens first")
     keys, values = pair
     for what, t in (("keys", keys), ("values", values)):
-        if t.ndim != 4 or t.dtype not in DTYPES or t.dtype != keys.dtype:
+        if t.ndim != 4 or 0 in (*t.shape[:2], t.shape[3]) or t.dtype not in DTYPES or t.dtype != keys.dtype:
             raise InputError(
                 f"{what} of layer {number} are {t.dtype} of shape {tuple(t.shape)}; float16, bfloat16 or float32 of "
                 "shape (batch, heads, tokens, channels) are needed, keys and values alike"
@@ -140,7 +140,9 @@ def rows_of(keys: Tensor, values: Tensor) -> Tensor:
 def heads_of(rows: Tensor, batch: int, heads: int, key_dim: int) -> Pair:
     """Inverse of `rows_of`."""
     keys, values = rows[:, : heads * key_dim], rows[:, heads * key_dim :]
-    back = [t.reshape(batch, len(rows) // batch, heads, -1).permute(0, 2, 1, 3) for t in (keys, values)]
+    back = [
+        t.reshape(batch, len(rows) // batch, heads, t.shape[1] // heads).permute(0, 2, 1, 3) for t in (keys, values)
+    ]
     return back[0], back[1]
 
 

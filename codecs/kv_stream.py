@@ -196,7 +196,7 @@ class KVStream:
         recent = tokens - p.first - sum(p.sizes)
         count = layers * (bool(p.first) + len(p.sizes) + (recent > 0))
         sound = sizes == (g.heads, g.key_dim, g.value_dim, profile.groups) and (layers, width) == (g.layers, g.width)
-        if not sound or recent < 0 or len(box.chunks) != count or header.dtype not in TORCH:
+        if not sound or batch < 1 or recent < 0 or len(box.chunks) != count or header.dtype not in TORCH:
             raise FormatError("the sizes of a KV cache contradict each other: the stream is corrupt")
         made = cls(profile)
         made.batch, made.dtype = batch, TORCH[header.dtype]

@@ -17,6 +17,12 @@ from .entropy.container import Container
 from .entropy.errors import FormatError, InputError, UnsupportedError
 
 
+_ELSEWHERE = {
+    "kv-cache": "the stream is a KV cache: decode it with KVCacheCodec.load(PROFILE).decode(blob)",
+    "embeddings": "the file is a store of embeddings: read it with latentzip.data.EmbeddingStore(path)",
+}
+
+
 def codes_tensors(codec: Any) -> bool:
     """Whether a codec, or the one of this name, takes tensors rather than pictures."""
     return codec in WEIGHTLESS if isinstance(codec, str) else isinstance(codec, FeatureCodec)
@@ -48,7 +54,7 @@ def decode(
     """What `latentzip.decode` returns for a stream of a tensor; codec is a profile's, or None."""
     header = stream.header
     if header.codec != FeatureCodec.name:
-        raise UnsupportedError(f"the stream claims tensor signals of {header.codec!r}, which codes none")
+        raise UnsupportedError(_ELSEWHERE.get(header.codec, f"no codec {header.codec!r} of tensors is known here"))
     if codec is not None and not isinstance(codec, FeatureCodec):
         raise UnsupportedError(
             f"the stream was made by {header.codec}; {getattr(codec, 'name', codec)!r} cannot decode it"
