@@ -134,7 +134,7 @@ class FeatureCodec:
             FormatError: not a profile.
             OSError: the file cannot be read.
         """
-        return cls(Profile.from_bytes(Path(path).read_bytes()))
+        return from_bytes(Path(path).read_bytes())
 
     # --- tensors <-> streams -------------------------------------------------------------------------------------
 
@@ -269,6 +269,11 @@ class FeatureCodec:
         view = View.of_shape(header.shape, p.axis, p.mode == MAPS, bool(p.flags & PROFILE))
         reader = Reader(p, view, header.dtype, chunks, self.profile)
         return reader.read(channels, region, to).to(self.device)
+
+
+def from_bytes(data: bytes) -> FeatureCodec:
+    """The codec of a profile's file; raises FormatError: not one."""
+    return FeatureCodec(Profile.from_bytes(data))
 
 
 def _other_profile(wanted: bytes, codec: FeatureCodec) -> str:

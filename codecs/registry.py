@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +28,8 @@ GROUP = "latentzip.codecs"
 SCHEMES = {"compressai": ".compressai_bridge:load"}
 # codecs of this package that need no weights: name -> loader
 WEIGHTLESS = {"features": ".features:FeatureCodec"}
-# who reads a weights file: the family that it names
-FAMILIES = {
-    "bottleneck": ".bottleneck:from_bytes",
-    "features": ".features:FeatureCodec.from_bytes",
-    "hyperprior": ".hyperprior:from_bytes",
-    "walloc": ".walloc:from_bytes",
-}
+# families that weights files name, and whose `from_bytes` reads them
+FAMILIES = {"bottleneck": ".bottleneck", "features": ".features", "hyperprior": ".hyperprior", "walloc": ".walloc"}
 WEIGHTS_SUFFIX = ".safetensors"
 
 
@@ -128,12 +122,11 @@ def _from_file(path: Path) -> Any:
     data = path.read_bytes()
     try:
         meta = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-        module, _, function = FAMILIES[meta.get("family", meta["codec"])].partition(":")
+        module = FAMILIES[meta.get("family", meta["codec"])]
     except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(
-            f"{path} names no codec family that is known here ({', '.join(FAMILIES)}): not weights, or of a newer version"
-        ) from error
-    return attrgetter(function)(import_module(module, __package__))(data)
+        known = ", ".join(FAMILIES)
+        raise FormatError(f"{path} holds no weights, or of a family that is not known here ({known})") from error
+    return import_module(module, __package__).from_bytes(data)
 
 
 def load_codec(

@@ -1,0 +1,165 @@
+"""Files of several tensors, `.safetensors` and `.npz`: to an archive of streams and back.
+
+The archive is a plain tar: `NAME.ltz` for each float tensor, a stream that decodes alone, after `rest.safetensors`,
+which holds what is not coded (integers, float64) as it is and, as its metadata, what the file said about itself.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .codecs.features import FeatureCodec
+from .codecs.features_layout import DTYPES
+from .entropy.errors import CodecError, FormatError, InputError
+
+SUFFIXES = (".safetensors", ".npz")
+ARCHIVE = ".tar"
+PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
+_REST, _STREAM, _FORMAT = "rest.safetensors", ".ltz", "latentzip.tensors"
+_VERSION = "1"
+
+
+def refuse_pickle(path: str | os.PathLike[str]) -> None:
+    """Raises InputError for files that are pickles: opening one runs what it says."""
+    if Path(path).suffix.lower() in PICKLES:
+        raise InputError(
+            f"{path} is a pickle, which may run any code when it is opened, and is not read; save the tensors with "
+            "safetensors.torch.save_file (or numpy.savez) and encode that"
+        )
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors by name, and the metadata, of a ``.safetensors`` or ``.npz`` file.
+
+    Raises:
+        InputError: not such a file, or one that holds Python objects.
+        OSError: the file cannot be read.
+    """
+    if Path(path).suffix.lower() == ".npz":
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return {name: torch.from_numpy(np.array(arrays[name])) for name in arrays.files}, {}
+        except (ValueError, EOFError, TypeError, KeyError) as error:
+            raise InputError(f"{path} is no .npz file of numbers ({error})") from error
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"{path} is no .safetensors file ({error})") from error
+
+
+def encode_tensors(source: str | os.PathLike[str], out: BinaryIO, codec: FeatureCodec, options: dict[str, Any]) -> int:
+    """Code every float tensor of a file on its own, into an open archive; returns their number.
+
+    Args:
+        source: a ``.safetensors`` or ``.npz`` file.
+        options: a goal, as `FeatureCodec.compress`; each tensor keeps to it.
+
+    Raises:
+        InputError: as `read_tensors`, or a tensor that cannot be coded so; the text names it.
+    """
+    from safetensors.torch import save
+
+    tensors, metadata = read_tensors(source)
+    coded = {name: x for name, x in tensors.items() if x.dtype in DTYPES}
+    rest = {name: x.contiguous() for name, x in tensors.items() if name not in coded}
+    about = {"format": _VERSION, "suffix": Path(source).suffix.lower(), "metadata": metadata, "order": [*tensors]}
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        _add(archive, _REST, save(rest, {_FORMAT: json.dumps(about)}))
+        for name, x in coded.items():
+            try:
+                _add(archive, name + _STREAM, codec.encode(x, **options))
+            except CodecError as error:
+                raise type(error)(f"tensor {name!r}: {error}") from error
+    return len(coded)
+
+
+def decode_tensors(source: str | os.PathLike[str], codec: FeatureCodec | None = None) -> tuple[dict[str, Tensor], Any]:
+    """Tensors of an archive in the order of the file they are from, and what that was: its suffix and metadata.
+
+    Raises:
+        FormatError: not such an archive, or damaged.
+        UnsupportedError: the tensors were coded with another profile.
+        OSError: the file cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    codec = codec or FeatureCodec()
+    try:
+        with tarfile.open(source) as archive:
+            members = iter(archive)
+            first = next(members, None)
+            if first is None or first.name != _REST:
+                raise FormatError(
+                    f"{source} is a tar file, but none of tensors; data sets are opened with latentzip.data"
+                )
+            raw = _content(archive, first)
+            about = json.loads(json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"][_FORMAT])
+            if about["format"] != _VERSION:
+                raise FormatError(f"{source} is an archive of format {about['format']}; it needs a newer latentzip")
+            found = load(raw)
+            for member in members:
+                found[member.name.removesuffix(_STREAM)] = _one(member.name, _content(archive, member), codec)
+        tensors = {name: found[name] for name in about["order"]}
+        return tensors, (str(about["suffix"]), dict(about["metadata"]))
+    except (tarfile.TarError, KeyError, TypeError, ValueError, EOFError, SafetensorError) as error:
+        raise FormatError(f"{source} is no archive of tensors, or it is damaged ({error})") from error
+
+
+def write_tensors(tensors: dict[str, Tensor], metadata: dict[str, str], out: BinaryIO, suffix: str) -> None:
+    """Write tensors into an open file in the format of ``suffix``, ``.safetensors`` or ``.npz``.
+
+    Raises:
+        InputError: another suffix.
+    """
+    if suffix.lower() == ".safetensors":
+        from safetensors.torch import save
+
+        out.write(save({name: x.contiguous() for name, x in tensors.items()}, metadata))
+    elif suffix.lower() == ".npz":
+        from .tensors import to_numpy
+
+        if any(x.dtype == torch.bfloat16 for x in tensors.values()):
+            from .warn import converted
+
+            converted("bfloat16 values are written as float32: .npz has no bfloat16")
+        buffer = io.BytesIO()
+        np.savez(buffer, **{name: to_numpy(x) for name, x in tensors.items()})  # type: ignore[arg-type]
+        out.write(buffer.getvalue())
+    else:
+        raise InputError(f"tensors are written as .safetensors or .npz, not {suffix or 'without extension'}")
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)  # time and owner stay zero: the same tensors give the same bytes
+    member.size = len(data)
+    archive.addfile(member, io.BytesIO(data))
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member)
+    if file is None:
+        raise FormatError(f"{member.name} is no plain file: the archive is damaged")
+    data = file.read()
+    if len(data) != member.size:
+        raise FormatError(f"{member.name} is cut short: the archive is damaged")
+    return data
+
+
+def _one(name: str, stream: bytes, codec: FeatureCodec) -> Tensor:
+    try:
+        return torch.as_tensor(codec.decode(stream))
+    except CodecError as error:
+        raise type(error)(f"{name}: {error}") from error
