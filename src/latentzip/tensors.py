@@ -10,12 +10,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from torch import Tensor
 
+from .codecs.bottleneck import EntropicBottleneck
 from .codecs.features import FeatureCodec
 from .codecs.registry import WEIGHTLESS
 from .entropy import container
 from .entropy.container import Container
 from .entropy.errors import FormatError, InputError, UnsupportedError
-
 
 _ELSEWHERE = {
     "kv-cache": "the stream is a KV cache: decode it with KVCacheCodec.load(PROFILE).decode(blob)",
@@ -51,10 +51,21 @@ def encode(x: Any, codec: FeatureCodec, options: dict[str, Any]) -> Any:
 def decode(
     stream: Container, codec: Any, device: str, to: str, region: Sequence[int] | None, channels: int | None
 ) -> Any:
-    """What `latentzip.decode` returns for a stream of a tensor; codec is a profile's, or None."""
+    """What `latentzip.decode` returns for a stream of a tensor; codec is a profile's, a bottleneck, or None."""
     header = stream.header
+    if isinstance(codec, EntropicBottleneck):
+        if region is not None or channels is not None or to == "pil":
+            raise InputError(f"{codec.name} decodes whole features: leave region and channels out, and to='pil'")
+        y = codec.decompress(header, stream.chunks, to="latent" if to == "latent" else "signal")
+        return to_numpy(y) if to == "numpy" else y
     if header.codec != FeatureCodec.name:
-        raise UnsupportedError(_ELSEWHERE.get(header.codec, f"no codec {header.codec!r} of tensors is known here"))
+        raise UnsupportedError(
+            _ELSEWHERE.get(
+                header.codec,
+                f"no codec {header.codec!r} of tensors is known here; a bottleneck's stream needs its weights: "
+                "codec=load_codec(PATH)",
+            )
+        )
     if codec is not None and not isinstance(codec, FeatureCodec):
         raise UnsupportedError(
             f"the stream was made by {header.codec}; {getattr(codec, 'name', codec)!r} cannot decode it"
