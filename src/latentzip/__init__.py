@@ -19,6 +19,7 @@ DEFAULT_CODEC = "walloc-rgb-16x"  # what `encode` and `codec-cli encode` use whe
 if TYPE_CHECKING:
     from . import data, kv
     from .api import decode, encode
+    from .codecs.bottleneck import BottleneckConfig, EntropicBottleneck
     from .codecs.features import FeatureCodec
     from .codecs.kv_cache import KVCacheCodec
     from .codecs.registry import CodecInfo, list_codecs, load_codec
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "api": ("decode", "encode"),
+    "codecs.bottleneck": ("BottleneckConfig", "EntropicBottleneck"),
     "codecs.features": ("FeatureCodec",),
     "codecs.kv_cache": ("KVCacheCodec",),
     "codecs.registry": ("CodecInfo", "list_codecs", "load_codec"),
@@ -43,9 +45,11 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "DEFAULT_CODEC",
+    "BottleneckConfig",
     "CodecError",
     "CodecInfo",
     "ConversionWarning",
+    "EntropicBottleneck",
     "FeatureCodec",
     "FormatError",
     "Info",
