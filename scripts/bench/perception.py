@@ -21,8 +21,8 @@ from latentzip.evaluation.perception_tasks import Boundaries, Network, canny, fe
 from . import perception_net
 
 CODECS = (
-    "hyperprior-fast@1,10,25,50,80", "walloc-rgb-linear@10,40,80", "walloc-rgb-16x",
-    "jpeg@5,10,20,40,75", "webp@1,10,30,60,85", "avif@10,20,35,50,70",
+    "hyperprior-fast@1,10,30,70", "walloc-rgb-linear@10,40,80", "walloc-rgb-16x",
+    "jpeg@5,10,25,60", "webp@1,10,40,75", "avif@10,25,40,60",
 )  # fmt: skip
 QUICK = ("hyperprior-fast@25", "jpeg@10")
 GOAL = 0.95
