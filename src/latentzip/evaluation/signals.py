@@ -38,6 +38,14 @@ class Signal:
     data: np.ndarray
     rate: int = 0
 
+    def __post_init__(self) -> None:
+        if self.modality not in RATE_OF:
+            raise InputError(f"{self.name}: modality is {self.modality!r}; one of {', '.join(RATE_OF)}")
+        if self.modality == "audio" and (self.rate < 1 or self.data.ndim != 2):
+            raise InputError(
+                f"{self.name}: a sound is (T, C) float32 with a rate in Hz; got {self.data.shape}, {self.rate}"
+            )
+
     @cached_property
     def digest(self) -> str:
         """Names the content: 16 hex digits of a BLAKE2 over samples, shape and rate."""

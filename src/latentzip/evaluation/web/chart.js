@@ -109,7 +109,7 @@ function curvesSection(part) {
     drawn = series.flatMap((s) => s.points.map((q) => ({ codec: s.codec.name, row: q.row, x: X(q.x), y: Y(q.y), line: s.points.map((o) => [X(o.x), Y(o.y)]) })));
     svg.addEventListener("pointermove", (event) => follow(event, width));
     svg.addEventListener("pointerdown", (event) => follow(event, width));
-    svg.addEventListener("pointerleave", hide);
+    svg.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") hide(); }); // after a tap it stays
   }
 
   function labels(ends, bottom) {
