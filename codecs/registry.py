@@ -29,7 +29,13 @@ SCHEMES = {"compressai": ".compressai_bridge:load"}
 # codecs of this package that need no weights: name -> loader
 WEIGHTLESS = {"features": ".features:FeatureCodec"}
 # families that weights files name, and whose `from_bytes` reads them
-FAMILIES = {"bottleneck": ".bottleneck", "features": ".features", "hyperprior": ".hyperprior", "walloc": ".walloc"}
+FAMILIES = {
+    "audio": ".audio",
+    "bottleneck": ".bottleneck",
+    "features": ".features",
+    "hyperprior": ".hyperprior",
+    "walloc": ".walloc",
+}
 WEIGHTS_SUFFIX = ".safetensors"
 
 

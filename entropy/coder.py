@@ -11,6 +11,7 @@ by call.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -306,6 +307,19 @@ class Decoder:
         if offset.size > 1 or offset[0]:
             out += offset
         return out
+
+    def loop(self, bank: TableBank, body: Callable[[tuple, bool], int]) -> None:
+        """Let a compiled loop of a model read symbols one by one, each under a table that earlier ones choose.
+
+        Args:
+            bank: the tables, with lookup slots.
+            body: called with this decoder's state as `_rows_loops` takes it, and whether to run uncompiled; returns
+                0 or an error code.
+        """
+        head = (self._state, self._ptr, self._begin, self._words, self._side, self._raw, self._escapes)
+        err = body((*head, bank.lut, bank.entries, bank.precision), self._engine.name == "plain")
+        if err:
+            _fail(err, "")
 
     def mixture(self, weights: np.ndarray, means: np.ndarray, scale: np.ndarray, phi) -> np.ndarray:
         """One symbol a row of the (n, K) int32 parameters."""

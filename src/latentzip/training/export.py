@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from ..codecs.base import Codec
+from ..codecs.base import BaseCodec, Codec
 from .data import list_images, load_rgb
 from .trainer import Log, Trainer
 
@@ -87,15 +87,16 @@ def export(
                 key = f"{label}_q{quality}" if quality else label
                 results |= {f"{key}_bpp": measured["bpp"], f"{key}_psnr": measured["psnr"]}
                 log(f"{key}: {measured['bpp']} bpp, {measured['psnr']} dB")
-    _update_index(out, trainer, codec, file, blob, version, results)
+    update_index(out, trainer, codec, file, blob, version, results)
     card = _card(trainer, codec, min(pictures, len(list_images(data))), len(blob), results, about_data)
     (out / f"{recipe.name}-v{version}.md").write_text(card)
     return file
 
 
-def _update_index(
-    out: Path, trainer: Trainer, codec: Codec, file: Path, blob: bytes, version: str, results: dict[str, Any]
+def update_index(
+    out: Path, trainer: Any, codec: BaseCodec, file: Path, blob: bytes, version: str, results: dict[str, Any]
 ) -> None:
+    """Add a release to the index in ``out``; it becomes its codec's current one."""
     path = out / "index.json"
     entries = json.loads(path.read_text())["codecs"] if path.exists() else []
     entries = [e for e in entries if (e["name"], e["version"]) != (codec.name, version)]

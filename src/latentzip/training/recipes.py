@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from . import bottleneck, hyperprior, walloc
-from .trainer import Recipe, Trainer
+from . import bottleneck, hyperprior, mdct, walloc
+from .trainer import Recipe
 
-RECIPES: dict[str, Recipe] = {**walloc.RECIPES, **hyperprior.RECIPES, **bottleneck.RECIPES}
-_TRAINERS: dict[type[Recipe], type[Trainer]] = {
+RECIPES: dict[str, Recipe] = {**walloc.RECIPES, **hyperprior.RECIPES, **bottleneck.RECIPES, **mdct.RECIPES}
+_TRAINERS: dict[type[Recipe], type[Any]] = {
     walloc.Recipe: walloc.Trainer,
     hyperprior.Recipe: hyperprior.Trainer,
     bottleneck.Recipe: bottleneck.Trainer,
+    mdct.Recipe: mdct.Trainer,
 }
 
 
-def make_trainer(recipe: Recipe, data: str, run: Path, **options: Any) -> Trainer:
+def make_trainer(recipe: Recipe, data: str, run: Path, **options: Any) -> Any:
     """The trainer of a recipe, with the options of `Trainer`; an existing run in the folder is resumed."""
     return _TRAINERS[type(recipe)](recipe, data, run, **options)
