@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor
 
 import latentzip as lz
 from latentzip.codecs.walloc_original import OriginalConfig, OriginalWalloc
+from latentzip.evaluation.bench import best
 from latentzip.evaluation.conventional import CONVENTIONAL
 from latentzip.kernels.compand import compand
 from latentzip.kernels.wavelet import inverse_wavelet_packet2d, wavelet_packet2d
@@ -28,22 +28,6 @@ from . import peers, pictures
 
 SIZES = ((768, 512), (1920, 1080))
 SETTINGS = {"jpeg": 90, "webp": 85, "avif": 65, "jpeg2000": 24}
-
-
-def best(function: Callable[[], Any], seconds: float, most: int = 15) -> float:
-    """Shortest wall time of one call: repeats until ``seconds`` have passed (at least once after one warm-up when
-    calls are short)."""
-    start = time.perf_counter()
-    function()
-    first = time.perf_counter() - start
-    if first > seconds:
-        return first
-    times = []
-    while sum(times) < seconds and len(times) < most:
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def photo(width: int, height: int) -> np.ndarray:

@@ -27,6 +27,7 @@ COMMANDS = {
     "unpack": (".unpack", "a packed data set -> a file a sample"),
     "cache": (".cache", "decode the latents of a packed data set for training"),
     "eval": (".eval", "measure codecs on your own files: rates, metrics, speeds, an HTML report"),
+    "bench": (".bench", "measure how fast codecs are on this machine"),
     "train": ("..training.cli", "train a codec from a folder of pictures"),
 }
 

@@ -367,12 +367,17 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine() or "unknown"
 
 
+def machine() -> dict[str, Any]:
+    """What a reader needs to judge speeds."""
+    return {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.platform()}
+
+
 def _about(threads: int | None) -> dict[str, Any]:
     packages = ("torch", "numpy", "pillow", "soundfile", "compressai", "pytorch-msssim", "ssimulacra2")
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "latentzip": __version__,
-        "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.platform()},
+        "machine": machine(),
         "threads": threads or "default",
         "versions": {"python": platform.python_version(), **dict(_installed(packages))},
     }  # fmt: skip
