@@ -75,7 +75,7 @@ class Profile:
     def to_bytes(self) -> bytes:
         """A safetensors file."""
         meta = {"format": FORMAT, "codec": "features", "config": json.dumps({"step": self.step, "axis": self.axis})}
-        return save_tensors({k: v.contiguous() for k, v in self.tensors().items()}, meta)
+        return pack(self.tensors(), meta)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Profile:
@@ -105,6 +105,15 @@ class Profile:
         if not finite or not 0 < made.step < float("inf"):
             raise FormatError("a feature profile holds values that are not finite")
         return made
+
+
+def pack(tensors: dict[str, Tensor], meta: dict[str, str]) -> bytes:
+    """A safetensors file, the same bytes for the same content: the library leaves the order of metadata to chance."""
+    data = save_tensors({k: v.contiguous() for k, v in tensors.items()}, meta)
+    size = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + size :]
 
 
 def step_offset(step: float) -> int:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ..entropy.errors import FormatError, InputError
@@ -79,7 +78,7 @@ class KVProfile:
         fixed, free = self._config()
         tensors = {f"{name}.{i}": t for i, u in enumerate(self.units) for name, t in u.tensors().items()}
         meta = {"format": FORMAT, "codec": "kv-cache", "config": json.dumps(fixed | free)}
-        return save_tensors({k: v.contiguous() for k, v in tensors.items()}, meta)
+        return profiles.pack(tensors, meta)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> KVProfile:
