@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint clean
+.PHONY: demo test install lint docs clean
 
 install: $(STAMP)
 
@@ -29,5 +29,11 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+# the documentation as a site of plain files; broken links and pages that the menu lacks are errors
+docs: install
+	$(BIN)/python -m pip install -q -c constraints.txt mkdocs mkdocs-material
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
 clean:
-	rm -rf $(VENV) build dist demo *.egg-info src/*.egg-info
+	rm -rf $(VENV) build dist demo site *.egg-info src/*.egg-info
