@@ -12,9 +12,10 @@ rounded difference of the latent from its mean. `HyperpriorCodec.values` turns i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from ..entropy.banks import NUM_SCALES, scales
 from ..entropy.errors import FormatError, InputError
 from ..entropy.models import Factorized, Gaussian, Mixture, Model, float_bits, mixture_bits
 from ..entropy.tables import TableBank
+from ..kernels import cuda
 from . import storage
 from .base import Codec, Shape
 from .hyperprior_nets import (
@@ -42,6 +44,7 @@ from .hyperprior_nets import (
 
 if TYPE_CHECKING:
     from ..pretrained import Entry
+    from .hyperprior_batch import HyperpriorBatch
 
 HYPER_LIMIT = 127
 LOG_STEP = math.log(float(scales()[-1] / scales()[0])) / (NUM_SCALES - 1)
@@ -89,6 +92,7 @@ class HyperpriorCodec(Codec):
     tile = 128
     variable_rate = True
     default_quality = 50
+    _gpu: HyperpriorBatch | None = None
 
     def __init__(self, config: HyperpriorConfig, name: str = "hyperprior") -> None:
         super().__init__()
@@ -248,8 +252,9 @@ class HyperpriorCodec(Codec):
         """Scale numbers in eighths, before clamping."""
         if self.gain_offsets is None:
             raise InputError(f"{self.name} has no entropy model yet: export it with scripts/train.py")
-        offset = torch.from_numpy(self.gain_offsets[quality - 1].astype(np.int32)).to(z.device)[:, None, None]
-        return self.scale_net(self._given(z, quality)) + offset
+        return self.scale_net(self._given(z, quality)) + _gain_offset(
+            self.gain_offsets[quality - 1].tobytes(), z.device
+        )
 
     @staticmethod
     def _given(z: Tensor, quality: int) -> Tensor:
@@ -324,6 +329,26 @@ class HyperpriorCodec(Codec):
         arrays = {f"hyper.{key}": array for key, array in self.hyper_bank.to_arrays().items()}
         return arrays | {"gain_offsets": self.gain_offsets, "skip": np.array(self.config.skip)}
 
+    def encode(self, x: Tensor, quality: float | None = None) -> list[bytes]:
+        """As in the base; a batch on a GPU is coded there as a whole (`hyperprior_batch`)."""
+        batch = self._batch(x)
+        return super().encode(x, quality) if batch is None else batch.encode(x, quality)
+
+    def decode(self, streams: Sequence[bytes], to: Literal["signal", "latent"] = "signal") -> list[Tensor]:
+        """As in the base; a batch on a GPU is decoded there as a whole."""
+        batch = self._batch(self.std) if to == "signal" else None
+        return super().decode(streams, to) if batch is None else batch.decode(streams)
+
+    def _batch(self, x: Tensor) -> HyperpriorBatch | None:
+        """What codes batches on this codec's GPU; None where there is none, or no coder for it."""
+        if self.device.type != "cuda" or x.ndim not in (3, 4) or self.mixture_net is not None or not cuda.has_triton():
+            return None
+        from .hyperprior_batch import HyperpriorBatch
+
+        if self._gpu is None or self._gpu.device != self.device:
+            self._gpu = HyperpriorBatch(self)
+        return self._gpu
+
     # --- release -------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -345,6 +370,13 @@ class HyperpriorCodec(Codec):
 def hyper_group(quality: float) -> int:
     """Which tables of the hyper-latent a quality uses: the number of the nearest anchor."""
     return int((quality - 1) * (ANCHORS - 1) / 99 + 0.5)
+
+
+@lru_cache(maxsize=256)
+def _gain_offset(row: bytes, device: torch.device) -> Tensor:
+    """A row of int16 gains on a device, (M, 1, 1) int32; kept, since a CUDA graph cannot copy from the host."""
+    with torch.inference_mode(False):
+        return torch.tensor(np.frombuffer(row, np.int16).astype(np.int32), device=device)[:, None, None]
 
 
 def _to_number(code: Tensor) -> Tensor:

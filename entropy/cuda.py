@@ -205,8 +205,13 @@ class BatchEncoder:
         index: Tensor,
         first: Tensor | None = None,
         count: Tensor | None = None,
+        limit: int | None = None,
     ) -> None:
         """Append symbols of every chunk; arguments as in `BatchDecoder.table`.
+
+        Args:
+            limit: most symbols that a chunk can have, for memory to be set aside; by default the row or the whole of
+                a flat ``index``.
 
         Nothing is coded before `finish`: the tensors must not change until then.
 
@@ -217,7 +222,8 @@ class BatchEncoder:
             raise InputError(f"symbols have shape {tuple(symbols.shape)}, their index has {tuple(index.shape)}")
         if symbols.is_floating_point() or symbols.is_complex():
             raise InputError(f"symbols must be integers, not {symbols.dtype}: round them before coding")
-        limit = index.shape[-1] if first is None else index.numel()
+        if limit is None:
+            limit = index.shape[-1] if first is None else index.numel()
         index, first, count = _layout(self.chunks, index, first, count)
         if index.numel():
             x = symbols.to(torch.int32).contiguous()
@@ -343,7 +349,7 @@ def encode_batch(
             if tuple(x.shape) != m.shape:
                 raise InputError(f"symbols have shape {tuple(x.shape)}, their model has {m.shape}")
         symbols = torch.cat([torch.as_tensor(x, device=encoder.device).reshape(-1) for x, _ in parts])
-        encoder.table(symbols - offset, bank, index, first, count)
+        encoder.table(symbols - offset, bank, index, first, count, max(int(np.prod(m.shape)) for m in models))
     return encoder.finish()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import cuda
+
 
 def local_conv3x3(x: Tensor, weight: Tensor) -> Tensor:
     """Each position's own 3x3 kernel, shared by the channels of a group; zeros beyond the edges.
@@ -16,6 +18,10 @@ def local_conv3x3(x: Tensor, weight: Tensor) -> Tensor:
     Returns:
         (B, C, H, W): sum over taps k of ``x[.., y + k // 3 - 1, x + k % 3 - 1] * weight[.., k, y, x]``.
     """
+    if cuda.usable(x, weight):
+        from .cuda.local_conv import local_conv3x3 as on_gpu
+
+        return on_gpu(x, weight)
     h, w = x.shape[2:]
     groups = weight.shape[1]
     padded = F.pad(x, (1, 1, 1, 1)).unflatten(1, (groups, -1))

@@ -1,7 +1,7 @@
 """GPU bodies of the kernels, in Triton: each computes what the function of the same name above it defines.
 
-They start on the tensors' device, need no compiler at install time, and are chosen by `usable`; without a GPU or without
-Triton nothing here is imported. TRITON_INTERPRET=1 runs them step by step on the CPU, which is how they are tested.
+They start on the tensors' device, need no compiler at install time, and are chosen by `usable`; without a GPU or
+without Triton no kernel is imported. TRITON_INTERPRET=1 runs them step by step on the CPU, for tests.
 """
 
 from __future__ import annotations

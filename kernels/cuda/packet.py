@@ -23,7 +23,7 @@ from . import on
 from .packet_plan import TILE, AxisPlan, axis_plan
 
 # What a slab of columns may take: with three TF32 products for a float32 one, 64 columns no longer fit the registers
-# (Triton 3.6, sm_90: 225 of 255 at 32 columns, 130 with one product at 128; beyond, they spill)
+# (Triton 3.6, sm_90, 4 warps: some 220 of 255 at 32 columns, 130 with one product at 128; beyond, they spill)
 _SLABS = {"tf32x3": 32, "ieee": 32, "tf32": 128}
 
 
@@ -145,7 +145,7 @@ def constants(shape: Shape, levels: int, inverse: bool, precision: str) -> dict[
     rows, columns = shape.rows, shape.columns
     return {
         "LEVELS": levels, "INVERSE": inverse, "WRAP": rows.wrap, "ROWS": rows.window, "COLUMNS": columns.window,
-        "SLAB": _SLABS[precision], "CHUNK": 32, "TILE": TILE, "PRECISION": precision, "num_warps": 4,
+        "SLAB": _SLABS[precision], "CHUNK": 32, "TILE": TILE, "PRECISION": precision, "num_stages": 2,
     }  # fmt: skip
 
 
@@ -180,7 +180,7 @@ def packet2d(
     per = TILE // s
     with on(x):
         packet_kernel[(-(-nw // per), -(-nh // per), planes)](
-            x, out, *arguments(shape), **constants(shape, levels, inverse, precision)
+            x, out, *arguments(shape), **constants(shape, levels, inverse, precision), num_warps=4
         )
     return out
 

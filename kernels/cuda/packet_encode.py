@@ -1,8 +1,9 @@
 """From pixels to integer latents in one kernel: packet, linear encoder, companding and rounding of WaLLoC.
 
-A program makes the latents of one 64 x 64 tile: for each channel of the signal the tile's bands as in `packet`, kept in
-registers, turned from [band, block] x [band, block] into blocks x bands, and multiplied by the encoder's weights of that
-channel. What is written is a byte a latent: at 16x fewer numbers, a 1/64 of what packet and encoder apart would move.
+A program makes the latents of one 64 x 64 tile: for each channel of the signal the tile's bands as in `packet`, kept
+in registers, turned from [band, block] x [band, block] into blocks x bands, and multiplied by the encoder's weights of
+that channel. What is written is a byte a latent: at 16x fewer numbers, 1/64 of the bytes that bands would take. The
+turn needs more registers than the packet alone, so eight warps share a tile.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def packet_encode_kernel(
     LEVELS: tl.constexpr, INVERSE: tl.constexpr, WRAP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
     SLAB: tl.constexpr, CHUNK: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One tile of one signal. weight: (channels, 4**LEVELS, LATENTS), bands in order [y, x]; size: latents there are."""
+    """One tile of one signal. weight: (channels, 4**LEVELS, LATENTS), bands as [y, x]; size: how many latents."""
     S: tl.constexpr = 1 << LEVELS
     PER: tl.constexpr = TILE // S
     column, row, signal = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -93,7 +94,7 @@ def packet_encode(
         packet_encode_kernel[(-(-nw // per), -(-nh // per), b)](
             x.contiguous(), out, *arguments(shape), packed, padded, c, len(weight), top, slope, LATENTS=width,
             COMPAND=bits > 0, BYTES=x.dtype == torch.uint8, SHIFT=shift, enable_fp_fusion=False,
-            **constants(shape, levels, False, precision),
+            **constants(shape, levels, False, precision), num_warps=8,
         )  # fmt: skip
     return out
 

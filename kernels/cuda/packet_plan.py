@@ -77,12 +77,17 @@ def _tiles(op: BlockOperator, n: int, inverse: bool, wrap: bool) -> tuple[np.nda
                 at, part = _block(op, n, b0 + i, plain, dense)
                 at -= start * s
                 lo, hi = max(at, 0), min(at + part.shape[1], window)
-                assert not np.abs(part[:, : lo - at]).max(initial=0) and not np.abs(part[:, hi - at :]).max(initial=0)
+                assert max(np.abs(part[:, : lo - at]).max(initial=0), np.abs(part[:, hi - at :]).max(initial=0)) < 1e-9
                 rows[i * s : (i + 1) * s, lo:hi] = part[:, lo - at : hi - at]
             matrices.append(_by_band(rows.T, s, held).T if inverse else _by_band(rows, s, per_tile))
         kinds.append(known[key])
         starts.append(start)
-    return np.stack([np.ascontiguousarray(m, np.float32) for m in matrices]), np.array(kinds, np.int32), np.array(starts, np.int32), window
+    return (
+        np.stack([np.ascontiguousarray(m, np.float32) for m in matrices]),
+        np.array(kinds, np.int32),
+        np.array(starts, np.int32),
+        window,
+    )
 
 
 def _block(op: BlockOperator, n: int, b: int, plain: bool, dense: np.ndarray | None) -> tuple[int, np.ndarray]:
