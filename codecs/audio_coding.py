@@ -1,8 +1,8 @@
 """How the codec `audio` codes its integers, and what follows from the levels of bands: steps and classes.
 
 A level is the power of a band, 2 units an octave of amplitude, `FULL` for a mean square of one; 0 stands for silence.
-The step of a band grows with the power `shape` / 16 of its amplitude, so that loud bands are coded with more error and a
-higher ratio. From level and step follows how large symbols will be, about: their class. Where that is far below one,
+The step of a band grows with the power `shape` / 16 of its amplitude, so that loud bands are coded with more error, but
+a higher ratio. From level and step follows how large symbols will be, about: their class. Where that is far below one,
 nothing is coded. All of this is integer arithmetic.
 """
 
@@ -53,7 +53,7 @@ class Tables:
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain integer arrays, for safetensors."""
         parts = {k: getattr(self, k).to_arrays() for k in ("trees", "angles", "levels", "coefficients")}
-        arrays = {f"{part}.{key}": value for part, values in parts.items() for key, value in values.items()}
+        arrays = {f"{part}.{key}": value.copy() for part, values in parts.items() for key, value in values.items()}
         return arrays | {"shape": np.array([self.shape], np.int32)}
 
     @classmethod

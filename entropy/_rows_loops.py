@@ -99,7 +99,7 @@ def values(
 ):  # fmt: skip
     """Symbols that lie near those of the rows before and beside; see `rows.ValueRows`.
 
-    rows: (R, 5) first symbol, length, row before, row beside (-1: none), layout. places: (Y, Y, B) int32: which symbol
+    rows: (R, 5) first symbol, length, row before, row beside (-1: none), layout. places: (Y, Y, B) int32: which one
     of a row of layout a lies where symbol b of a row of layout c does. weights: (12, 7) int64. tables: (6, K) int32.
     index, offset: (n,) int32, filled as symbols are coded.
     Returns (how many symbols are coded, 0 or an error code).
@@ -202,7 +202,7 @@ def magnitudes(
     """Symbols whose size is foretold by their neighbours' sizes; see `rows.MagnitudeRows`.
 
     reading: decode `symbols` instead of reading them. rows: (R, 4) first symbol, length, row before, row beside (-1:
-    none). step: (n,) int16, log of the unit of each symbol. known: (n,) uint8, its class, 255: it is zero and not coded.
+    none). step: (n,) int16, log of the unit of each symbol. known: (n,) uint8, its class, 255: zero and not coded.
     ratio: (2D + 1,) int64, 2**(d / 8) times 256 for d = -D .. D. weights: (6, 6) int64. levels: (WIDE,) uint8.
     tables: (K, L) int32. index: (n,) int32, filled where symbols are coded.
     Returns (how many symbols are coded, 0 or an error code).
