@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import latentzip as lz
-from latentzip.evaluation import evaluate, metrics_audio
+from latentzip.evaluation import evaluate, maps, metrics_audio
 from latentzip.evaluation.conventional_audio import CONVENTIONAL_AUDIO
 
 
@@ -104,3 +104,24 @@ def test_sounds_that_are_none(tmp_path):
         evaluate(tmp_path / "b.wav", ["flac"])
     with pytest.raises(OSError, match="missing"):
         evaluate(tmp_path / "missing.wav", ["flac"])
+
+
+OURS = [i.name for i in lz.list_codecs() if i.modality == "audio"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_sounds(tmp_path, sound, name):
+    pytest.importorskip("scipy")
+    x = sound(3.0, 44100, 2)
+    result = evaluate((x, 44100), [name, "flac"], metrics=["snr", "log_mel"], threads=1)
+    assert result.failed == []
+    row = next(r for r in result.rows if r["codec"] == name)
+    made = result.coder(name)
+    data, decoded = result.decoded(row)
+    assert decoded.shape == x.shape
+    assert row["num_bytes"] == len(data) == len(lz.encode((x, 44100), codec=name, quality=row["value"]))
+    assert 0 < row["latent_ratio"] <= 1.1
+    rates, step = maps.rate_over_time(made, data, result.signal(row["input_id"])) or ([], 0)
+    assert 0.5 <= step <= 6
+    assert len(rates) == math.ceil(3.0 / step)
+    assert maps.rate_over_time(result.coder("flac"), b"", result.signal(row["input_id"])) is None

@@ -63,9 +63,12 @@ class Coder:
         """Hex of what decoding depends on, empty where only the format matters."""
         return ""
 
-    @property
-    def latent_ratio(self) -> float | None:
+    def latent_ratio(self, signal: Signal) -> float | None:
         """Latent values over signal values, None where a codec has no latent."""
+        return None
+
+    def frame_seconds(self, signal: Signal) -> float | None:
+        """Seconds that a chunk of a coded sound lasts, None where a codec has no chunks in time."""
         return None
 
     def encode(self, signal: Signal, setting: Setting) -> bytes:
@@ -145,21 +148,33 @@ class Ours(Coder):
     def weights(self) -> str:  # type: ignore[override]
         return self.model.fingerprint.hex()
 
-    @property
-    def latent_ratio(self) -> float | None:
-        if self.modality != "image":
+    def latent_ratio(self, signal: Signal) -> float | None:
+        m = self.model
+        if self.modality == "image":
+            return m.latent_channels / (m.signal_channels * m.stride**2)
+        from ..codecs import audio_base
+
+        channels, inner = signal.data.shape[1], m.coding_rate(signal.rate)
+        rows = sum(m.rows(audio_base.Setting(inner, n, 50)) for n in audio_base.groups_of(channels))
+        return rows / m.hop(inner) * (inner / signal.rate) / channels
+
+    def frame_seconds(self, signal: Signal) -> float | None:
+        if self.modality != "audio":
             return None
-        return self.model.latent_channels / (self.model.signal_channels * self.model.stride**2)
+        inner = self.model.coding_rate(signal.rate)
+        return self.model.chunk * self.model.hop(inner) / inner
 
     def encode(self, signal: Signal, setting: Setting) -> bytes:
         from ..api import encode
 
-        return encode(signal.data, codec=self.model, quality=setting.value)
+        source: Any = (signal.data, signal.rate) if self.modality == "audio" else signal.data
+        return encode(source, codec=self.model, quality=setting.value)
 
     def decode(self, data: bytes, signal: Signal, setting: Setting) -> np.ndarray:
         from ..api import decode
 
-        return np.asarray(decode(data, to="numpy", codec=self.model))
+        found = decode(data, to="numpy", codec=self.model)
+        return np.asarray(found[0] if self.modality == "audio" else found)
 
 
 class Features(Coder):

@@ -188,6 +188,6 @@ class _sound(_Sample):
         data, decoded = self.result.decoded(row)
         if found := self._embed(decoded, budget):
             entry = {"codec": row["codec"], "setting": row["setting"], **found}
-            if rates := maps.rate_over_time(data, len(self.signal.data) / self.signal.rate):
-                entry["kbps"] = [round(r, 2) for r in rates]
+            if rates := maps.rate_over_time(self.result.coder(row["codec"]), data, self.signal):
+                entry["kbps"], entry["step"] = [round(r, 2) for r in rates[0]], rates[1]
             self.decoded.append(entry)

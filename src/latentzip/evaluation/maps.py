@@ -74,13 +74,17 @@ def spectrogram(
     return np.round(255 * scaled).astype(np.uint8).T[::-1]
 
 
-def rate_over_time(data: bytes, seconds: float) -> list[float] | None:
-    """kbit/s of the chunks of one of our streams, which lie one after the other in time; None for other files."""
-    from ..entropy import container
-    from ..entropy.errors import FormatError
-
-    try:
-        sizes = container.read_header(data).chunk_sizes
-    except FormatError:
+def rate_over_time(made: Coder, data: bytes, signal: Signal) -> tuple[list[float], float] | None:
+    """kbit/s of the chunks of one of our streams, and the seconds that a chunk lasts (the last one may be shorter);
+    None for other files."""
+    step = made.frame_seconds(signal)
+    if step is None:
         return None
-    return [8 * size * len(sizes) / seconds / 1000 for size in sizes] if len(sizes) > 1 else None
+    from ..codecs.audio_base import groups_of
+    from ..entropy import container
+
+    groups = len(groups_of(signal.data.shape[1]))
+    sizes = np.array(container.read_header(data).chunk_sizes).reshape(-1, groups).sum(1)
+    left = len(signal.data) / signal.rate - step * np.arange(len(sizes))
+    lasting = np.clip(left, 1e-3, step)
+    return list(8 * sizes / lasting / 1000), step

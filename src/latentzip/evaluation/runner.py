@@ -334,6 +334,7 @@ def _measure(
         row = base | {"shape": list(signal.data.shape), "num_bytes": len(data)}
         row[RATE_OF[signal.modality]] = round(8 * len(data) / signal.units, 6)
         row["lossless"] = bool(np.array_equal(decoded, signal.data))
+        ratio = made.latent_ratio(signal)
         for metric in metrics:
             value = float(metric.compute(signal, decoded))
             row[metric.name] = round(value, 7) if math.isfinite(value) else None
@@ -344,7 +345,7 @@ def _measure(
         "encode_s": round(encode_s, 6), "decode_s": round(decode_s, 6),
         "encode_speed": round(signal.throughput(encode_s), 4), "decode_speed": round(signal.throughput(decode_s), 4),
         "speed_unit": SPEED_UNIT[signal.modality],
-        "latent_ratio": made.latent_ratio, "peak_mb": None if highest is None else round(highest, 1),
+        "latent_ratio": ratio, "peak_mb": None if highest is None else round(highest, 1),
     }  # fmt: skip
     return row, (data, decoded)
 

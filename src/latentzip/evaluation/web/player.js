@@ -57,7 +57,7 @@ function player(part, sample, colour) {
     strip.hidden = !rates;
     if (!rates) return;
     const context = strip.getContext("2d"), k = window.devicePixelRatio || 1, w = strip.width = strip.clientWidth * k, h = strip.height = 34 * k;
-    const top = Math.max(...rates), step = sample.full / rates.length, style = getComputedStyle(node);
+    const top = Math.max(...rates), step = state.chosen.step, style = getComputedStyle(node);
     context.fillStyle = style.getPropertyValue("--accent");
     rates.forEach((rate, i) => {
       const x0 = (i * step - sample.start) / sample.seconds * w, x1 = ((i + 1) * step - sample.start) / sample.seconds * w;
