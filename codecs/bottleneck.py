@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from ..entropy import container, exact
-from ..entropy.banks import NUM_SCALES
+from ..entropy.banks import NUM_SCALES, scales
 from ..entropy.container import Header, Limits
 from ..entropy.errors import FormatError, InputError, UnsupportedError
 from ..entropy.models import Factorized, Gaussian, float_bits
@@ -130,6 +131,9 @@ class EntropicBottleneck(BaseCodec):
             self.hyper_encoder = HyperEncoder(c.latent, c.encoder_width, c.hyper)
             self.means = HyperMeans(c.latent, c.decoder_width, c.hyper)
             self.scale_net = scale_net(c.hyper, c.decoder_width, c.latent)
+            # latents have a deviation near one at first; a number below zero would have no gradient
+            first = (_LAST_GAIN - math.log(float(scales()[0]))) / LOG_STEP
+            nn.init.constant_(cast(exact.QatConv2d, self.scale_net[2]).bias, first)
         self.latent_channels = self._hyper + c.latent
         self.priors: HyperPriors | None = HyperPriors(c.hyper if self._hyper else c.latent)
         self.bank: TableBank | None = None
@@ -190,7 +194,7 @@ class EntropicBottleneck(BaseCodec):
         z_coded = z.detach().round().clamp(-HYPER_LIMIT, HYPER_LIMIT) if hard else z_hat
         number = self.scale_net(torch.cat((z_coded, plane), 1))
         number = number + (self.log_gain(quality) - self.log_gain(torch.full_like(quality, 100.0))) / LOG_STEP
-        bits = float_bits(coded, exact.scale_of(number.clamp(0, NUM_SCALES - 1))).sum((1, 2, 3))
+        bits = float_bits(coded, exact.scale_of(number)).sum((1, 2, 3))
         return values, bits + self.priors.bits(z, quality)
 
     def quantised(self, on: bool) -> None:
@@ -232,7 +236,7 @@ class EntropicBottleneck(BaseCodec):
 
     # --- coding --------------------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def latent(self, x: Tensor, quality: float | None = None) -> Tensor:
         """Integers of inputs (B, inputs, H, W): (B, L, h, w) int16 on the CPU, the hyper-latent's channels first."""
         q = self._qualities(x, quality)
@@ -244,7 +248,7 @@ class EntropicBottleneck(BaseCodec):
         s = ((y - self.means(z)) * gain).round().clamp(-self.latent_limit, self.latent_limit)
         return torch.cat((F.pixel_shuffle(z, _HYPER_STRIDE), s), 1).to(torch.int16).cpu()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def values(self, latent: Tensor, quality: float | None = None) -> Tensor:
         """Integers (B, L, h, w) -> the real-valued latent (B, latent, h, w) float32 that the decoder takes."""
         latent = latent.to(self.device).float()
@@ -254,7 +258,7 @@ class EntropicBottleneck(BaseCodec):
         z = F.pixel_unshuffle(latent[:, : self._hyper], _HYPER_STRIDE)
         return self.means(z) + latent[:, self._hyper :] / gain
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def program(self, coder: Any, latent: np.ndarray | None, shape: Shape, quality: float | None = None) -> np.ndarray:
         """Code one chunk's integers (L, h, w) with ``coder.code``; returns what was coded (what was read)."""
         q = self._check_quality(quality)
@@ -368,7 +372,7 @@ class EntropicBottleneck(BaseCodec):
             pass
         if to == "latent":
             return latent
-        with torch.inference_mode(), self.arithmetic():
+        with torch.no_grad(), self.arithmetic():
             return self._decoded(self.values(latent[None], quality), (output[0], output[1]))[0].float()
 
     # --- release -------------------------------------------------------------------------------------------------

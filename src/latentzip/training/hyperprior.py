@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +27,7 @@ from ..codecs.hyperprior import (
 )
 from ..codecs.hyperprior_nets import ANCHORS
 from ..codecs.hyperprior_priors import HyperPriors
+from ..entropy.errors import InputError
 from ..entropy.exact import QatConv2d
 from ..entropy.tables import TableBank
 from . import trainer
@@ -39,7 +41,9 @@ class Recipe(trainer.Recipe):
     """All that a run depends on; stored in every checkpoint.
 
     Attributes:
-        metric: distortion, ``"mse"`` (8-bit scale) or ``"ms-ssim"`` (1 - MS-SSIM; crops of at least 192).
+        metric: distortion, ``"mse"`` (8-bit scale), ``"ms-ssim"`` (1 - MS-SSIM; crops of at least 192) or
+            ``"features"``: MSE and what a network makes of the pictures, see `Trainer.features`.
+        feature_weight: of the distortion of features against MSE.
         lambda_low, lambda_high: weight of the distortion at quality 1 and 100, geometric in between.
         qat_from: fraction of the run after which the scale network trains on its integer grids.
         base: a bundled codec; what a release has in common with its current one is not stored again.
@@ -55,6 +59,7 @@ class Recipe(trainer.Recipe):
     warmup: int = 200
     ema: float = 0.999
     metric: str = "mse"
+    feature_weight: float = 300.0
     lambda_low: float = 0.001
     lambda_high: float = 0.15
     qat_from: float = 0.7
@@ -142,7 +147,14 @@ def fit_linear(model: HyperpriorCodec, crops: Tensor, recipe: Recipe) -> None:
 
 
 class Trainer(trainer.Trainer):
-    """Trains the codec together with the distributions of its hyper-latent, a set a group of qualities."""
+    """Trains the codec together with the distributions of its hyper-latent, a set a group of qualities.
+
+    Attributes:
+        features: for ``metric="features"``: distortion (B,) of pictures (B, 3, H, W) in [0, 1] against originals, such
+            as a `FeatureDistortion` of the network that the pictures are for; to be set before training.
+    """
+
+    features: Callable[[Tensor, Tensor], Tensor] | None = None
 
     recipe: Recipe
     columns = ("psnr", "bpp", "hyper")
@@ -207,6 +219,10 @@ class Trainer(trainer.Trainer):
             from pytorch_msssim import ms_ssim
 
             distortion = 1300 * (1 - ms_ssim(x_hat.clamp(0, 1), x, data_range=1.0, size_average=False))
+        elif r.metric == "features":
+            if self.features is None:
+                raise InputError("metric is 'features': set trainer.features, e.g. to a FeatureDistortion")
+            distortion = mse + r.feature_weight * self.features(x, x_hat)
         loss = (say_of(r, quality) * (lmbda * distortion + latent + hyper)).mean()
         psnr = (10 * torch.log10(255**2 / mse.detach())).mean()
         bpp = (latent + hyper).detach().mean()
