@@ -42,7 +42,7 @@ def allocate(points: Sequence[Sequence[tuple[float, float]]], budget: float) -> 
         best = new
         taken.append(choice)
     if not np.isfinite(best[-1]):
-        raise InputError(f"the budget of {budget:.0f} bits is too small: the coarsest choices take {cheapest:.0f}")
+        raise InputError(f"the budget of {budget:.4g} bits is too small: the cheapest choices take {cheapest:.4g}")
     out, left = [], _CELLS
     for choice, cells in zip(reversed(taken), reversed(cost)):
         out.append(int(choice[left]))

@@ -12,8 +12,9 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +31,14 @@ from .kv_stream import LIMITS, NAME, KVStream
 __all__ = ["KVCacheCodec", "KVStream", "Rotary"]
 
 FACTORS = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # of the steps, what `allocate` tries
+
+
+class Point(NamedTuple):
+    """A layer under a step: bits a value, and what the model's output suffers."""
+
+    step: float
+    bits: float
+    damage: float
 
 
 class KVCacheCodec:
@@ -133,26 +142,19 @@ class KVCacheCodec:
         p = replace(p, **keep)
         return KVCacheCodec(p if steps is None else p.with_steps(steps))
 
-    def allocate(
-        self, cache: Any, damage: Callable[[Pairs], float], bits: float, factors: Sequence[float] = FACTORS
-    ) -> KVCacheCodec:
-        """Share a budget of bits among the layers by what their errors do to the model's output.
-
-        Each layer in turn is coded with several steps while the others stay exact; dynamic programming then chooses
-        the steps of the least sum of damages.
+    def measure(
+        self, cache: Any, damage: Callable[[Pairs], float], factors: Sequence[float] = FACTORS
+    ) -> list[list[Point]]:
+        """What steps of different width cost and do to the model's output, layer by layer, for `allocate`.
 
         Args:
-            cache: a sample, as `encode` takes it.
+            cache: a sample, as `encode` takes it; all of its tokens are coded.
             damage: what the model suffers under a cache (keys and values of all layers), such as the divergence of
-                its output; called layers x factors times.
-            bits: a value of the coded tokens, on average.
+                its output; called layers x factors times, with one layer coded and the others exact.
             factors: of the present steps, which steps to try.
 
         Returns:
-            A codec of the same profile with other steps.
-
-        Raises:
-            InputError: the budget is too small for the coarsest steps.
+            For each layer a point for each factor.
         """
         pairs = pairs_of(cache)
         profiles.check_geometry(pairs, self.geometry)
@@ -161,15 +163,33 @@ class KVCacheCodec:
         for layer, (keys, values) in enumerate(pairs):
             row = []
             for factor in factors:
-                step = self.steps[layer] * factor
+                step = float(np.float32(self.steps[layer] * factor))
                 trial = self.profile.with_steps([step] * self.geometry.layers)
                 data = segments.encode(trial, layer, keys.detach().cpu(), values.detach().cpu(), 0)
-                k, v = segments.decode(trial, layer, _float32(step), data, (0, count), batch, keys.dtype)
+                k, v = segments.decode(trial, layer, step, data, (0, count), batch, keys.dtype)
                 changed = [*pairs[:layer], (k.to(keys.device), v.to(values.device)), *pairs[layer + 1 :]]
-                row.append((8.0 * len(data), float(damage(changed))))
+                bits = 8.0 * len(data) / (batch * count * self.geometry.width)
+                row.append(Point(step, bits, float(damage(changed))))
             points.append(row)
-        chosen = allocate(points, bits * batch * count * self.geometry.width * self.geometry.layers)
-        return self.at(steps=[s * factors[i] for s, i in zip(self.steps, chosen)])
+        return points
+
+    def allocate(self, points: Sequence[Sequence[Point]], bits: float) -> KVCacheCodec:
+        """Share a budget of bits among the layers so that the sum of measured damages is least.
+
+        Args:
+            points: from `measure`.
+            bits: a value of the coded tokens, at most, on average over the layers.
+
+        Returns:
+            A codec of the same profile with the chosen steps.
+
+        Raises:
+            InputError: the budget is too small for the coarsest steps.
+        """
+        if len(points) != self.geometry.layers:
+            raise InputError(f"points are of {len(points)} layers, the codec has {self.geometry.layers}")
+        chosen = allocate([[(p.bits, p.damage) for p in layer] for layer in points], bits * len(points))
+        return self.at(steps=[layer[i].step for layer, i in zip(points, chosen)])
 
     # --- files ---------------------------------------------------------------------------------------------------
 
@@ -231,7 +251,3 @@ class KVCacheCodec:
             UnsupportedError: it needs another profile.
         """
         return KVStream.from_container(self.profile, container.read(blob, limits))
-
-
-def _float32(value: float) -> float:
-    return float(torch.tensor(value, dtype=torch.float32))

@@ -88,7 +88,7 @@ def pairs_of(cache: Any) -> Pairs:
                     f"layer {number} keeps a sliding window and has dropped tokens; only whole caches are coded: fill "
                     "a DynamicCache() that was made without the model's config"
                 )
-        pairs = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in layers]
+        pairs: list[Any] = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in layers]
     elif hasattr(cache, "key_cache") and hasattr(cache, "value_cache"):
         pairs = list(zip(cache.key_cache, cache.value_cache, strict=True))
     elif isinstance(cache, Sequence) and not isinstance(cache, (str, bytes)):

@@ -50,7 +50,7 @@ class _Params:
     def unpack(cls, data: bytes, layers: int) -> _Params:
         if len(data) < _PARAMS.size or data[0] != _VERSION:
             raise FormatError("a KV cache of unknown parameters; the stream may need a newer latentzip")
-        *head, count = _PARAMS.unpack_from(data)[1:]
+        heads, key_dim, value_dim, groups, first, count = _PARAMS.unpack_from(data)[1:]
         if len(data) != _PARAMS.size + 4 * (layers + count):
             raise FormatError("the parameters of a KV cache do not fit its layers: the stream is corrupt")
         numbers = data[_PARAMS.size :]
@@ -58,7 +58,7 @@ class _Params:
         sizes = tuple(int(s) for s in np.frombuffer(numbers[4 * layers :], "<u4"))
         if not all(0 < s < inf for s in steps) or not all(sizes):
             raise FormatError("the parameters of a KV cache are out of range: the stream is corrupt")
-        return cls(*head, steps, sizes)
+        return cls(heads, key_dim, value_dim, groups, first, steps, sizes)
 
 
 class KVStream:

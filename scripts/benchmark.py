@@ -70,8 +70,12 @@ def main() -> int:
     parser.add_argument(
         "--peers", choices=("compressai",), help="rd, speed: also time CompressAI's models (random weights)"
     )
+    parser.add_argument(
+        "--weights", type=Path, help="features: of the causal transformer that scripts/examples/kv_cache.py trains"
+    )
     parser.add_argument("--reuse", type=Path, help="rd: take the rows that this earlier --json file has")
     parser.add_argument("--segmented", type=Path, help="perception: folder with images/ and masks/")
+    parser.add_argument("--sounds", type=Path, help="perception: folder of sounds")
     parser.add_argument("--model", type=Path, help="perception: TorchScript classifier, or weights of an earlier run")
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()

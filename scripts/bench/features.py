@@ -26,7 +26,7 @@ import torch
 
 import latentzip as lz
 
-from . import minilm
+from . import embeddings, kv, minilm
 
 TARGET = 0.01
 LAYER = 3
@@ -360,4 +360,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     ]
     if peers()[1]:
         lines += ["", "Left out: " + "; ".join(peers()[1]) + "."]
-    return {"markdown": "\n".join(lines), "rows": rows, "speed": speeds, "summary": _summary(rows, speeds)}
+    parts = {"kv": kv.run(args), "embeddings": embeddings.run(args)}
+    lines += [part["markdown"] for part in parts.values()]
+    summary = _summary(rows, speeds)
+    for part in parts.values():
+        summary |= part["summary"]
+    more = {f"{name}_rows": part["rows"] for name, part in parts.items()}
+    return {"markdown": "\n".join(lines), "rows": rows, "speed": speeds, "summary": summary, **more}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -69,10 +70,12 @@ class MiniLM:
         rows = [[first, *tokens[i : i + inner], last] for i in range(0, len(tokens) - inner + 1, inner)]
         return torch.tensor(rows)
 
-    @torch.no_grad()
-    def features(self, ids: Tensor) -> dict[str, Tensor]:
+    def features(
+        self, ids: Tensor, change: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+    ) -> dict[str, Tensor]:
         """Token ids (B, T) -> "h0".."h6" hidden states, "k1".."k6" keys and "v1".."v6" values, each (B, T, 384), and
-        "pooled" (B, 384): the mean over tokens, normalised."""
+        "pooled" (B, 384): the mean over tokens, normalised. `change` says what attention sees in place of the keys and
+        values of layer 0..5."""
         w = self.weights
 
         def linear(x: Tensor, name: str) -> Tensor:
@@ -87,6 +90,8 @@ class MiniLM:
         for n in range(LAYERS):
             name = f"encoder.layer.{n}"
             q, k, v = (linear(x, f"{name}.attention.self.{part}") for part in ("query", "key", "value"))
+            if change is not None:
+                k, v = change(n, k, v)
             out[f"k{n + 1}"], out[f"v{n + 1}"] = k, v
             q, k, v = (t.unflatten(-1, (HEADS, -1)).transpose(1, 2) for t in (q, k, v))
             mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)

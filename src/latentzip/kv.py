@@ -11,6 +11,7 @@ Only `to_cache` and `gradients` import transformers, when they are called.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -128,7 +129,6 @@ def gradients(model: Any, ids: Tensor, generator: torch.Generator | None = None)
 
 def _transformers() -> Any:
     try:
-        import transformers
+        return import_module("transformers")
     except ImportError as error:
         raise UnsupportedError(f"this needs transformers: pip install transformers ({error})") from error
-    return transformers

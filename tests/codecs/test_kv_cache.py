@@ -87,7 +87,7 @@ def test_short_caches(codec, tokens):
 
 def test_keys_are_coded_upright_and_jointly_where_that_is_shorter(codec):
     cache = make_cache(23)
-    whole = {"first": 0, "recent": 0}
+    whole: dict[str, Any] = {"first": 0, "recent": 0}
     assert all(codec.profile.upright)
     samples = [make_cache(i) for i in range(4)]
     turned = lz.KVCacheCodec.fit(samples, segment=64)
@@ -210,7 +210,8 @@ def test_bits_go_to_the_layers_that_matter(codec):
         return sum(w * nmse(a, b) for w, p, q in zip(weights, cache, pairs) for a, b in zip(p, q))
 
     whole = codec.at(first=0, recent=0, segment=200)
-    shared = whole.allocate(cache, damage, bits=0.4)
+    points = whole.measure(cache, damage)
+    shared = whole.allocate(points, bits=0.4)
     assert shared.steps[0] < min(shared.steps[1:])
     blob = shared.encode(cache)
     assert bits(blob, cache) < 0.42
@@ -218,6 +219,10 @@ def test_bits_go_to_the_layers_that_matter(codec):
     rival = next(c for c in (whole.at(steps=s) for s in alike) if bits(c.encode(cache), cache) < 0.4)
     assert damage(codec.decode(blob)) < 0.8 * damage(codec.decode(rival.encode(cache)))
     assert shared.fingerprint == codec.fingerprint
+    with pytest.raises(lz.InputError, match="too small"):
+        whole.allocate(points, bits=0.001)
+    with pytest.raises(lz.InputError, match="of 2 layers"):
+        whole.allocate(points[:2], bits=1)
 
 
 def test_weights_move_errors_to_where_they_cost_little():
@@ -297,7 +302,7 @@ def test_errors_say_what_to_do(codec, tmp_path):
         lz.decode(blob)
     with pytest.raises(lz.FormatError, match="no KV cache"):
         codec.decode(lz.encode(torch.zeros(3), codec="features"))
-    (tmp_path / "x").write_bytes(lz.FeatureCodec.fit(torch.randn(99, 4)).profile.to_bytes())
+    lz.FeatureCodec.fit(torch.randn(99, 4)).save(tmp_path / "x")
     with pytest.raises(lz.FormatError, match="not a KV profile"):
         lz.KVCacheCodec.load(tmp_path / "x")
     wrong: list[tuple[dict[str, Any], str]] = [
@@ -307,7 +312,8 @@ def test_errors_say_what_to_do(codec, tmp_path):
     for options, text in wrong:
         with pytest.raises(lz.InputError, match=text):
             lz.KVCacheCodec.fit([cache], **options)
-    for options in ({"nmse": 0}, {"nmse": 0.1, "steps": [1, 1, 1]}, {"steps": [1]}, {"recent": -1}):
+    choices: list[dict[str, Any]] = [{"nmse": 0}, {"nmse": 0.1, "steps": [1] * 3}, {"steps": [1]}, {"recent": -1}]
+    for options in choices:
         with pytest.raises(lz.InputError):
             codec.at(**options)
 

@@ -1,6 +1,7 @@
 """Caches of transformers: the adapter against a minimal stand-in, and against the library where it is installed."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -74,7 +75,7 @@ def test_sensitivity_is_the_mean_square_of_gradients():
 
 def test_rotary_of_modules():
     def module(base, kind="default"):
-        m = torch.nn.Module()
+        m: Any = torch.nn.Module()
         m.register_buffer("inv_freq", torch.tensor(kv.Rotary.of(8, base).inv_freq))
         m.rope_type = kind
         return m

