@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Real
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from . import DEFAULT_CODEC, tensors
+from . import DEFAULT_CODEC, DEFAULT_SOUND_CODEC, sounds, tensors
+from .codecs.audio_base import AudioCodec
 from .codecs.base import Codec, Precision, check_precision
 from .codecs.features import FeatureCodec
 from .codecs.registry import load_codec
@@ -30,6 +32,7 @@ _OUTPUTS = ("signal", "latent", "pil", "numpy", "tensor")
 def _device(device: str | torch.device | None, x: Any = None) -> str:
     """None: where the tensor lies, else the CPU; ``"auto"``: a GPU where there is one."""
     if device is None:
+        x = x[0] if sounds.is_sound(x) else x
         return str(x.device) if isinstance(x, Tensor) else "cpu"
     if str(device) == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -44,7 +47,7 @@ def _device(device: str | torch.device | None, x: Any = None) -> str:
 
 def encode(
     x: Any,
-    codec: str | Codec | FeatureCodec = DEFAULT_CODEC,
+    codec: str | Codec | AudioCodec | FeatureCodec | None = None,
     quality: float | None = None,
     device: str | torch.device | None = None,
     metadata: str = "auto",
@@ -64,13 +67,16 @@ def encode(
     Args:
         x: path of a picture, Pillow image, ndarray (H, W[, C]) or tensor (C, H, W); uint8, uint16, or floats in
             [0, 1]. A list or tuple of these, an array (B, H, W, C) or a tensor (B, C, H, W) is a batch.
+            Sound: path of a sound file, or a pair (samples, rate): an array (T,) or (T, C), or a tensor (T,) or
+            (C, T), of floats with full scale 1, int16, int32 or uint8, and the sampling rate in Hz. A list of these
+            is a batch, and so is a pair of an array (B, T, C) or a tensor (B, C, T) and a rate.
             For the `features` codec: one float16, bfloat16 or float32 tensor of any shape, a float array or a
             ``.npy`` path; a list or tuple of these is a batch.
-        codec: a name of `list_codecs`, or a loaded codec.
+        codec: a name of `list_codecs`, or a loaded codec; by default one for pictures or one for sound, by ``x``.
         quality: 1..100 for codecs of variable rate.
         device: where to compute: a torch device, "auto", or None for the tensor's own, else the CPU.
         metadata: of pictures: "auto" keeps the ICC profile, "all" also EXIF and XMP, "none" nothing. The EXIF
-            orientation is always applied to the pixels.
+            orientation is always applied to the pixels. Of sound files: tags, unless "none".
         coding: "fast" codes the latent with plain tables instead of the codec's entropy model: some percent more
             bytes, entropy decoding some 45 times faster. For data sets that a training loop reads; the
             `walloc` codecs have it.
@@ -104,19 +110,57 @@ def encode(
     if options:
         raise InputError(f"{', '.join(options)}: only codec='features' and its profiles take this")
     assert not isinstance(codec, FeatureCodec)
-    if is_batch(x):
+    x = sounds.split_batch(x) or x
+    if is_batch(x) and not sounds.is_sound(x):
         if len(x) == 0:
             raise InputError("the batch is empty")
         return [encode(item, codec, quality, device, metadata, coding=coding) for item in x]
     if quality is not None and not isinstance(quality, Real):
         raise InputError(f"quality is {quality!r}; a number from 1 to 100 is needed")
-    model = codec if isinstance(codec, Codec) else load_codec(codec, _device(device, x))
+    if codec is None:
+        codec = default_codec(x)
+    model = loaded(codec, device, x)
+    if isinstance(model, AudioCodec):
+        model.check_coding(coding)
+        return _encode_sound(x, model, quality, metadata)
+    if sounds.is_sound(x):
+        raise InputError(f"{model.name} codes pictures, not sound: choose an audio codec (codec-cli list)")
     return _encode_one(x, model, quality, metadata, coding)
+
+
+def loaded(codec: Any, device: str | torch.device | None = None, x: Any = None) -> Any:
+    """The codec of a name, loaded where ``device`` says; a codec as it is."""
+    if codec == FeatureCodec.name:
+        return FeatureCodec()
+    return load_codec(codec, _device(device, x)) if isinstance(codec, str) else codec
+
+
+def default_codec(x: Any) -> str:
+    """The codec that `encode` takes for a signal, path or open file when none is named."""
+    if isinstance(x, (str, os.PathLike)) or hasattr(x, "read"):
+        from .sound_files import holds_sound
+
+        return DEFAULT_SOUND_CODEC if holds_sound(x) else DEFAULT_CODEC
+    return DEFAULT_SOUND_CODEC if sounds.is_sound(x) else DEFAULT_CODEC
+
+
+def _encode_sound(x: Any, model: AudioCodec, quality: float | None, metadata: str) -> bytes:
+    if sounds.is_sound(x):
+        return sounds.encode(x, model, quality)
+    if isinstance(x, (str, os.PathLike)):
+        from .sound_files import encode_sound
+
+        buffer = io.BytesIO()
+        encode_sound(x, buffer, model, quality, metadata)
+        return buffer.getvalue()
+    raise InputError(
+        f"{model.name} codes sound: hand in a path or a pair (samples, rate), not {type(x).__name__} alone"
+    )
 
 
 def _encode_one(x: Any, model: Codec, quality: float | None, metadata: str, coding: str) -> bytes:
     if model.modality != "image":
-        raise UnsupportedError(f"{model.name} codes {model.modality} signals; this version encodes pictures only")
+        raise UnsupportedError(f"{model.name} codes {model.modality} signals; encode takes pictures, sound and tensors")
     name = "picture"
     if isinstance(x, (str, os.PathLike)):
         name = os.fspath(x)
@@ -145,8 +189,9 @@ def decode(
     region: Region | tuple[int, int] | None = None,
     device: str | torch.device | None = None,
     *,
+    span: tuple[float, float] | None = None,
     channels: int | None = None,
-    codec: Codec | FeatureCodec | None = None,
+    codec: Codec | AudioCodec | FeatureCodec | None = None,
     precision: Precision = "fp32",
     limits: Limits = container.DEFAULT_LIMITS,
 ) -> Any:
@@ -157,9 +202,12 @@ def decode(
         to: "signal" returns what was handed to `encode`: same kind, size and dtype. "pil" and "numpy" return that
             kind in the original's dtype, as far as Pillow has it. "tensor" returns (C, H, W): in the original's
             dtype if it was a tensor, else float32 in [0, 1]. "latent" returns the integer latent (L, h, w) after
-            entropy decoding alone.
+            entropy decoding alone. Sound comes as a pair ``samples, rate``; sound of files, and what "tensor" makes of
+            arrays, in float32 with full scale 1; its latent is (rows, frames).
         region: (top, left, bottom, right) in pixels. Only the tiles that it touches are decoded; the result equals
             that part of the whole to the last bit. Of tensors: (start, stop) along the first axis.
+        span: of sound: (start, stop) in seconds. Only the chunks that it touches are decoded; the result equals that
+            part of the whole to the last bit.
         device: where to compute; tensors stay there.
         channels: decode only this many channels of the latent, the most important ones: a quick preview, or a smaller
             latent. For the `walloc` codecs, and for tensors that were coded with a KLT.
@@ -178,22 +226,55 @@ def decode(
         raise InputError(f"to is {to!r}; one of {', '.join(_OUTPUTS)}")
     check_precision(precision)
     if isinstance(source, (list, tuple)):
-        options: dict[str, Any] = {"channels": channels, "codec": codec, "precision": precision, "limits": limits}
+        options: dict[str, Any] = {"span": span, "channels": channels, "codec": codec}
+        options |= {"precision": precision, "limits": limits}
         return [decode(item, to, region, device, **options) for item in source]
+    with opened(source, limits) as stream:
+        return _decode(stream, to, region, device, span, channels, codec, precision, limits)
+
+
+@contextmanager
+def opened(source: Any, limits: Limits = container.DEFAULT_LIMITS) -> Iterator[Container]:
+    """The stream in bytes or in a file; of a file only what is needed is read."""
     if isinstance(source, (str, os.PathLike)):
-        source = Path(source).read_bytes()
-    if not isinstance(source, (bytes, bytearray, memoryview)):
+        with open(source, "rb") as file:
+            yield container.read_file(file, limits) if file.seekable() else container.read(file.read(), limits)
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        yield container.read(source, limits)
+    else:
         raise InputError(f"cannot decode a {type(source).__name__}; hand in bytes or a path")
-    stream = container.read(source, limits)
+
+
+def _decode(
+    stream: Container,
+    to: Output,
+    region: Region | tuple[int, int] | None,
+    device: str | torch.device | None,
+    span: tuple[float, float] | None,
+    channels: int | None,
+    codec: Any,
+    precision: Precision,
+    limits: Limits,
+) -> Any:
+    if span is not None and stream.header.modality != "audio":
+        raise InputError("span is for sound; pictures and tensors take region")
     if tensors.is_tensor(stream.header):
         return tensors.decode(stream, codec, _device(device), to, region, channels)
     if isinstance(codec, FeatureCodec):
         raise UnsupportedError(f"the stream was made by {stream.header.codec}; a feature codec cannot decode it")
-    model = codec or _codec_of(stream.header, _device(device), precision)
+    model: Any = codec or codec_of(stream.header, _device(device), precision)
+    _check_model(stream.header, model)
+    if isinstance(model, AudioCodec):
+        if region is not None or channels is not None:
+            raise InputError(
+                "region and channels are for pictures and tensors; sound takes span=(start, stop) in seconds"
+            )
+        return sounds.decode(stream, model, to, span, limits)
     return _decode_one(stream, model, to, region, channels)
 
 
-def _codec_of(header: Header, device: str, precision: Precision = "fp32") -> Codec:
+def codec_of(header: Header, device: str = "cpu", precision: Precision = "fp32") -> Any:
+    """The codec that a stream needs; UnsupportedError when it is not installed."""
     try:
         return load_codec(header.codec, device, fingerprint=header.fingerprint, precision=precision)
     except InputError as error:
@@ -202,10 +283,8 @@ def _codec_of(header: Header, device: str, precision: Precision = "fp32") -> Cod
         ) from error
 
 
-def _decode_one(
-    stream: Container, model: Codec, to: Output, region: Sequence[int] | None = None, channels: int | None = None
-) -> Any:
-    header = stream.header
+def _check_model(header: Header, model: Codec | AudioCodec) -> None:
+    """Raises when a stream was made by another codec, or says so."""
     if (header.codec, header.fingerprint) != (model.name, model.fingerprint):
         raise UnsupportedError(
             f"the stream needs {header.codec} ({header.fingerprint.hex()}), "
@@ -213,8 +292,12 @@ def _decode_one(
         )
     if header.modality != model.modality:
         raise FormatError(f"{model.name} codes {model.modality} signals, the stream claims {header.modality}")
-    if header.modality != "image":
-        raise UnsupportedError(f"this version decodes pictures and tensors, not {header.modality} signals")
+
+
+def _decode_one(
+    stream: Container, model: Codec, to: Output, region: Sequence[int] | None = None, channels: int | None = None
+) -> Any:
+    header = stream.header
     if header.shape[0] != model.signal_channels:
         raise FormatError(
             f"{header.shape[0]} channels in a stream of {model.name}, which codes {model.signal_channels}"
@@ -230,11 +313,20 @@ def _decode_one(
 
 def check(source: bytes, limits: Limits = container.DEFAULT_LIMITS) -> None:
     """Verify checksums, entropy-decode everything and unpack auxiliary planes; raises as `decode` does."""
-    stream = container.read(source, limits)
+    check_stream(container.read(source, limits))
+
+
+def check_stream(stream: Container) -> None:
+    """The same of a stream that was opened, such as a large file."""
     if tensors.is_tensor(stream.header):
         tensors.decode(stream, None, "cpu", "latent", None, None)
         return
-    latent = _decode_one(stream, _codec_of(stream.header, "cpu"), "latent")
+    model = codec_of(stream.header)
+    _check_model(stream.header, model)
+    if isinstance(model, AudioCodec):
+        sounds.check(stream, model)
+        return
+    latent = _decode_one(stream, model, "latent")
     check_boxes(stream.header, stream.boxes)
     del latent
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -12,9 +12,10 @@ from .entropy import container
 from .entropy.errors import InputError
 
 if TYPE_CHECKING:
+    from .codecs.audio_base import AudioCodec
     from .codecs.base import Codec, Precision
     from .codecs.features import FeatureCodec
-    from .entropy.container import Header
+    from .entropy.container import Container, Header
 
 StrPath = str | os.PathLike[str]
 
@@ -22,6 +23,10 @@ StrPath = str | os.PathLike[str]
 PICTURE_SUFFIXES = frozenset({
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".ppm", ".pgm"),
     *(".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".avif", ".tga", ".qoi", ".ico", ".heic", ".heif", ".hif", ".jxl"),
+})  # fmt: skip
+SOUND_SUFFIXES = frozenset({
+    *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".caf"),
+    *(".au", ".snd"),
 })  # fmt: skip
 
 
@@ -37,7 +42,7 @@ def atomic_writer(path: StrPath, force: bool = False) -> Iterator[BinaryIO]:
     check_writable(target, force)
     part = target.with_name(f".{target.name[:200]}.{os.getpid()}.part")
     try:
-        with open(part, "xb") as file:
+        with open(part, "x+b") as file:  # libsndfile reads what it has written
             yield file
         check_writable(target, force)  # someone else may have written it meanwhile
         os.replace(part, target)
@@ -59,6 +64,8 @@ def check_writable(path: Path, force: bool) -> None:
 
 def default_suffix(header: Header) -> str:
     """Extension under which a stream is decoded: the plainest format that holds its signal in full."""
+    if header.modality == "audio":
+        return ".wav"
     if header.mode == "F":
         return ".tif"
     deep = header.dtype != "uint8" and header.kind != "pil"
@@ -68,74 +75,129 @@ def default_suffix(header: Header) -> str:
 
 
 def write_decoded(
-    blob: bytes,
+    source: bytes | StrPath,
     stream: BinaryIO,
     suffix: str,
     *,
     latent: bool = False,
     region: tuple[int, int, int, int] | tuple[int, int] | None = None,
+    span: tuple[float, float] | None = None,
     device: str | None = None,
-    codec: Codec | FeatureCodec | None = None,
+    codec: Codec | AudioCodec | FeatureCodec | None = None,
     precision: Precision = "fp32",
+    progress: Callable[[float, float], None] | None = None,
 ) -> None:
-    """Decode ``blob`` into an open file in the format of ``suffix``: ``.npy``, or what Pillow writes under it."""
+    """Decode ``source``, bytes or a path, into an open file in the format of ``suffix``: ``.npy``, what Pillow writes
+    under it, or a sound file, which is written piece by piece."""
     from .api import decode
 
+    with _opened(source) as box:
+        header = box.header
+        if header.modality == "audio" and not latent and suffix.lower() != ".npy":
+            from .api import codec_of
+            from .sound_files import decode_sound
+
+            if region is not None:
+                raise InputError("region is for pictures and tensors; sound takes span=(start, stop) in seconds")
+            decode_sound(box, stream, suffix, codec or codec_of(header, device or "cpu", precision), span, progress)
+            return
+    options: dict[str, Any] = {"span": span, "codec": codec, "precision": precision}
     if latent or suffix.lower() == ".npy":
         if suffix.lower() != ".npy":
             raise InputError(f"latents are written as .npy, not {suffix or 'without extension'}")
         import numpy as np
 
-        header = container.read_header(blob).header
         if header.dtype == "bfloat16" and header.modality == "tensor":
             from .warn import converted
 
             converted("bfloat16 values are written as float32: .npy has no bfloat16")
-        value = decode(blob, "latent" if latent else "numpy", region, device, codec=codec, precision=precision)
+        value = decode(source, "latent" if latent else "numpy", region, device, **options)
+        if header.modality == "audio" and not latent:
+            value = value.samples
         np.save(stream, value.numpy() if latent else value, allow_pickle=False)
         return
     from .images import check_suffix, save_picture
     from .warn import converted
 
     check_suffix(suffix)
-    if container.read_header(blob).header.modality == "tensor":
+    if header.modality == "tensor":
         raise InputError(f"a tensor is written as .npy, not {suffix}")
-    header = container.read_header(blob).header
     if header.mode != "F" and default_suffix(header) == ".npy":
         converted(f"{header.dtype} samples are rounded to 8 bits for {suffix}; .npy keeps them in full")
-    save_picture(decode(blob, "pil", region, device, codec=codec, precision=precision), stream, suffix)
+    save_picture(decode(source, "pil", region, device, **options), stream, suffix)
+
+
+@contextmanager
+def _opened(source: bytes | StrPath) -> Iterator[Container]:
+    from .api import opened
+
+    with opened(source) as stream:
+        yield stream
 
 
 def encode_file(
     src: StrPath,
     dst: StrPath | None = None,
-    codec: str | Codec | FeatureCodec | None = None,
+    codec: str | Codec | AudioCodec | FeatureCodec | None = None,
     quality: float | None = None,
     device: str | None = None,
     metadata: str = "auto",
     force: bool = False,
+    progress: Callable[[float, float], None] | None = None,
     **goal: Any,
 ) -> Path:
-    """Encode a picture file (or an array in a ``.npy`` file) to a `.ltz` file.
+    """Encode a picture, a sound file of any length, or an array in a ``.npy`` file, to a `.ltz` file.
 
     Args:
         dst: the file to write; by default ``src`` with the extension ``.ltz``. A folder: a file of that name in it.
         codec, quality, device, metadata: as `encode`.
         force: replace an existing file.
+        progress: of sound: is told the seconds done and in all.
         goal: further arguments of `encode`, by name.
 
     Returns:
         The path that was written; the file appears whole or not at all.
     """
-    from . import DEFAULT_CODEC
-    from .api import encode
-
     target = _target(src, dst, container.EXTENSION)
     check_writable(target, force)
-    blob = encode(Path(src), codec or DEFAULT_CODEC, quality, device, metadata, **goal)
     with atomic_writer(target, force) as file:
-        file.write(blob)
+        write_encoded(Path(src), file, codec, quality, device, metadata, progress=progress, **goal)
     return target
+
+
+def write_encoded(
+    source: Path | BinaryIO,
+    out: BinaryIO,
+    codec: str | Codec | AudioCodec | FeatureCodec | None = None,
+    quality: float | None = None,
+    device: str | None = None,
+    metadata: str = "auto",
+    *,
+    name: str | None = None,
+    progress: Callable[[float, float], None] | None = None,
+    **goal: Any,
+) -> None:
+    """Encode a file, or what an open seekable one holds, into an open file; arguments as `encode_file`."""
+    from .api import default_codec, encode, loaded
+    from .codecs.audio_base import AudioCodec
+
+    if codec is None:
+        codec = default_codec(source)
+    model: Any = loaded(codec, device)
+    if isinstance(model, AudioCodec):
+        from .sound_files import encode_sound
+
+        model.check_coding(goal.pop("coding", "default"))
+        if goal:
+            raise InputError(f"{', '.join(goal)}: only codec='features' and its profiles take this")
+        encode_sound(source, out, model, quality, metadata, progress, name)
+        return
+    if not isinstance(source, Path):
+        from .images import open_picture
+        from .tensors import codes_tensors, read_array
+
+        source = read_array(source) if codes_tensors(codec) else open_picture(source, name)  # type: ignore[assignment]
+    out.write(encode(source, codec, quality, device, metadata, **goal))
 
 
 def decode_file(
@@ -144,32 +206,38 @@ def decode_file(
     *,
     to: str = "signal",
     region: tuple[int, int, int, int] | tuple[int, int] | None = None,
+    span: tuple[float, float] | None = None,
     device: str | None = None,
-    codec: Codec | FeatureCodec | None = None,
+    codec: Codec | AudioCodec | FeatureCodec | None = None,
     precision: Precision = "fp32",
     force: bool = False,
+    progress: Callable[[float, float], None] | None = None,
 ) -> Path:
-    """Decode a `.ltz` file to a picture, or to an array.
+    """Decode a `.ltz` file to a picture, to a sound file, or to an array.
 
     Args:
-        dst: the file to write; its extension chooses the format (what Pillow writes, or ``.npy``). By default
-            ``src`` as ``.png``, where PNG holds the signal in full. A folder means a file of that name in it.
-        to: ``"latent"`` writes the integer latent (L, h, w) as ``.npy``.
+        dst: the file to write; its extension chooses the format (what Pillow writes, a sound file, or ``.npy``). By
+            default ``src`` as ``.png``, where PNG holds the signal in full, or ``.wav``. A folder means a file of that
+            name in it.
+        to: ``"latent"`` writes the integer latent, (L, h, w) or (rows, frames), as ``.npy``.
         region: (top, left, bottom, right) in pixels; of tensors (start, stop) along the first axis.
+        span: of sound: (start, stop) in seconds.
         precision: as `decode`.
         force: replace an existing file.
+        progress: of sound: is told the seconds done and in all.
 
     Returns:
         The path that was written; the file appears whole or not at all.
     """
     if to not in ("signal", "latent"):
         raise InputError(f"to is {to!r}; files are written from 'signal' or 'latent'")
-    blob = Path(src).read_bytes()
-    header = container.read_header(blob).header
+    with open(src, "rb") as file:
+        header = container.read_header(file).header
     target = _target(src, dst, ".npy" if to == "latent" else default_suffix(header))
-    options = {"region": region, "device": device, "codec": codec, "precision": precision}
+    options = {"region": region, "span": span, "device": device, "codec": codec, "precision": precision}
+    options["progress"] = progress
     with atomic_writer(target, force) as file:
-        write_decoded(blob, file, target.suffix, latent=to == "latent", **options)  # type: ignore[arg-type]
+        write_decoded(src, file, target.suffix, latent=to == "latent", **options)  # type: ignore[arg-type]
     return target
 
 

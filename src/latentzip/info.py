@@ -24,6 +24,8 @@ class Info:
         sample_rate: in Hz, 0 where there is none.
         num_bytes: of the whole stream.
         bpp: bits per pixel (bits per sample position for audio, per element for tensors), everything included.
+        duration: of audio: seconds, else 0.
+        kbps: of audio: 1000 bits per second, everything included, else 0.
         chunks: parts that decode on their own.
         boxes: bytes of each box beside the payload, by name: ICC, EXIF, XMP, TAGS, AUX (an alpha channel).
         quality: 1..100 for codecs of variable rate, else None.
@@ -40,6 +42,8 @@ class Info:
     sample_rate: int
     num_bytes: int
     bpp: float
+    duration: float
+    kbps: float
     chunks: int
     boxes: dict[str, int]
     quality: int | None
@@ -50,8 +54,10 @@ class Info:
         return asdict(self) | {"shape": list(self.shape), "bpp": round(self.bpp, 5)}
 
 
-def stored_quality(params: bytes) -> int | None:
+def stored_quality(params: bytes, modality: str = "image") -> int | None:
     """Quality in a codec's parameters; None where there is none, or in a layout of the codec's own."""
+    if modality == "audio":  # the nine bytes of codecs.audio_base
+        return params[1] if len(params) == 9 and params[0] == 1 and 1 <= params[1] <= 100 else None
     # the three bytes of codecs.base: version, quality, chunk unit; other layouts keep their quality to themselves
     return params[1] if len(params) == 3 and params[0] in (1, 2) and 1 <= params[1] <= 100 else None
 
@@ -59,6 +65,7 @@ def stored_quality(params: bytes) -> int | None:
 def from_index(index: Index) -> Info:
     """`Info` of a parsed header."""
     h = index.header
+    duration = h.shape[1] / h.sample_rate if h.modality == "audio" else 0.0
     positions = prod(h.shape if h.modality == "tensor" else h.shape[1:])
     return Info(
         codec=h.codec,
@@ -71,9 +78,11 @@ def from_index(index: Index) -> Info:
         sample_rate=h.sample_rate,
         num_bytes=index.num_bytes,
         bpp=8 * index.num_bytes / max(1, positions),
+        duration=duration,
+        kbps=round(8 * index.num_bytes / duration / 1000, 3) if duration else 0.0,
         chunks=len(index.chunk_sizes),
         boxes={BOX_NAMES.get(number, f"#{number}"): size for number, size in index.boxes},
-        quality=stored_quality(h.params),
+        quality=stored_quality(h.params, h.modality),
         version=index.version,
     )
 

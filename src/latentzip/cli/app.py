@@ -18,8 +18,8 @@ from ..entropy.errors import CodecError
 
 # command -> (module with add_arguments(parser) and run(args) -> exit status, help)
 COMMANDS = {
-    "encode": (".encode", "pictures and tensors -> .ltz files"),
-    "decode": (".decode", ".ltz files -> pictures, arrays or latents"),
+    "encode": (".encode", "pictures, sound and tensors -> .ltz files"),
+    "decode": (".decode", ".ltz files -> pictures, sound, arrays or latents"),
     "info": (".info", "what .ltz files contain, without decoding"),
     "list": (".list_codecs", "codecs, with their rates and measured quality"),
     "verify": (".verify", "check .ltz files and packed data sets from the first byte to the last"),

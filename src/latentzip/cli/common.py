@@ -6,7 +6,9 @@ import argparse
 import atexit
 import json
 import os
+import shutil
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -17,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from ..entropy.errors import CodecError, InputError
-from ..files import PICTURE_SUFFIXES, same_file
+from ..files import PICTURE_SUFFIXES, SOUND_SUFFIXES, same_file
 from ..warn import ConversionWarning
 from .app import debugging, one_line
 
 STD = "-"
+_SPOOL = 1 << 26  # bytes of a pipe that are held in memory; more go to a temporary file
 PICTURES = {*PICTURE_SUFFIXES, ".npy"}
+SOUNDS = SOUND_SUFFIXES
 
 
 class Usage(Exception):
@@ -177,9 +181,33 @@ def read_input(source: str) -> bytes:
     return sys.stdin.buffer.read() if source == STD else Path(source).read_bytes()
 
 
-def write_stdout(data: bytes) -> None:
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+@contextmanager
+def opened_input(source: str) -> Iterator[Any]:
+    """A path as it is; standard input as an open file that can be sought, on disk where it is long."""
+    if source != STD:
+        yield Path(source)
+        return
+    with tempfile.SpooledTemporaryFile(_SPOOL) as file:
+        shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
+        file.seek(0)
+        yield file
+
+
+@contextmanager
+def opened_output(target: str, force: bool) -> Iterator[Any]:
+    """An open file that becomes ``target`` when the block ends; for standard output it is copied there then, so that
+    nothing reaches a pipe before all of it is there."""
+    from ..files import atomic_writer
+
+    if target != STD:
+        with atomic_writer(target, force) as file:
+            yield file
+        return
+    with tempfile.SpooledTemporaryFile(_SPOOL) as file:
+        yield file
+        file.seek(0)
+        shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
+        sys.stdout.buffer.flush()
 
 
 # --- the loop ----------------------------------------------------------------------------------------------------
@@ -201,8 +229,9 @@ def run_all(
         describe: a row in words, None for silence.
         report_to_stdout: whether the words are the command's result (stdout) or notes (stderr, off with --quiet).
     """
+    global _current
     failed = 0
-    bar = _bar(args, len(items))
+    bar = _current = _bar(args, len(items))
     for item in items:
         start = time.perf_counter()
         source = name(item)
@@ -244,7 +273,21 @@ def run_all(
             bar.update()
     if bar is not None:
         bar.close()
+    _current = None
     return 1 if failed else 0
+
+
+def show_seconds(done: float, total: float) -> None:
+    """Seconds of sound that are done, for the bar of `run_all`."""
+    if _current is not None:
+        _current.seconds(done, total)
+
+
+def duration_text(seconds: float) -> str:
+    """``1:02:03`` or ``2:03``."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class _Bar:
@@ -277,7 +320,11 @@ class _Bar:
                 self._bar.refresh()
 
     def begin(self, name: str) -> None:
-        self._name = name
+        self._name = self._title = name
+
+    def seconds(self, done: float, total: float) -> None:
+        """How far the present file is, in seconds of sound."""
+        self._name = f"{self._title} {duration_text(done)} of {duration_text(max(done, total))}"
 
     def clear(self) -> None:
         """Make room for a line of text."""
@@ -293,6 +340,9 @@ class _Bar:
             self._stop.set()
             if self._bar is not None:
                 self._bar.close()
+
+
+_current: _Bar | None = None  # of the running `run_all`
 
 
 def _bar(args: argparse.Namespace, total: int) -> _Bar | None:

@@ -1,9 +1,8 @@
-"""codec-cli decode: .ltz files -> pictures, arrays or latents."""
+"""codec-cli decode: .ltz files -> pictures, sound, arrays or latents."""
 
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_common(parser, ".ltz files, or folders with -r")
     common.add_output(
         parser,
-        "photo.ltz -> photo.png beside it (photo.decoded.png where that exists); .npy where PNG cannot hold the signal",
+        "photo.ltz -> photo.png beside it (photo.decoded.png where that exists), sound to .wav; .npy where PNG cannot "
+        "hold the signal",
     )
     parser.add_argument(
         "--format",
         metavar="EXT",
-        help="png, jpg, tif, webp, npy, ...: for outputs without a name of their own",
+        help="png, jpg, tif, webp, wav, flac, ogg, npy, ...: for outputs without a name of their own",
     )
     parser.add_argument(
         "--region", metavar="TOP,LEFT,BOTTOM,RIGHT", type=_region,
         help="decode these pixels only; of tensors START,STOP along the first axis",
     )  # fmt: skip
+    parser.add_argument(
+        "--span",
+        metavar="START-STOP",
+        type=_span,
+        help="of sound: this part only, in seconds, m:ss or h:mm:ss (1:30-2:00)",
+    )
     parser.add_argument("--profile", type=Path, metavar="PATH", help="of tensors that were encoded with one")
     parser.add_argument(
         "--precision",
@@ -48,6 +54,23 @@ def _region(text: str) -> tuple[int, ...]:
     return parts[0], parts[1], parts[2], parts[3]
 
 
+def _seconds(text: str) -> float:
+    parts = [float(p) for p in text.split(":")]
+    if len(parts) > 3 or any(p < 0 for p in parts) or any(p >= 60 for p in parts[1:]):
+        raise ValueError(text)
+    return sum(p * 60**i for i, p in enumerate(reversed(parts)))
+
+
+def _span(text: str) -> tuple[float, float]:
+    try:
+        start, stop = (_seconds(part) for part in text.split("-"))
+        if start < stop:
+            return start, stop
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not START-STOP with START < STOP, such as 1:30-2:00 or 90-120.5")
+
+
 def beside_original(job: Job) -> Job:
     """photo.ltz -> photo.decoded.png where photo.png, most likely the original, is in the way."""
     target = Path(job.target)
@@ -56,8 +79,16 @@ def beside_original(job: Job) -> Job:
     return Job(job.source, str(target.with_suffix(f".decoded{target.suffix}")))
 
 
+def read_index(source: bytes | str) -> container.Index:
+    """Header and tables of bytes or of a file."""
+    if isinstance(source, bytes):
+        return container.read_header(source)
+    with open(source, "rb") as file:
+        return container.read_header(file)
+
+
 def run(args: argparse.Namespace) -> int:
-    from ..files import atomic_writer, default_suffix, write_decoded
+    from ..files import default_suffix, write_decoded
 
     def suffix(source: str) -> str:
         """The extension an output gets: asked for, or what the stream's header suggests."""
@@ -96,25 +127,30 @@ def run(args: argparse.Namespace) -> int:
     def work(job: Job) -> dict[str, Any]:
         if job.target != STD:
             common.prepare_target(job, taken, args.force, make_parents=args.output is not None)
-        blob = common.read_input(job.source)
-        header = container.read_header(blob).header
+        source: Any = common.read_input(STD) if job.source == STD else job.source
+        index = read_index(source)
+        header = index.header
         options: dict[str, Any] = {"latent": args.latent, "region": args.region, "device": args.device, "codec": codec}
-        options["precision"] = args.precision
-        if job.target == STD:
-            kind = ".npy" if args.latent else "." + args.format.lstrip(".") if args.format else default_suffix(header)
-            buffer = io.BytesIO()  # nothing reaches the pipe before all of it is there
-            write_decoded(blob, buffer, kind, **options)
-            common.write_stdout(buffer.getvalue())
+        options |= {"precision": args.precision, "span": args.span, "progress": common.show_seconds}
+        if job.target != STD:
+            kind = Path(job.target).suffix
         else:
-            with atomic_writer(job.target, args.force) as file:
-                write_decoded(blob, file, Path(job.target).suffix, **options)
-        return {
+            kind = ".npy" if args.latent else "." + args.format.lstrip(".") if args.format else default_suffix(header)
+        with common.opened_output(job.target, args.force) as out:
+            write_decoded(source, out, kind, **options)
+        row = {
             "output": job.target, "codec": header.codec, "modality": header.modality, "shape": list(header.shape),
-            "num_bytes": len(blob),
+            "num_bytes": index.num_bytes,
         }  # fmt: skip
+        if header.modality == "audio":
+            row |= {"sample_rate": header.sample_rate}
+        return row
 
     def describe(row: dict[str, Any]) -> str:
-        size = " x ".join(map(str, row["shape"][:0:-1] if row["modality"] == "image" else row["shape"]))
+        if "sample_rate" in row:
+            size = f"{common.duration_text(row['shape'][1] / row['sample_rate'])} of {row['sample_rate']} Hz"
+        else:
+            size = " x ".join(map(str, row["shape"][:0:-1] if row["modality"] == "image" else row["shape"]))
         return f"{label(row['input'])} -> {label(row['output'], '<stdout>')}: {size}, {row['seconds']:.2f} s"
 
     return common.run_all(args, jobs, work, describe, name=lambda job: job.source)

@@ -1,23 +1,28 @@
-"""codec-cli encode: pictures and tensors -> .ltz files."""
+"""codec-cli encode: pictures, sound and tensors -> .ltz files."""
 
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from pathlib import Path
 from typing import Any
 
-from .. import DEFAULT_CODEC
+from .. import DEFAULT_CODEC, DEFAULT_SOUND_CODEC
+from ..entropy import container
 from ..entropy.container import EXTENSION
 from . import common
 from .common import STD, Job, Usage, label
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    common.add_common(parser, "pictures (whatever Pillow reads), .npy arrays, or folders with -r")
+    common.add_common(
+        parser,
+        "pictures (whatever Pillow reads), sound (WAV, FLAC, Ogg, Opus, MP3, ...), .npy arrays, or folders with -r",
+    )
     common.add_output(parser, "photo.png -> photo.ltz beside it")
-    parser.add_argument("-c", "--codec", default=DEFAULT_CODEC, help=f"see codec-cli list (default: {DEFAULT_CODEC})")
+    parser.add_argument(
+        "-c", "--codec", help=f"see codec-cli list (default: {DEFAULT_CODEC}, for sound {DEFAULT_SOUND_CODEC})"
+    )
     parser.add_argument(
         "-q", "--quality", type=quality, metavar="1..100", help="for codecs of variable rate; 100 is best"
     )
@@ -27,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--metadata", choices=("auto", "all", "none"), default="auto",
-        help="keep the ICC profile (auto), also EXIF and XMP (all), or nothing; orientation is applied always",
+        help="keep the ICC profile (auto), also EXIF and XMP (all), or nothing; orientation is applied always; "
+        "tags of sound files are kept unless none",
     )  # fmt: skip
     goal = parser.add_argument_group("tensors (-c features: float arrays in .npy files; lossless by default)")
     one = goal.add_mutually_exclusive_group()
@@ -53,12 +59,25 @@ def quality(text: str) -> int:
 
 
 def check_goal(args: argparse.Namespace) -> None:
-    """What only tensors have is refused for pictures; `check_codec` comes first."""
+    """What only tensors have is refused for others; `check_codec` comes first."""
+    goal = [*goal_of(args), *(["profile"] if args.profile else [])]
+    if goal and (args.codec is None or _modality(args.codec) in ("image", "audio")):
+        raise Usage(f"--{goal[0].replace('_', '-')} is for tensors; add -c features")
+
+
+def _modality(name: str) -> str:
     from ..codecs.registry import list_codecs
 
-    goal = [*goal_of(args), *(["profile"] if args.profile else [])]
-    if goal and any(i.modality == "image" for i in list_codecs() if i.name == args.codec):
-        raise Usage(f"--{goal[0].replace('_', '-')} is for tensors; add -c features")
+    return next((i.modality for i in list_codecs() if i.name == name), "")
+
+
+def suffixes_of(codec: str | None) -> set[str]:
+    """What a folder is searched for."""
+    modality = _modality(codec) if codec else ""
+    if modality == "tensor":
+        return {".npy"}
+    sounds, pictures = set(common.SOUNDS), set(common.PICTURES)
+    return {"image": pictures, "audio": sounds}.get(modality, pictures | sounds)
 
 
 def check_codec(args: argparse.Namespace) -> None:
@@ -66,6 +85,10 @@ def check_codec(args: argparse.Namespace) -> None:
     from ..codecs.registry import check_name, list_codecs
     from ..entropy.errors import InputError
 
+    if args.codec is None:
+        if args.quality is not None:
+            raise Usage("--quality needs --codec with a name of a codec that has qualities (codec-cli list)")
+        return
     try:
         check_name(args.codec)
     except InputError as error:
@@ -83,15 +106,15 @@ def run(args: argparse.Namespace) -> int:
     try:
         check_codec(args)
         check_goal(args)
-        jobs = common.plan(args, common.PICTURES, lambda _: EXTENSION)
+        jobs = common.plan(args, suffixes_of(args.codec), lambda _: EXTENSION)
     except Usage as error:
         print(f"codec-cli encode: error: {error}", file=sys.stderr)
         return 2
     if common.any_readable(jobs):
         common.start_engines(args.threads)
         from .. import api  # noqa: F401  here, so that its loading is not taken for the first file's time
-    from ..files import atomic_writer
-    from ..info import inspect
+    from ..files import write_encoded
+    from ..info import from_index
 
     taken: dict[str, str] = {}
     codec: Any = args.codec
@@ -104,31 +127,26 @@ def run(args: argparse.Namespace) -> int:
         if job.target != STD:
             common.prepare_target(job, taken, args.force, make_parents=args.output is not None)
         size = None if job.source == STD else Path(job.source).stat().st_size  # fails first where there is no file
-        from ..api import encode
-        from ..images import open_picture
-        from ..tensors import read_array
-
-        if job.source == STD:
-            data = io.BytesIO(common.read_input(STD))
-            picture: Any = read_array(data) if args.codec == "features" else open_picture(data, "stdin")
-        else:
-            picture = Path(job.source)
-        blob = encode(picture, codec, args.quality, args.device, args.metadata, coding=args.coding, **goal_of(args))
-        if job.target == STD:
-            common.write_stdout(blob)
-        else:
-            with atomic_writer(job.target, args.force) as file:
-                file.write(blob)
-        info = inspect(blob)
-        return {
+        options = {"coding": args.coding, "progress": common.show_seconds, **goal_of(args)}
+        with common.opened_input(job.source) as source, common.opened_output(job.target, args.force) as out:
+            write_encoded(
+                source, out, codec, args.quality, args.device, args.metadata, name=label(job.source), **options
+            )
+            out.seek(0)
+            info = from_index(container.read_header(out))
+        row = {
             "output": job.target, "codec": info.codec, "quality": info.quality, "shape": list(info.shape),
-            "input_bytes": size, "num_bytes": len(blob), "bpp": round(info.bpp, 4),
+            "input_bytes": size, "num_bytes": info.num_bytes, "bpp": round(info.bpp, 4),
         }  # fmt: skip
+        if info.modality == "audio":
+            row |= {"sample_rate": info.sample_rate, "kbps": info.kbps}
+        return row
 
     def describe(row: dict[str, Any]) -> str:
         before = f"{common.size_text(row['input_bytes'])} -> " if row["input_bytes"] else ""
         paths = f"{label(row['input'])} -> {label(row['output'], '<stdout>')}"
-        after = f"{common.size_text(row['num_bytes'])}, {row['bpp']:.3f} bpp, {row['seconds']:.2f} s"
+        rate = f"{row['kbps']:.1f} kb/s" if "kbps" in row else f"{row['bpp']:.3f} bpp"
+        after = f"{common.size_text(row['num_bytes'])}, {rate}, {row['seconds']:.2f} s"
         return f"{paths}: {before}{after}"
 
     return common.run_all(args, jobs, work, describe, name=lambda job: job.source)

@@ -18,14 +18,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _text(row: dict[str, Any]) -> str:
     shape, boxes = row["shape"], row["boxes"]
-    size = f"{shape[2]} x {shape[1]}" if row["modality"] == "image" else " x ".join(map(str, shape))
+    size, rate = " x ".join(map(str, shape)), f"{row['bpp']:.3f} bpp"
+    if row["modality"] == "image":
+        size = f"{shape[2]} x {shape[1]}"
+    elif row["modality"] == "audio":
+        length = common.duration_text(row["duration"])
+        size = f"{length} ({shape[1]} samples) at {row['sample_rate']} Hz, {shape[0]} channel{'s' * (shape[0] > 1)},"
+        rate = f"{row['kbps']:.1f} kb/s"
     chunks = f"{row['chunks']} chunk{'s' if row['chunks'] != 1 else ''}"
     quality = "" if row["quality"] is None else f", quality {row['quality']}"
     lines = [
         row["input"],
         f"  codec     {row['codec']}{quality}, weights {row['fingerprint']}",
         f"  {row['modality']:<9} {size} {row['mode']} {row['dtype']}, from a {row['kind']} object",
-        f"  size      {common.size_text(row['num_bytes'])}, {row['bpp']:.3f} bpp, {chunks}",
+        f"  size      {common.size_text(row['num_bytes'])}, {rate}, {chunks}",
     ]
     if boxes:
         lines.append("  boxes     " + ", ".join(f"{k} {common.size_text(n)}" for k, n in boxes.items()))

@@ -53,13 +53,21 @@ class _Item:
 
 
 def _check_file(source: str, quick: bool) -> dict[str, Any]:
-    blob = common.read_input(source)
-    index = container.verify(blob)
-    if not quick:
-        from ..api import check
+    if source == common.STD:
+        return _check_stream(container.read(common.read_input(source)), quick)
+    with open(source, "rb") as file:
+        return _check_stream(container.read_file(file), quick)
 
-        check(blob)
-    return {"ok": True, "codec": index.header.codec, "num_bytes": len(blob), "decoded": not quick}
+
+def _check_stream(stream: container.Container, quick: bool) -> dict[str, Any]:
+    for _ in stream.chunks:
+        pass
+    if not quick:
+        from ..api import check_stream
+
+        check_stream(stream)
+    num_bytes = stream.index.num_bytes
+    return {"ok": True, "codec": stream.header.codec, "num_bytes": num_bytes, "decoded": not quick}
 
 
 def _check_pack(source: str, args: argparse.Namespace) -> dict[str, Any]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..codecs.walloc_audio import WallocAudio, WallocAudioConfig, from_bytes, round_weights, to_tensors
-from ..entropy.context import ContextModel
+from ..codecs.walloc_audio import WallocAudio, WallocAudioConfig
 from ..kernels.wavelet import wavelet_packet1d
 from . import trainer
 from .audio_data import MixtureSampler

@@ -1,0 +1,284 @@
+"""Sound files through libsndfile: read and written in blocks, so that their length does not matter.
+
+WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF and others; m4a and video need FFmpeg and are refused with that remedy.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from .codecs.audio_base import AudioCodec, AudioEncoder
+from .entropy import container
+from .entropy.container import Box, Container, Header, Spool
+from .entropy.errors import InputError, UnsupportedError
+from .files import SOUND_SUFFIXES
+from .sounds import check_header, open_stream, quantised, read_tags, tags_box, warn_clipped
+from .warn import converted
+
+Progress = Callable[[float, float], None]  # seconds of sound done and in all
+
+_BLOCK = 1 << 17  # samples read or written at a time: long Vorbis writes overflow libsndfile's stack
+_SPOOL = 1 << 25  # compressed bytes that wait in memory; more of them wait on disk
+_TAGS = ("title", "artist", "album", "tracknumber", "date", "genre", "comment", "copyright", "license", "software")
+_DTYPES = {
+    "PCM_S8": "uint8", "PCM_U8": "uint8", "PCM_16": "int16", "PCM_24": "int24", "PCM_32": "int32",
+    "FLOAT": "float32", "DOUBLE": "float64",
+}  # fmt: skip
+_PCM = {"uint8": "PCM_U8", "int16": "PCM_16", "int24": "PCM_24", "int32": "PCM_32"}
+# extension -> (format, subtype; None for one that suits the signal)
+_FORMATS = {
+    ".wav": ("WAV", None), ".wave": ("WAV", None), ".flac": ("FLAC", None), ".aif": ("AIFF", None),
+    ".aiff": ("AIFF", None), ".w64": ("W64", None), ".rf64": ("RF64", None), ".caf": ("CAF", None), ".au": ("AU", None),
+    ".ogg": ("OGG", "VORBIS"), ".oga": ("OGG", "VORBIS"), ".opus": ("OGG", "OPUS"), ".mp3": ("MP3", "MPEG_LAYER_III"),
+}  # fmt: skip
+_CHANNELS = {"FLAC": 8, "MP3": 2}
+_WAV_BYTES = (1 << 32) - (1 << 16)  # a WAV file says its length in 32 bits
+_MAGIC = ((0, b"fLaC"), (0, b"OggS"), (0, b"ID3"), (0, b"RF64"), (0, b"caff"), (0, b".snd"), (0, b"riff"))
+_FOREIGN = {".m4a", ".mp4", ".aac", ".wma", ".mkv", ".webm", ".mov", ".ac3", ".mka"}
+
+
+def soundfile() -> Any:
+    """The module; UnsupportedError says how to get it."""
+    try:
+        import soundfile as module
+    except (ImportError, OSError) as error:
+        raise UnsupportedError(f"sound files need soundfile: pip install soundfile ({error})") from error
+    return module
+
+
+def is_sound_file(head: bytes) -> bool:
+    """Whether a file that begins so is one of sound."""
+    if any(head[at : at + len(magic)] == magic for at, magic in _MAGIC):
+        return True
+    if head[:4] in (b"RIFF", b"FORM"):
+        return head[8:12] in (b"WAVE", b"AIFF", b"AIFC")
+    return len(head) > 1 and head[0] == 0xFF and head[1] & 0xE6 in (0xE2, 0xE4, 0xE6)  # MPEG audio
+
+
+def holds_sound(path: str | os.PathLike[str] | BinaryIO) -> bool:
+    """Whether a file is one of sound: by its content, or by its name where it cannot be read."""
+    if not isinstance(path, (str, os.PathLike)):
+        head = path.read(12)
+        path.seek(0)
+        return is_sound_file(head)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(12)
+    except OSError:
+        return Path(path).suffix.lower() in SOUND_SUFFIXES
+    return is_sound_file(head) or Path(path).suffix.lower() in SOUND_SUFFIXES | _FOREIGN
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def open_sound(source: str | os.PathLike[str] | BinaryIO, name: str | None = None) -> Iterator[Any]:
+    """A `soundfile.SoundFile` of a path or of a seekable open file.
+
+    Raises:
+        InputError: not a sound file that libsndfile reads.
+        OSError: the file itself cannot be read.
+    """
+    sf = soundfile()
+    path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+    name = name or path or "stream"
+    with open(path, "rb") if path is not None else _kept(source) as file:  # type: ignore[arg-type]
+        if not file.read(1):
+            raise InputError(f"{name}: the file is empty")
+        file.seek(0)
+        try:
+            sound = sf.SoundFile(file)
+        except sf.LibsndfileError as error:
+            raise _unreadable(name, error) from error
+        with sound:
+            yield sound
+
+
+@contextmanager
+def _kept(file: BinaryIO) -> Iterator[BinaryIO]:
+    yield file
+
+
+def _unreadable(name: str, error: Any) -> InputError:
+    suffix = Path(name).suffix.lower()
+    if suffix in _FOREIGN:
+        return InputError(f"{name}: {suffix} files have to be converted first: ffmpeg -i FILE sound.wav")
+    if suffix == container.EXTENSION:
+        return InputError(f"{name}: this is a .ltz stream already; decode it")
+    return InputError(f"{name}: not a sound file that can be read ({str(error.error_string).rstrip('.')})")
+
+
+def blocks(sound: Any, name: str = "sound") -> Iterator[Tensor]:
+    """Samples (C, n) float32 from the start of an open file to its end.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    sf = soundfile()
+    try:
+        sound.seek(0)
+        while True:
+            block = sound.read(_BLOCK, dtype="float32", always_2d=True)
+            if not len(block):
+                return
+            yield torch.from_numpy(block).T.contiguous()
+    except sf.LibsndfileError as error:
+        raise InputError(f"{name}: damaged sound file: {error.error_string}") from error
+
+
+def level_of(sound: Any, name: str) -> float:
+    """Largest magnitude in a file."""
+    top = 0.0
+    for block in blocks(sound, name):
+        top = max(top, float(block.abs().amax()) if bool(torch.isfinite(block).all()) else float("nan"))
+        if top != top:
+            raise InputError(f"{name}: the sound contains NaN or infinite values; replace them first")
+    return top
+
+
+def tags_of(sound: Any) -> dict[str, str]:
+    """Tags that libsndfile finds in a file."""
+    found = sound.copy_metadata()
+    return {key: found[key] for key in _TAGS if found.get(key)}
+
+
+def encode_sound(
+    source: str | os.PathLike[str] | BinaryIO,
+    out: BinaryIO,
+    model: AudioCodec,
+    quality: float | None = None,
+    metadata: str = "auto",
+    progress: Progress | None = None,
+    name: str | None = None,
+) -> Header:
+    """Encode a sound file of any length to an open file, in bounded memory.
+
+    Args:
+        source: path, or seekable open file.
+        metadata: "none" leaves the tags behind.
+        progress: is told the seconds done and in all.
+
+    Raises:
+        InputError: a file, signal or quality that cannot be coded.
+    """
+    name = name or (os.fspath(source) if isinstance(source, (str, os.PathLike)) else "stream")
+    with open_sound(source, name) as sound, tempfile.SpooledTemporaryFile(_SPOOL) as file:
+        rate, channels, total = sound.samplerate, sound.channels, sound.frames / sound.samplerate
+        level = level_of(sound, name) if model.needs_level else 1.0
+        encoder = AudioEncoder(model, channels, rate, quality, level)
+        spool = Spool(file)  # type: ignore[arg-type]
+        for block in blocks(sound, name):
+            for chunk in encoder.feed(block):
+                spool.add(chunk)
+            if progress is not None:
+                progress(encoder.samples / rate, total)
+        for chunk in encoder.finish():
+            spool.add(chunk)
+        boxes = tags_box(tags_of(sound)) if metadata != "none" else []
+        header = Header(
+            codec=model.name, fingerprint=model.fingerprint, modality="audio", kind="numpy",
+            shape=(channels, encoder.samples), dtype=_DTYPES.get(sound.subtype, "int16"), mode="file",
+            sample_rate=rate, params=encoder.params,
+        )  # fmt: skip
+        spool.write_to(out, header, boxes)
+        return header
+
+
+# --- writing -----------------------------------------------------------------------------------------------------
+
+
+def check_format(suffix: str, header: Header, samples: int) -> tuple[str, str, str]:
+    """(format, subtype, dtype of the samples to write) for a file name's suffix.
+
+    Raises:
+        InputError: no such sound file, or one that cannot hold this signal; the text says which can.
+    """
+    known = _FORMATS.get(suffix.lower())
+    if known is None:
+        raise InputError(f"cannot write sound as {suffix or 'a name without extension'}; use .wav, .flac, .ogg or .npy")
+    kind, subtype = known
+    channels, rate = header.shape[0], header.sample_rate
+    if channels > _CHANNELS.get(kind, 1024):
+        raise InputError(f"{suffix} files hold at most {_CHANNELS[kind]} channels, not {channels}; use .wav")
+    if subtype == "OPUS" and rate not in (8000, 12000, 16000, 24000, 48000):
+        raise InputError(f"Opus does not know {rate} Hz; use .wav or .flac")
+    if kind == "FLAC" and samples == 0:
+        raise InputError("FLAC cannot hold an empty signal; use .wav")
+    dtype = header.dtype if header.dtype in _PCM else "float32"
+    if subtype is not None:
+        return kind, subtype, "float32"
+    if kind == "FLAC":
+        dtype = "int24" if dtype in ("float32", "int32") else "int16" if dtype == "uint8" else dtype
+    elif dtype == "uint8" and kind != "WAV":
+        dtype = "int16"
+    size = samples * channels * {"int24": 3, "int16": 2, "uint8": 1}.get(dtype, 4)
+    if kind == "WAV" and size > _WAV_BYTES:
+        kind = "RF64"
+        converted("more than 4 GB of samples are written as RF64, the WAV for large files")
+    return kind, _PCM.get(dtype, "FLOAT"), dtype
+
+
+def decode_sound(
+    stream: Container,
+    out: BinaryIO,
+    suffix: str,
+    model: AudioCodec,
+    span: Any = None,
+    progress: Progress | None = None,
+) -> None:
+    """Decode a stream of sound into an open seekable file of the format that a suffix asks for, in bounded memory.
+
+    Args:
+        span: (start, stop) in seconds.
+        progress: is told the seconds done and in all.
+    """
+    sf = soundfile()
+    header = stream.header
+    check_header(header)
+    decoder = open_stream(stream, model, span)
+    kind, subtype, dtype = check_format(suffix, header, decoder.samples)
+    rate, clipped, done = header.sample_rate, 0, 0
+    try:
+        sound = sf.SoundFile(out, "w", rate, decoder.channels, subtype, format=kind)
+    except sf.LibsndfileError as error:
+        raise InputError(f"{kind} files do not hold {decoder.channels} channels at {rate} Hz; use .wav") from error
+    with sound:
+        _write_tags(sound, stream.boxes)
+        for part in decoder.decode(stream.chunks):
+            samples = part.cpu()
+            if dtype in _PCM:
+                samples, count = quantised(samples, "int16" if dtype == "uint8" else dtype)
+                clipped += count
+            elif subtype != "FLOAT":
+                clipped += int((samples.abs() > 1).sum())
+                samples = samples.clamp(-1, 1)
+            for block in samples.T.contiguous().split(_BLOCK):
+                sound.write(block.numpy())
+            done += part.shape[1]
+            if progress is not None:
+                progress(done / rate, decoder.samples / rate)
+    warn_clipped(clipped, decoder.samples * decoder.channels, dtype if dtype in _PCM else kind)
+
+
+def _write_tags(sound: Any, boxes: tuple[Box, ...]) -> None:
+    for key, value in read_tags(boxes).items():
+        if key in _TAGS:
+            setattr(sound, key, value)
+
+
+def spooled(stream: IO[bytes]) -> Any:
+    """What a pipe holds, in a file that can be sought: short input stays in memory."""
+    file = tempfile.SpooledTemporaryFile(_SPOOL)  # noqa: SIM115  the caller closes it
+    shutil.copyfileobj(stream, file, 1 << 20)
+    file.seek(0)
+    return file
