@@ -14,7 +14,7 @@ from PIL import Image
 from latentzip.codecs.hyperprior import HyperpriorConfig
 from latentzip.codecs.walloc import WallocConfig
 from latentzip.training import hyperprior, walloc
-from latentzip.training.data import CropSampler
+from latentzip.training.data import CropSampler, DeviceCropSampler
 from latentzip.training.export import export
 from latentzip.training.rate import CausalRate
 from latentzip.training.recipes import RECIPES, make_trainer
@@ -179,3 +179,48 @@ def test_script_reports_wrong_use():
     result = subprocess.run([*script, "nonsense", "--data", "x"], capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert "walloc-rgb-16x" in result.stdout + result.stderr
+
+
+def test_crops_made_on_a_device_are_those_of_the_host(photos):
+    """The same pictures, places and symmetries; only the filter that shrinks is another."""
+    host, device = CropSampler(photos, 16, 48, seed=5), DeviceCropSampler(photos, 16, 48, seed=5, device="cpu")
+    for _ in range(2):
+        a, b = host.make().int(), device.make().int()
+        assert b.shape == a.shape
+        equal = (a - b).abs().flatten(1).amax(1) == 0
+        assert 2 <= int(equal.sum()) < 16
+        assert (a - b).abs().float().mean() < 2
+    assert torch.equal(
+        next(iter(DeviceCropSampler(photos, 2, 48, 5, 1, "cpu"))), DeviceCropSampler(photos, 2, 48, 5, 1, "cpu").make()
+    )
+
+
+def test_several_recipes_share_the_time(photos, tmp_path, monkeypatch, capsys):
+    from latentzip.training import cli, recipes
+
+    tiny = {"one": replace(TINY, name="one"), "two": replace(TINY_HYPERPRIOR, name="two")}
+    monkeypatch.setattr(recipes, "RECIPES", tiny)
+    common = ["--data", str(photos), "--run", str(tmp_path), "--minutes", "0.1"]
+    assert cli.main(["one", "two", *common, "--set", "steps=1000000"]) == 0
+    steps = {name: torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["step"] for name in tiny}
+    assert all(0 < n < 1000000 for n in steps.values())
+    assert cli.main(["one", *common[:2], "--run", str(tmp_path / "fit"), "--minutes", "0.1", "--fit"]) == 0
+    state = torch.load(tmp_path / "fit" / "checkpoint.pt", weights_only=True)
+    planned = json.loads(state["recipe"])["steps"]
+    assert 6 < planned < 1000000
+    assert f"{planned} steps" in capsys.readouterr().out
+    assert make_trainer(tiny["one"], str(photos), tmp_path / "fit").steps_at_start() == planned
+
+
+def test_wrong_options_are_explained(photos, capsys):
+    from latentzip.training import cli
+
+    for options, text in (
+        (["--fit"], "--fit needs --minutes"),
+        (["--set", "nonsense=1"], "no recipe field 'nonsense'"),
+        (["--device", "cuda"], "no CUDA device"),
+    ):
+        if options[-1] == "cuda" and torch.cuda.is_available():
+            continue
+        assert cli.main(["walloc-rgb-16x", "--data", str(photos), *options]) == 2
+        assert text in capsys.readouterr().out

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..codecs.base import Codec
-from .data import CropSampler, list_images, load_rgb
+from .data import CropSampler, DeviceCropSampler, list_images, load_rgb
 
 Log = Callable[[str], None]
 
@@ -71,9 +71,13 @@ class Trainer(ABC):
     ) -> None:
         self.recipe, self.run, self.device = recipe, run, torch.device(device)
         torch.manual_seed(recipe.seed)
+        on_gpu = self.device.type == "cuda"
+        if on_gpu:  # networks run in bfloat16; what stays in float32 need not be slower than TF32
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+            torch.backends.cudnn.benchmark = True
         self.modules = self.build().to(self.device)
         self.average = torch.optim.swa_utils.AveragedModel(self.modules, multi_avg_fn=_moving_average(recipe.ema))
-        self.optimizer = torch.optim.AdamW(self.parameter_groups(), weight_decay=0.0, betas=(0.9, 0.99))
+        self.optimizer = torch.optim.AdamW(self.parameter_groups(), weight_decay=0.0, betas=(0.9, 0.99), fused=on_gpu)
         self.base_lrs = [g["lr"] for g in self.optimizer.param_groups]
         self.step, self.seconds, self.origin = 0, 0.0, ""
         self.run.mkdir(parents=True, exist_ok=True)
@@ -100,6 +104,8 @@ class Trainer(ABC):
     def make_sampler(self, data: str) -> CropSampler:
         """The batches of the run, from where it stands."""
         r = self.recipe
+        if self.device.type == "cuda":
+            return DeviceCropSampler(data, r.batch, r.crop, r.seed, self.step, self.device)
         return CropSampler(data, r.batch, r.crop, r.seed, self.step)
 
     def export(self, out: Path, **about: Any) -> Path:
@@ -188,9 +194,30 @@ class Trainer(ABC):
             if self.step % every == 0 or self.step == self.recipe.steps:
                 self.save()
                 if images:
-                    result = self.validate(images)
+                    with self.device:  # what it makes of pictures lies where the networks do
+                        result = self.validate(images)
                     log("       validation " + ", ".join(f"{key} {value:.4f}" for key, value in result.items()))
                 last = time.time()
+
+    def seconds_a_step(self, count: int = 20) -> float:
+        """How long a step takes, from a few that change nothing; the first ones, which compile, do not count."""
+        at = self.sampler.step
+        with torch.random.fork_rng():
+            for i in range(3 + count):
+                if i == 3:
+                    self._wait()
+                    start = time.time()
+                loss, _ = self.loss(self.sampler.make())
+                loss.backward()
+                nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
+                self.optimizer.zero_grad(set_to_none=True)
+        self._wait()
+        self.sampler.step = at
+        return (time.time() - start) / count
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def averaged(self) -> nn.ModuleDict:
         """The modules with averaged weights."""
@@ -205,6 +232,7 @@ class Trainer(ABC):
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "step": self.step,
             "seconds": self.seconds,
             "origin": self.origin,
@@ -219,7 +247,16 @@ class Trainer(ABC):
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"].cpu())
+        if self.device.type == "cuda" and state.get("cuda_rng") is not None:
+            torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
         self.step, self.seconds, self.origin = state["step"], state["seconds"], state.get("origin", "")
+
+    def steps_at_start(self) -> int | None:
+        """The recipe's steps that the checkpoint in the folder was made with; None for a new run."""
+        if not self.checkpoint.exists():
+            return None
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        return json.loads(state["recipe"])["steps"]
 
     def start_from(self, checkpoint: Path, crops: Tensor) -> None:
         """Take over the averaged weights of another run, where name and shape agree; ``crops`` as `initialise`."""
