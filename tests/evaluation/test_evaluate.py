@@ -236,6 +236,12 @@ def test_loaded_codecs_are_coders():
     assert profile.modality == "tensor"
 
 
+def test_pairs_are_sounds_and_tuples_are_lists(picture, sound):
+    assert len(evaluate((picture(0), picture(1)), ["png"], metrics=["psnr"]).rows) == 2
+    pytest.importorskip("soundfile")
+    assert evaluate((sound(), 16000), ["flac"], metrics=["snr"]).rows[0]["modality"] == "audio"
+
+
 def test_same_names_are_told_apart(picture):
     signals = [Signal("a.png", "image", picture(n)) for n in range(2)]
     assert [r["input"] for r in evaluate(signals, ["png"], metrics=["psnr"]).rows] == ["a.png", "a.png (2)"]

@@ -29,7 +29,10 @@ _CHILD = "from latentzip.evaluation import bench; bench.child()"
 def sample(modality: str) -> Signal:
     """What is timed when no file is given: a photograph of 1024 x 1024, ten seconds of stereo, or 4096 x 256 floats."""
     if modality == "image":
-        with (files(__package__) / "samples" / "astronaut.webp").open("rb") as file, Image.open(file) as image:
+        with (
+            (files("latentzip.evaluation") / "samples" / "astronaut.webp").open("rb") as file,
+            Image.open(file) as image,
+        ):
             pixels = np.asarray(image.convert("RGB"))
         pixels = np.concatenate([pixels, pixels[:, ::-1]], 1)
         return Signal("photograph", "image", np.concatenate([pixels, pixels[::-1]], 0))

@@ -137,7 +137,7 @@ class Ours(Coder):
     kind = "latentzip"
 
     def __init__(self, codec: Any, device: str = "cpu") -> None:
-        self.model = load_codec(codec, device) if isinstance(codec, str) else codec
+        self.model: Any = load_codec(codec, device) if isinstance(codec, str) else codec
         scale = "quality" if self.model.variable_rate else ""
         super().__init__(self.model.name, self.model.modality, scale, QUALITIES if scale else ())
         sources = {i.name: i.source for i in list_codecs()}

@@ -52,7 +52,7 @@ def rate_tiles(made: Coder, data: bytes, setting: Setting, signal: Signal) -> tu
         for j, x in enumerate(columns):
             part = np.ascontiguousarray(latent[:, y : y + side, x : x + side])
             meter = RateMeter()
-            model.program(meter, part, part.shape, quality)
+            model.program(meter, part, (part.shape[0], part.shape[1], part.shape[2]), quality)
             bits[i, j] = float(meter.bits)
     pixels = side * model.stride
     h, w = signal.data.shape[:2]

@@ -39,7 +39,7 @@ def si_sdr(a: Sound, b: Sound) -> float:
 
 
 def _hertz_to_mel(f: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return 2595 * np.log10(1 + f / 700)
+    return np.asarray(2595 * np.log10(1 + f / 700), np.float64)
 
 
 @lru_cache(maxsize=8)

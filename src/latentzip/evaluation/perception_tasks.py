@@ -49,9 +49,9 @@ def picture_tensor(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
 
 
-def sound_tensor(samples: np.ndarray) -> Tensor:
-    """(T, C) -> (T,) float32, the mean of the channels."""
-    return torch.from_numpy(samples.mean(1, dtype=np.float32))
+def sound_tensor(sound: tuple[np.ndarray, int]) -> Tensor:
+    """Samples (T, C) and their rate -> (T,) float32, the mean of the channels at that rate."""
+    return torch.from_numpy(sound[0].mean(1, dtype=np.float32))
 
 
 class Network(Task):
@@ -59,16 +59,17 @@ class Network(Task):
 
     Args:
         module: takes a batch of what ``prepare`` gives; returns (B, classes), (B, classes, h, w) or features (B, ...).
-        prepare: from a Pillow image (RGB), as torchvision's transforms are, or from samples (T, C) float32, to the
-            tensor of one sample. By default the whole picture (3, H, W) in [0, 1], or the mono waveform (T,). Samples
-            of different shapes are not put into one batch.
+        prepare: from a Pillow image (RGB), as torchvision's transforms are, or from a pair (samples (T, C) float32,
+            rate in Hz), to the tensor of one sample. By default the whole picture (3, H, W) in [0, 1], or the mono
+            waveform (T,). Samples of different shapes are not put into one batch.
         layer: dotted name of the submodule whose output is compared (``module.get_submodule``); None: the module's own.
         answers: "class" (B, classes), "dense" (B, classes, h, w), or "none": only features are compared.
         device: where the module runs; it is moved there and put into evaluation mode.
 
     Scores: ``agreement`` (same answer as on the original; of dense answers the part of the positions), ``accuracy``
     where there are labels (an integer; of dense answers an integer map of the answers' size, negative = ignored),
-    ``cosine`` (mean cosine similarity of the features), ``cka`` (linear CKA of the features over the data set).
+    ``cosine`` (mean cosine similarity of the features), ``cka`` (linear CKA of the features over the data set, where
+    all have one shape).
 
     Raises:
         InputError: no such layer, or outputs of another shape than ``answers`` says.
@@ -101,7 +102,7 @@ class Network(Task):
     def observe(self, signals: Sequence[Signal]) -> list[tuple[Any, Tensor]]:
         """(answer, features) of each: an integer, an integer map or None; and a flat float32 tensor."""
         picture = self.modality == "image"
-        samples = [self.prepare(Image.fromarray(s.data) if picture else s.data) for s in signals]
+        samples = [self.prepare(Image.fromarray(s.data) if picture else (s.data, s.rate)) for s in signals]
         seen: list[tuple[Any, Tensor]] = []
         caught: list[Any] = []
         hook = (
@@ -141,10 +142,10 @@ class Network(Task):
             right = [self._right(b, t) for (_, b), t in zip(pairs, targets) if t is not None]
             if right:
                 figures["accuracy"] = float(np.mean(right))
-        x, y = (torch.stack([f for _, f in seen]) for seen in (originals, decoded))
-        figures["cosine"] = float(nn.functional.cosine_similarity(x, y, dim=1).mean())
-        if len(x) > 1:
-            figures["cka"] = linear_cka(x, y)
+        x, y = ([f for _, f in seen] for seen in (originals, decoded))
+        figures["cosine"] = float(np.mean([nn.functional.cosine_similarity(a, b, dim=0) for a, b in zip(x, y)]))
+        if len(x) > 1 and len({f.shape for f in x}) == 1:
+            figures["cka"] = linear_cka(torch.stack(x), torch.stack(y))
         return figures
 
     def _right(self, answer: Any, target: Any) -> float:
@@ -165,10 +166,12 @@ def linear_cka(x: Tensor, y: Tensor) -> float:
 
 
 class LogMel(nn.Module):
-    """Log-mel spectrogram in dB of waveforms (B, T) -> (B, mels, frames): features without weights.
+    """Log-mel spectrogram of waveforms (B, T) -> (B, mels, frames): features without weights.
+
+    Values are in dB above a floor that is 80 dB below a sine of full scale, so that silence is 0.
 
     Args:
-        rate: in Hz. Windows are 32 ms, steps 8 ms; nothing is lower than 80 dB below full scale.
+        rate: in Hz. Windows are 32 ms, steps 8 ms.
     """
 
     def __init__(self, rate: int, mels: int = 80) -> None:
@@ -181,8 +184,8 @@ class LogMel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         spectrum = torch.stft(x, self.size, self.hop, window=self.window, return_complex=True).abs()
-        power = self.filters @ (2 / self.size * spectrum).square()
-        return 10 * power.clamp(min=1e-8).log10()
+        power = self.filters @ (4 / self.size * spectrum).square()
+        return 80 + 10 * power.clamp(min=1e-8).log10()
 
 
 class Boundaries(Task):

@@ -18,7 +18,7 @@ _SCRIPTS = ("base.js", "chart.js", "table.js", "viewer.js", "player.js", "main.j
 
 def render(result: Evaluation, megabytes: float = 24.0) -> str:
     """The page; ``megabytes`` bounds the pictures and sounds in it."""
-    web = files(__package__) / "web"
+    web = files("latentzip.evaluation") / "web"
     data = json.dumps(_data(result, megabytes), separators=(",", ":"))
     page = (web / "report.html").read_text("utf-8")
     script = "\n".join((web / name).read_text("utf-8") for name in _SCRIPTS)

@@ -203,11 +203,10 @@ def evaluate(
         InputError: unknown codecs, metrics or inputs, or codecs that suit none of the inputs.
         OSError: an input cannot be read, or ``rows`` not be written.
     """
-    single = isinstance(inputs, (str, os.PathLike, np.ndarray, Signal, tuple)) or not isinstance(inputs, Iterable)
-    found = _Inputs([inputs] if single else inputs)
+    found = _Inputs(_several(inputs))
     modalities = dict.fromkeys(item.modality for item in found.items)
     named = list(codecs) if codecs else default_codecs(set(modalities))
-    if anchor and anchor.partition("@")[0] not in (str(c).partition("@")[0] for c in named):
+    if anchor and anchor.partition("@")[0] not in (str(getattr(c, "name", c)).partition("@")[0] for c in named):
         named.append(anchor)
     if threads:
         import torch
@@ -244,6 +243,13 @@ def evaluate(
         if name := _anchor(anchor, [c for c in coders if c.modality == modality]):
             result.anchors[modality] = name
     return result
+
+
+def _several(inputs: Any) -> list[Any]:
+    """A list, of one input too: a path, an array, or a pair (samples, rate)."""
+    pair = isinstance(inputs, tuple) and len(inputs) == 2 and isinstance(inputs[1], (int, float, np.integer))
+    single = pair or isinstance(inputs, (str, os.PathLike, np.ndarray, Signal)) or not isinstance(inputs, Iterable)
+    return [inputs] if single else list(inputs)
 
 
 def _check(coders: Sequence[Coder], modalities: Sequence[str]) -> None:
