@@ -1,6 +1,6 @@
 """Reproduce the figures that README and docs quote: `python scripts/benchmark.py KIND [--data DIR] [--json OUT]`.
 
-KIND is one of rd, speed, entropy, loader, features, perception. Each prints a Markdown table; --json writes all rows,
+KIND is one of rd, speed, entropy, audio, loader, features, perception. Each prints a Markdown table; --json writes all rows,
 the machine, versions, commit and threads, and a flat summary. --quick answers in under 50 s with less data.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-KINDS = ("rd", "speed", "entropy", "loader", "features", "perception")
+KINDS = ("rd", "speed", "entropy", "audio", "loader", "features", "perception")
 
 
 def machine() -> dict[str, Any]:
@@ -55,7 +55,9 @@ def machine() -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("--data", type=Path, help="folder of test pictures (default: those that scikit-image brings)")
+    parser.add_argument(
+        "--data", type=Path, help="folder of test pictures or sounds (default: pictures that scikit-image brings)"
+    )
     parser.add_argument("--json", type=Path, help="write the full result there")
     parser.add_argument("--out", type=Path, help="folder for plots and Markdown")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
@@ -76,7 +78,9 @@ def main() -> int:
     parser.add_argument("--reuse", type=Path, help="rd: take the rows that this earlier --json file has")
     parser.add_argument("--segmented", type=Path, help="perception: folder with images/ and masks/")
     parser.add_argument("--sounds", type=Path, help="perception: folder of sounds")
+    parser.add_argument("--limit", type=int, metavar="N", help="perception: samples of each set")
     parser.add_argument("--model", type=Path, help="perception: TorchScript classifier, or weights of an earlier run")
+    parser.add_argument("--listening", type=Path, help="audio: folder of sounds, a sub-folder a class")
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
 

@@ -1,0 +1,388 @@
+"""The codec `audio` beside Opus and MP3 on real streams, at the kb/s that these really spend.
+
+Every clip is coded by a conventional codec first; of Opus its packets count, without the Ogg container, of MP3 the
+whole file. Then `audio` takes the highest quality whose file, container included, is not larger than that. So each row has a
+row of ours beside it that took no more bytes. Clips are the first ten seconds of the files below --data, those in
+folders called speech* are speech; without --data, a few generated ones stand in, and the output says so.
+
+SNR is over all samples and channels, the log-mel distance that of `evaluation.metrics_audio` (80 bands; what lies 80 dB
+below the loudest is not counted). PESQ and STOI appear for speech where their packages are installed.
+
+--listening FOLDER adds machines that listen: a classifier of the sub-folders of FOLDER is trained on the log-mel
+statistics of clean one-second excerpts at 8 kHz, and asked about decoded ones that it has not seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import latentzip as lz
+from latentzip.evaluation.conventional_audio import CONVENTIONAL_AUDIO
+from latentzip.evaluation.metrics_audio import log_mel_distance, mel_power, pesq, si_sdr, snr, stoi
+
+SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
+SECONDS = 10
+LADDER = {
+    "music": {"opus": (16, 32, 64, 96, 128), "mp3": (64, 128)},
+    "speech": {"opus": (9, 12, 16, 24, 32), "mp3": (32, 64)},
+}
+QUICK = {"music": {"opus": (32, 64), "mp3": (64,)}, "speech": {"opus": (16,), "mp3": ()}}
+METRICS = ("kbps", "snr", "si_sdr", "log_mel", "pesq", "stoi")
+LISTENING = (6, 8, 12, 16)  # kb/s of Opus
+_RATE = 8000
+
+Clip = tuple[str, str, np.ndarray, int]  # kind, name, (T, C) float32, rate
+
+
+# --- clips -------------------------------------------------------------------------------------------------------
+
+
+def load(folder: Path | None, quick: bool) -> list[Clip]:
+    if folder is None:
+        return generated()
+    import soundfile
+
+    clips: list[Clip] = []
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
+        info = soundfile.info(str(path))
+        x, rate = soundfile.read(str(path), frames=SECONDS * info.samplerate, dtype="float32", always_2d=True)
+        kind = "speech" if path.parent.name.startswith("speech") else "music"
+        clips.append((kind, path.stem, x[:, :2], rate))
+    if quick:
+        music, speech = ([c for c in clips if c[0] == kind] for kind in ("music", "speech"))
+        clips = [(k, n, x[: 4 * r], r) for k, n, x, r in music[:: max(1, len(music) // 4)][:4] + speech[:2]]
+    return clips
+
+
+def generated() -> list[Clip]:
+    """Plucked strings, a rhythm of noise, and gliding formants: nothing like real sound, but of the same kinds."""
+    rate, rng = 44100, np.random.default_rng(0)
+    n = 4 * rate
+    strings = np.zeros((n, 2), np.float32)
+    for k in range(24):
+        period, start = int(rate / (110 * 2 ** (k % 12 / 6))), k * n // 24
+        wave = rng.uniform(-1, 1, period)
+        tone = np.empty(n - start)
+        for i in range(0, tone.size, period):
+            part = tone[i : i + period]
+            part[:] = wave[: part.size]
+            wave = 0.498 * (wave + np.roll(wave, 1))
+        strings[start:] += tone[:, None] * np.array([0.1 + 0.005 * k, 0.2 - 0.005 * k])
+    t = np.arange(n) / rate
+    beat = np.exp(-30 * (t % 0.25)) * rng.normal(size=n) * 0.2
+    drums = np.stack([beat, 0.5 * beat + 0.02 * rng.normal(size=n)], 1).astype(np.float32)
+    t = np.arange(4 * 16000) / 16000
+    pulses = np.diff(np.floor(np.cumsum(120 + 20 * np.sin(3 * t)) / 16000), prepend=0)
+    ring = np.exp(-200 * t[:400]) * np.cos(2 * np.pi * 700 * t[:400])
+    voice = np.convolve(pulses, ring)[: t.size] * (1 + np.sin(9 * t)) * 0.2
+    made = [("music", "strings", strings, rate), ("music", "drums", drums, rate)]
+    return [*made, ("speech", "voice", voice[:, None].astype(np.float32), 16000)]
+
+
+# --- coding ------------------------------------------------------------------------------------------------------
+
+
+def ogg_payload(data: bytes) -> int:
+    """Bytes of the packets of an Ogg stream behind its two headers."""
+    sizes, size, at = [], 0, 0
+    while at < len(data):
+        lacing = data[at + 27 : at + 27 + data[at + 26]]
+        for part in lacing:
+            size += part
+            if part < 255:
+                sizes.append(size)
+                size = 0
+        at += 27 + len(lacing) + sum(lacing)
+    return sum(sizes[2:])
+
+
+def spent(name: str, data: bytes) -> int:
+    return ogg_payload(data) if name == "opus" else len(data)
+
+
+def matched(encode: Callable[[int], bytes], most: float) -> tuple[int, bytes]:
+    """The highest quality whose stream has at most so many bytes (quality 1 if none), and the stream."""
+    low, high, best = 1, 100, None
+    while low < high:
+        middle = (low + high + 1) // 2
+        data = encode(middle)
+        if len(data) <= most:
+            low, best = middle, data
+        else:
+            high = middle - 1
+    return low, best if best is not None else encode(low)
+
+
+def encode(x: np.ndarray, rate: int, quality: int) -> bytes:
+    return lz.encode((x, rate), codec="audio", quality=quality)
+
+
+def decode(data: bytes) -> np.ndarray:
+    y = np.asarray(lz.decode(data).samples, np.float32)
+    return y[:, None] if y.ndim == 1 else y
+
+
+def measured(kind: str, x: np.ndarray, y: np.ndarray, rate: int, size: float) -> dict[str, float]:
+    row = {
+        "kbps": size * 8 * rate / len(x) / 1000,
+        "snr": snr(x, y),
+        "si_sdr": si_sdr(x, y),
+        "log_mel": log_mel_distance(x, y, rate),
+    }
+    for name, metric in (("pesq", pesq), ("stoi", stoi)) if kind == "speech" else ():
+        try:
+            row[name] = metric(x, y, rate)
+        except ImportError:
+            continue
+    return row
+
+
+def rows_of(clips: list[Clip], ladder: dict[str, dict[str, tuple[int, ...]]]) -> list[dict[str, Any]]:
+    rows = []
+    for kind, clip, x, rate in clips:
+        for peer, settings in ladder[kind].items():
+            codec = CONVENTIONAL_AUDIO[peer]
+            for setting in settings:
+                data = codec.encode(x, rate, setting)
+                size = spent(peer, data)
+                head = {"kind": kind, "clip": clip, "peer": peer, "setting": setting}
+                rows.append({**head, "codec": peer, **measured(kind, x, codec.decode(data, rate, len(x)), rate, size)})
+                quality, ours = matched(lambda q, x=x, rate=rate: encode(x, rate, q), size)
+                row = measured(kind, x, decode(ours), rate, len(ours))
+                rows.append({**head, "codec": "audio", "quality": quality, **row})
+    return rows
+
+
+def averages(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    keys = list(dict.fromkeys((r["kind"], r["peer"], r["setting"], r["codec"]) for r in rows))
+    table = []
+    for key in keys:
+        part = [r for r in rows if (r["kind"], r["peer"], r["setting"], r["codec"]) == key]
+        means = {m: float(np.mean([r[m] for r in part])) for m in METRICS if all(m in r for r in part)}
+        table.append({**dict(zip(("kind", "peer", "setting", "codec"), key)), "clips": len(part), **means})
+    return table
+
+
+def pick(table: list[dict[str, Any]], kind: str, peer: str, setting: int, codec: str) -> dict[str, Any] | None:
+    key = (kind, peer, setting, codec)
+    return next((r for r in table if (r["kind"], r["peer"], r["setting"], r["codec"]) == key), None)
+
+
+# --- speed -------------------------------------------------------------------------------------------------------
+
+
+def speed(clips: list[Clip], threads: int, quick: bool) -> dict[str, float]:
+    """Times real time, encoding and decoding 20 s of stereo at 44.1 kHz and quality 50: CPU time, best of three."""
+    x = next((x for kind, _, x, rate in clips if kind == "music" and x.shape[1] == 2 and rate == 44100), clips[0][2])
+    x = np.tile(x, (-(-20 * 44100 // len(x)), 1))[: 20 * 44100]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        encode(x[:44100], 44100, 50)
+        took: dict[str, list[float]] = {"encode": [], "decode": []}
+        for _ in range(2 if quick else 5):
+            start = time.process_time()
+            data = encode(x, 44100, 50)
+            middle = time.process_time()
+            decode(data)
+            took["encode"].append(middle - start)
+            took["decode"].append(time.process_time() - middle)
+    finally:
+        torch.set_num_threads(before)
+    return {name: 20 / min(values) for name, values in took.items()}
+
+
+# --- machines that listen ----------------------------------------------------------------------------------------
+
+
+def excerpts(folder: Path, limit: int) -> tuple[list[np.ndarray], list[str], list[int]]:
+    """One-second excerpts at 8 kHz, mono, with the names of their sub-folders and the numbers of their files."""
+    import soundfile
+    from scipy.signal import resample_poly
+
+    found: list[np.ndarray] = []
+    labels: list[str] = []
+    files: list[int] = []
+    for number, path in enumerate(sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)):
+        x, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+        mono = resample_poly(x.mean(1), _RATE, rate).astype(np.float32)
+        parts = [mono[i : i + _RATE] for i in range(0, len(mono) - _RATE + 1, _RATE)]
+        loud = [p for p in parts if np.square(p).mean() > 1e-6][:limit]
+        found += loud
+        labels += [path.parent.name] * len(loud)
+        files += [number] * len(loud)
+    return found, labels, files
+
+
+def statistics(x: np.ndarray) -> np.ndarray:
+    """Means and deviations over time of 40 log-mel bands and of their differences."""
+    mel = 10 * np.log10(mel_power(x[:, None], _RATE, 40)[0] + 1e-8)
+    change = np.diff(mel, axis=0)
+    return np.concatenate([mel.mean(0), mel.std(0), change.std(0)])
+
+
+def listening(folder: Path, quick: bool) -> list[dict[str, Any]]:
+    """Accuracy of a classifier trained on clean sound, and how well decoded log-mel spectra follow clean ones (R2)."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    sounds, labels, files = excerpts(folder, 4 if quick else 12)
+    rng = np.random.default_rng(0)
+    held = set(rng.permutation(max(files) + 1)[: (max(files) + 1) // 3].tolist())
+    train = [i for i, f in enumerate(files) if f not in held]
+    test = [i for i, f in enumerate(files) if f in held]
+    test = [test[i] for i in rng.permutation(len(test))[: 40 if quick else 300]]
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
+    model.fit([statistics(sounds[i]) for i in train], [labels[i] for i in train])
+    clean = [sounds[i] for i in test]
+    truth = np.array([labels[i] for i in test])
+    right = float(np.mean(model.predict([statistics(x) for x in clean]) == truth))
+    rows = [{"codec": "clean", "setting": 0, "kbps": 128.0, "accuracy": right, "log_mel_r2": 1.0}]
+    opus = CONVENTIONAL_AUDIO["opus"]
+    codec = lz.load_codec("audio")
+    for setting in LISTENING[:2] if quick else LISTENING:
+        theirs = [opus.encode(x[:, None], _RATE, setting) for x in clean]
+        sizes = [ogg_payload(d) for d in theirs]
+        rows.append(heard(model, truth, clean, [opus.decode(d, _RATE, _RATE)[:, 0] for d in theirs], sizes, setting))
+        for share in (1.0, 0.65):
+            total, ours, quality = 0, [], 1
+            for quality in range(1, 101):  # one quality for all, as one would choose; packets only, as for Opus
+                packed = [codec.compress(torch.from_numpy(x)[None], _RATE, quality) for x in clean[::8]]
+                total = sum(len(c) for p in packed for c in p.chunks) / len(packed)
+                if total > share * float(np.mean(sizes)):
+                    break
+            quality = max(1, quality - 1)
+            sizes_ours = []
+            for x in clean:
+                p = codec.compress(torch.from_numpy(x)[None], _RATE, quality)
+                sizes_ours.append(sum(map(len, p.chunks)))
+                ours.append(codec.decompress(p.params, p.chunks, (1, _RATE), _RATE)[0].numpy())
+            rows.append({**heard(model, truth, clean, ours, sizes_ours, setting), "codec": "audio", "quality": quality})
+    return rows
+
+
+def heard(
+    model: Any, truth: np.ndarray, clean: list[np.ndarray], decoded: list[np.ndarray], sizes: list[int], setting: int
+) -> dict[str, Any]:
+    a, b = (
+        np.concatenate([10 * np.log10(mel_power(x[:, None], _RATE, 40)[0] + 1e-8) for x in sounds])
+        for sounds in (clean, decoded)
+    )
+    return {
+        "codec": "opus",
+        "setting": setting,
+        "kbps": float(np.mean(sizes)) * 8 / 1000,
+        "accuracy": float(np.mean(model.predict([statistics(x) for x in decoded]) == truth)),
+        "log_mel_r2": float(1 - np.square(a - b).sum() / np.square(a - a.mean(0)).sum()),
+    }
+
+
+# --- report ------------------------------------------------------------------------------------------------------
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    clips = load(args.data, args.quick)
+    rows = rows_of(clips, QUICK if args.quick else LADDER)
+    table = averages(rows)
+    fast = speed(clips, 1, args.quick)
+    heard_rows = listening(args.listening, args.quick) if args.listening else []
+    summary: dict[str, Any] = {}
+    for kind, rate in (("music", 64), ("music", 32), ("speech", 16)):
+        ours, opus = (pick(table, kind, "opus", rate, c) for c in ("audio", "opus"))
+        if ours and opus:
+            tail = "" if (kind, rate) == ("music", 64) else f"_{kind}_{rate}"
+            summary[f"snr_vs_opus_db{tail}"] = round(ours["snr"] - opus["snr"], 2)
+            summary[f"logmel_vs_opus{tail}"] = round(ours["log_mel"] / opus["log_mel"], 3)
+            if "pesq" in ours:
+                summary[f"pesq_vs_opus{tail}"] = round(ours["pesq"] - opus["pesq"], 3)
+    ours, mp3 = (pick(table, "music", "mp3", 64, c) for c in ("audio", "mp3"))
+    if ours and mp3:
+        summary["logmel_vs_mp3"] = round(ours["log_mel"] / mp3["log_mel"], 3)
+    summary["encode_x_realtime"] = round(fast["encode"], 1)
+    summary["decode_x_realtime"] = round(fast["decode"], 1)
+    if args.out:
+        plot(table, args.out)
+    text = markdown(table, heard_rows, clips, fast, args.data is None)
+    return {"rows": rows, "averages": table, "listening": heard_rows, "summary": summary, "markdown": text}
+
+
+def markdown(
+    table: list[dict[str, Any]], heard_rows: list[dict[str, Any]], clips: list[Clip], fast: dict[str, float], fake: bool
+) -> str:
+    lines = ["Means over clips; of ours the container counts, of Opus only its packets."]
+    if fake:
+        lines += ["**Generated clips only**: give --data for figures that mean something."]
+    names = {
+        "kbps": "kb/s",
+        "snr": "SNR dB",
+        "si_sdr": "SI-SDR dB",
+        "log_mel": "log-mel dB",
+        "pesq": "PESQ",
+        "stoi": "STOI",
+    }
+    for kind in dict.fromkeys(k for k, *_ in clips):
+        part = [r for r in table if r["kind"] == kind]
+        shown = [m for m in METRICS if any(m in r for r in part)]
+        lines += ["", f"{kind.capitalize()}, {sum(c[0] == kind for c in clips)} clips:", ""]
+        lines += ["| codec | " + " | ".join(names[m] for m in shown) + " |", "|---" * (len(shown) + 1) + "|"]
+        for r in part:
+            label = (
+                f"{r['codec']} {r['setting']}" if r["codec"] == r["peer"] else f"audio, as {r['peer']} {r['setting']}"
+            )
+            digits = {"kbps": 1, "snr": 1, "si_sdr": 1, "log_mel": 2, "pesq": 2, "stoi": 3}
+            cells = [f"{r[m]:.{digits[m]}f}" if m in r else "" for m in shown]
+            lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    if heard_rows:
+        lines += [
+            "",
+            "Machines that listen, one second at 8 kHz:",
+            "",
+            "| codec | kb/s | accuracy | log-mel R2 |",
+            "|---|---|---|---|",
+        ]
+        for r in heard_rows:
+            lines.append(f"| {r['codec']} | {r['kbps']:.1f} | {r['accuracy']:.3f} | {r['log_mel_r2']:.3f} |")
+    lines += [
+        "",
+        f"Stereo at 44.1 kHz, quality 50, one thread: encoding {fast['encode']:.0f} x, decoding {fast['decode']:.0f} x "
+        "real time.",
+    ]
+    return "\n".join(lines)
+
+
+def plot(table: list[dict[str, Any]], out: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    out.mkdir(parents=True, exist_ok=True)
+    kinds = list(dict.fromkeys(r["kind"] for r in table))
+    fig, axes = plt.subplots(len(kinds), 2, figsize=(11, 4 * len(kinds)), squeeze=False)
+    for row, kind in zip(axes, kinds):
+        for ax, metric, label in zip(row, ("snr", "log_mel"), ("SNR, dB", "log-mel distance, dB")):
+            for peer, codec in (("opus", "audio"), ("opus", "opus"), ("mp3", "mp3")):
+                part = sorted(
+                    (r["kbps"], r[metric]) for r in table if (r["kind"], r["peer"], r["codec"]) == (kind, peer, codec)
+                )
+                if part:
+                    ax.plot(
+                        *zip(*part), "o-" if codec == "audio" else ".--", label=codec, lw=2 if codec == "audio" else 1
+                    )
+            ax.set(xlabel="kb/s", ylabel=label, title=kind, xscale="log")
+            ticks = [t for t in (8, 16, 32, 64, 128) if t >= 0.7 * min(r["kbps"] for r in table if r["kind"] == kind)]
+            ax.set_xticks(ticks, [str(t) for t in ticks])
+            ax.minorticks_off()
+            ax.grid(alpha=0.3)
+            ax.legend()
+    fig.tight_layout()
+    fig.savefig(out / "audio.png", dpi=110)
+    plt.close(fig)
