@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..entropy import container
 from ..entropy.container import Container, Header, Limits
-from ..entropy.errors import FormatError, InputError, UnsupportedError
+from ..entropy.errors import FormatError, InputError, LimitError, UnsupportedError
 from . import kv_segments as segments
 from .base import _parallel
 from .features_layout import DTYPES, TORCH
@@ -25,6 +25,7 @@ from .kv_profile import KVProfile, check_geometry
 
 NAME = "kv-cache"
 LIMITS = Limits(samples=1 << 36, chunks=1 << 22, header=1 << 26, params=1 << 20)  # caches of long contexts
+_MOST = container.DEFAULT_LIMITS.samples  # values of a segment in a layer
 _VERSION = 1
 _PARAMS = struct.Struct("<BHHHHII")  # version, heads, channels of keys, of values, groups, first tokens, segments
 
@@ -74,10 +75,9 @@ class KVStream:
     """
 
     def __init__(self, profile: KVProfile) -> None:
-        self.profile = profile
+        self.profile = replace(profile, steps=tuple(float(np.float32(s)) for s in profile.steps))
         self.batch: int | None = None
         self.dtype = torch.float32
-        self._steps = tuple(float(np.float32(s)) for s in profile.steps)
         self._first = 0  # tokens of the exact chunks at the beginning
         self._sizes: list[int] = []  # tokens of each segment
         self._stored: Sequence[bytes] = []  # layers of the first tokens, then layers of each segment, as they were read
@@ -140,9 +140,10 @@ class KVStream:
         if not self._first and not self._sizes and self.recent >= p.first > 0:
             self._chunks += self._keep(cut(self._recent, 0, p.first))
             self._first = at = p.first
-        ready = p.first == self._first
+        started = self._first or self._sizes or not p.first
+        full = min(p.segment, max(1, _MOST // ((self.batch or 1) * p.geometry.width)))
         jobs: list[tuple[int, Tensor, Tensor, int]] = []
-        while ready and (size := min(p.segment, self.recent - at - p.recent)) >= max(1, least):
+        while started and (size := min(full, self.recent - at - p.recent)) >= min(least, full):
             part = cut(self._recent, at, at + size)
             jobs += [(layer, k, v, self._coded) for layer, (k, v) in enumerate(part)]
             self._sizes.append(size)
@@ -168,7 +169,7 @@ class KVStream:
         g = self.profile.geometry
         shape = (g.layers, self.batch, len(self), g.width)
         params = _Params(
-            g.heads, g.key_dim, g.value_dim, self.profile.groups, self._first, self._steps, tuple(self._sizes)
+            g.heads, g.key_dim, g.value_dim, self.profile.groups, self._first, self.profile.steps, tuple(self._sizes)
         )
         header = Header(NAME, self.profile.fingerprint, "tensor", "tensor", shape, DTYPES[self.dtype])
         tail = self._keep(self._recent) if self.recent else []
@@ -176,7 +177,7 @@ class KVStream:
 
     @classmethod
     def from_container(cls, profile: KVProfile, box: Container) -> KVStream:
-        """What `to_bytes` wrote; recent tokens are tensors again, so that more can follow.
+        """What `to_bytes` wrote; recent tokens are tensors again, so that more can follow, with the steps it has.
 
         Raises:
             FormatError: not a KV cache, or a corrupt one.
@@ -198,9 +199,13 @@ class KVStream:
         sound = sizes == (g.heads, g.key_dim, g.value_dim, profile.groups) and (layers, width) == (g.layers, g.width)
         if not sound or batch < 1 or recent < 0 or len(box.chunks) != count or header.dtype not in TORCH:
             raise FormatError("the sizes of a KV cache contradict each other: the stream is corrupt")
-        made = cls(profile)
+        if max(p.first, recent, *p.sizes) * batch * width > _MOST:
+            raise LimitError(
+                f"a KV cache with segments of {max(p.first, recent, *p.sizes)} tokens; the stream is refused"
+            )
+        made = cls(replace(profile, steps=p.steps))  # what is appended is coded as the rest
         made.batch, made.dtype = batch, TORCH[header.dtype]
-        made._steps, made._first, made._sizes = p.steps, p.first, list(p.sizes)
+        made._first, made._sizes = p.first, list(p.sizes)
         made._stored, made._count = box.chunks, count - layers * (recent > 0)
         if recent:
             tail = box.chunks[made._count :]
@@ -222,7 +227,7 @@ class KVStream:
         def short(item: tuple[int, bytes]) -> bytes:
             at, data = item
             layer, count = at % layers, self._sizes[at // layers] * (self.batch or 0)
-            return segments.shorten(self.profile, layer, self._steps[layer], data, count, components)
+            return segments.shorten(self.profile, layer, self.profile.steps[layer], data, count, components)
 
         made._sizes = list(self._sizes)
         every = self._every()
@@ -295,5 +300,5 @@ class KVStream:
         return torch.zeros(self.batch or 0, g.heads, 0, (g.key_dim, g.value_dim)[which], dtype=self.dtype)
 
     def _decode(self, layer: int, data: bytes, tokens: tuple[int, int], components: int | None) -> Any:
-        args = (self.profile, layer, self._steps[layer], data, tokens, self.batch or 0, self.dtype, components)
+        args = (self.profile, layer, self.profile.steps[layer], data, tokens, self.batch or 0, self.dtype, components)
         return segments.decode(*args)

@@ -149,8 +149,16 @@ def test_streams_are_read_and_continued(codec, tmp_path):
         s.append(part(cache, 180, 300))
     assert stream.to_bytes() == again.to_bytes()
     assert lz.inspect(again.to_bytes()).shape == (LAYERS, 1, 300, HEADS * (DIM + VALUES))
-    # another choice of steps decodes what this one made
-    assert equal(codec.at(nmse=0.1).decode(stream.to_bytes()), stream.decode())
+    # codecs of other choices decode what this one made, and go on with its steps
+    other = codec.at(nmse=0.1, first=0, recent=0)
+    assert equal(other.decode(stream.to_bytes()), stream.decode())
+    more = other.open(stream.to_bytes())
+    more.append(part(make_cache(26, dtype=torch.float16), 0, 100))
+    more.flush()
+    assert more.recent == 0
+    stream.append(part(make_cache(26, dtype=torch.float16), 0, 100))
+    assert equal(part(more.decode(), 0, 320), stream.decode((0, 320)))
+    assert not equal(more.decode((370, 400)), stream.decode((370, 400)))  # coded in the one, recent in the other
 
 
 def test_parts_decode_alone(codec):

@@ -36,6 +36,7 @@ _VERSION = 1
 _PARAMS = struct.Struct("<BIf")  # version, rows of a group, step
 _FIT_ROWS = 1 << 16  # of an iterable, from which a rotation is learned
 _HUGE = 1e30
+_MOST = container.DEFAULT_LIMITS.samples  # values of a group
 _BLOCK = 1 << 14  # rows that a search compares at once
 
 
@@ -86,7 +87,7 @@ class EmbeddingStore:
         self.profile = Profile.from_bytes(box.chunks[0])
         sound = self.group > 0 and 0 < self._step < inf and header.dtype in ("float16", "float32")
         sound = sound and self.profile.channels == self.shape[1] and self.profile.fingerprint == header.fingerprint
-        if not sound or len(box.chunks) != 1 + -(-self.shape[0] // self.group):
+        if not sound or self.group * self.shape[1] > _MOST or len(box.chunks) != 1 + -(-self.shape[0] // self.group):
             raise FormatError(f"{self.path}: its sizes contradict each other; the store is corrupt")
         self.dtype = np.dtype(header.dtype)
         self._chunks = box.chunks
@@ -158,6 +159,8 @@ class EmbeddingStore:
             raise InputError(
                 f"the codec was fitted to {profile.channels} channels, the embeddings have {kind.shape[1]}"
             )
+        if group * profile.channels > _MOST:
+            raise InputError(f"group is {group}; {_MOST // profile.channels} rows of these are the most")
         step = profile.step if codec is None or nmse is None else _step(profile, first, nmse)
         step = float(np.float32(step))
         target = Path(path)
