@@ -171,8 +171,9 @@ class WallocAudio(AudioCodec):
         if self.context is None:
             raise InputError(f"{self.name} has no entropy model yet: export it with scripts/train.py")
         rows, frames = shape
-        plane = None if latent is None else latent[:, None]
-        return self.context.program(coder, plane, (rows, 1, frames))[:, 0]
+        groups = self.context.channels  # neighbouring rows of a group are one plane: few and long steps
+        plane = None if latent is None else latent.reshape(groups, rows // groups, frames)
+        return self.context.program(coder, plane, (groups, rows // groups, frames)).reshape(shape)
 
     def coding_arrays(self) -> dict[str, np.ndarray]:
         return self.context.to_arrays() if self.context else {}

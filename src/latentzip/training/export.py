@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -70,25 +71,53 @@ def export(
         qualities: where a codec of variable rate is measured.
         release_options: go to the trainer's ``release``.
     """
-    recipe = trainer.recipe
     tensors, metadata = trainer.release(pick_pictures(data, pictures), log, **release_options)
+
+    def measured(codec: Any) -> dict[str, Any]:
+        results: dict[str, Any] = {}
+        for label, folder in (("val", val), ("kodak", test)):
+            if folder:
+                for quality in qualities if codec.variable_rate else [None]:
+                    figures = measure(codec, folder, quality)
+                    key = f"{label}_q{quality}" if quality else label
+                    results |= {f"{key}_bpp": figures["bpp"], f"{key}_psnr": figures["psnr"]}
+                    log(f"{key}: {figures['bpp']} bpp, {figures['psnr']} dB")
+        return results
+
+    fitted = f"{min(pictures, len(list_images(data)))} training pictures"
+    crop = f"{trainer.recipe.crop} px"
+    return write_release(trainer, out, tensors, metadata, measured, version, fitted, crop, about_data)
+
+
+def write_release(
+    trainer: Trainer,
+    out: Path,
+    tensors: dict[str, Tensor],
+    metadata: dict[str, str],
+    measured: Callable[[Any], dict[str, Any]],
+    version: str,
+    fitted: str,
+    crop: str,
+    about_data: str,
+) -> Path:
+    """Write a release's weights, card and index entry into ``out``; returns the weights file.
+
+    Args:
+        tensors, metadata: as the trainer's ``release`` returns them.
+        measured: figures of the codec that the written weights are, for index and card.
+        fitted: what the entropy model was fitted to.
+        crop: size of the recipe's crops in words.
+    """
+    recipe = trainer.recipe
     metadata["trained_by"] = "scripts/train.py"
     metadata["recipe"] = json.dumps(asdict(recipe))
     blob = save(tensors, metadata)
     codec = trainer.from_bytes(blob)
     file = out / f"{recipe.name}-v{version}.safetensors"
     file.write_bytes(blob)
-
-    results: dict[str, Any] = {}
-    for label, folder in (("val", val), ("kodak", test)):
-        if folder:
-            for quality in qualities if codec.variable_rate else [None]:
-                measured = measure(codec, folder, quality)
-                key = f"{label}_q{quality}" if quality else label
-                results |= {f"{key}_bpp": measured["bpp"], f"{key}_psnr": measured["psnr"]}
-                log(f"{key}: {measured['bpp']} bpp, {measured['psnr']} dB")
+    results = measured(codec)
     update_index(out, trainer, codec, file, blob, version, results)
-    card = _card(trainer, codec, min(pictures, len(list_images(data))), len(blob), results, about_data)
+    card = _card(trainer, codec, fitted, crop, len(blob), results, about_data)
     (out / f"{recipe.name}-v{version}.md").write_text(card)
     return file
 
@@ -121,7 +150,9 @@ def update_index(
     path.write_text(json.dumps({"codecs": entries}, indent=1) + "\n")
 
 
-def _card(trainer: Trainer, codec: Codec, pictures: int, size: int, results: dict[str, Any], data: str) -> str:
+def _card(
+    trainer: Trainer, codec: BaseCodec, fitted: str, crop: str, size: int, results: dict[str, Any], data: str
+) -> str:
     recipe = trainer.recipe
     parameters = sum(p.numel() for p in codec.state_dict().values())
     rows = "\n".join(f"| {key} | {value} |" for key, value in results.items())
@@ -133,7 +164,7 @@ def _card(trainer: Trainer, codec: Codec, pictures: int, size: int, results: dic
     elif trainer.step:
         training = (
             f"| loss | {trainer.describe_loss()} |\n"
-            f"| training | {trainer.step} steps of {recipe.batch} crops of {recipe.crop} px, "
+            f"| training | {trainer.step} steps of {recipe.batch} crops of {crop}, "
             f"{trainer.seconds / 3600:.2f} h on {device} ({threads} threads), seed {recipe.seed}"
             + (f", {trainer.origin} |" if trainer.origin else " |")
         )
@@ -145,7 +176,7 @@ def _card(trainer: Trainer, codec: Codec, pictures: int, size: int, results: dic
 | parameters | {parameters / 1e6:.2f} M, {size / 1e6:.2f} MB with the entropy model |
 | fingerprint | `{codec.fingerprint.hex()}` |
 {training}
-| entropy model | fitted on the latents of {pictures} training pictures |
+| entropy model | fitted on the latents of {fitted} |
 
 ## Measured on files (container included)
 

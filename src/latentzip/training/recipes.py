@@ -5,15 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from . import bottleneck, hyperprior, mdct, walloc
+from . import bottleneck, hyperprior, mdct, walloc, walloc_audio
 from .trainer import Recipe
 
-RECIPES: dict[str, Recipe] = {**walloc.RECIPES, **hyperprior.RECIPES, **bottleneck.RECIPES, **mdct.RECIPES}
+RECIPES: dict[str, Recipe] = {
+    **walloc.RECIPES,
+    **hyperprior.RECIPES,
+    **bottleneck.RECIPES,
+    **mdct.RECIPES,
+    **walloc_audio.RECIPES,
+}
 _TRAINERS: dict[type[Recipe], type[Any]] = {
     walloc.Recipe: walloc.Trainer,
     hyperprior.Recipe: hyperprior.Trainer,
     bottleneck.Recipe: bottleneck.Trainer,
     mdct.Recipe: mdct.Trainer,
+    walloc_audio.Recipe: walloc_audio.Trainer,
 }
 
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..codecs.walloc_audio import WallocAudio, WallocAudioConfig
+from ..codecs.audio_base import Setting, peak
+from ..codecs.walloc_audio import WallocAudio, WallocAudioConfig, from_bytes, round_weights, to_tensors
+from ..entropy.context import ContextModel
 from ..kernels.wavelet import wavelet_packet1d
 from . import trainer
-from .audio_data import MixtureSampler
+from .audio_data import MixtureSampler, list_sounds, load_stereo
 from .spectral import FrameRate, MelLoss
 
 _RATE = 44100  # for kb/s
+_SECONDS = 12  # of a recording that the entropy model is fitted to
+_PLANE = 9  # latent rows that the entropy model sees as one plane, where they divide into such
 
 
 @dataclass(frozen=True)
@@ -124,3 +131,106 @@ class Trainer(trainer.Trainer):
         loss = torch.log10(error + 1e-7).mean() + r.mel * distance + r.lmbda * kbps
         snr = 10 * torch.log10((power + 1e-9) / (error + 1e-9)).mean()
         return loss, {"snr": snr.item(), "mel": distance.item(), "kbps": kbps.item()}
+
+    def load_validation(self, val: str) -> list[tuple[Tensor, int]]:
+        return [(torch.from_numpy(x), rate) for x, rate in map(load_stereo, list_sounds(val))]
+
+    def validate(self, images: list[tuple[Tensor, int]]) -> dict[str, float]:
+        return figures(self.averaged()["model"], images)  # type: ignore[arg-type]
+
+    def release(
+        self, pictures: list[Tensor], log: trainer.Log, **options: Any
+    ) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """As the base says, of sounds (2, T) at a rate of the codec."""
+        model: WallocAudio = copy.deepcopy(self.averaged()["model"]).cpu().eval()  # type: ignore[assignment]
+        round_weights(model)
+        rows = model.latent_channels
+        plane = _PLANE if rows % _PLANE == 0 else 1
+        latents = []
+        for x in pictures:
+            z = model.latent(x, _RATE).numpy().reshape(rows // plane, plane, -1)
+            latents += np.array_split(z, -(-z.shape[2] // model.chunk), axis=2)
+        log(f"{len(latents)} latents; fitting the entropy model")
+        # all groups in four passes; small networks, since encoding is to be fast
+        sizes = {"middle": rows // plane, "value_taps": 8, "magnitude_taps": 12, "hidden": 12, "steps": 300}
+        model.context = ContextModel.fit(latents, chunk=model.chunk, **({"deep": 0, **sizes} | options))
+        return to_tensors(model)
+
+    def export(
+        self,
+        out: Path,
+        *,
+        data: str,
+        val: str | None,
+        test: str | None,
+        version: str,
+        about_data: str = "Say here what the model was trained on: sources, licences, what is rare or missing.",
+        sounds: int = 120,
+        log: trainer.Log = print,
+        **options: Any,
+    ) -> Path:
+        """Write a release into a folder; arguments as `training.export.export`, of sounds."""
+        from .export import write_release
+
+        paths = list_sounds(data)
+        picked = [paths[i] for i in np.linspace(0, len(paths) - 1, min(sounds, len(paths))).astype(int)]
+        signals = [torch.from_numpy(x[:, : _SECONDS * rate]) for x, rate in map(load_stereo, picked)]
+        tensors, metadata = self.release(signals, log, **options)
+
+        def measured(codec: WallocAudio) -> dict[str, float]:
+            results = {}
+            for label, folder in (("val", val), ("test", test)):
+                if folder:
+                    found = measure(codec, self.load_validation(folder))
+                    results |= {f"{label}_{key}": value for key, value in found.items()}
+                    log(f"{label}: {found}")
+            return results
+
+        fitted, crop = f"{len(picked)} recordings", f"{self.recipe.crop} samples"
+        return write_release(self, out, tensors, metadata, measured, version, fitted, crop, about_data)
+
+    def from_bytes(self, data: bytes) -> WallocAudio:
+        return from_bytes(data)
+
+    def describe(self, codec: WallocAudio) -> str:
+        c = codec.config
+        return (
+            f"{c.levels}-level {c.wavelet} wavelet packets of two channels, linear encoder to {c.latent_channels} rows "
+            f"of int8 at 1/{1 << c.levels} ({(2 << c.levels) / c.latent_channels:.3g}x fewer numbers), {c.depth} "
+            f"residual blocks of width {c.width}"
+        )
+
+    def describe_loss(self) -> str:
+        r = self.recipe
+        return f"log10 of the squared error + {r.mel:g} * log-mel distance (dB) + {r.lmbda:g} * kb/s"
+
+
+def distances(x: Tensor, y: Tensor) -> tuple[float, float]:
+    """Signal-to-noise ratio in dB and log-mel distance in dB of signals (C, T)."""
+    snr = 10 * math.log10((x.square().sum().item() + 1e-9) / ((x - y).square().sum().item() + 1e-9))
+    if x.shape[1] < 2048:
+        return snr, float("nan")
+    return snr, MelLoss()(x[None], y[None]).item()
+
+
+@torch.inference_mode()
+def figures(model: WallocAudio, sounds: list[tuple[Tensor, int]]) -> dict[str, float]:
+    """Mean SNR and log-mel distance over sounds (signal, rate), without coding."""
+    pairs = []
+    for x, rate in sounds:
+        setting = Setting(rate, 2, None, max(peak(x), 1e-6))
+        y = model.synthesis(model.analysis(x[None], setting), setting)[0, :, : x.shape[1]]
+        pairs.append(distances(x, y))
+    snr, mel = np.nanmean(np.array(pairs), 0)
+    return {"snr": float(snr), "mel": float(mel)}
+
+
+def measure(codec: WallocAudio, sounds: list[tuple[Tensor, int]]) -> dict[str, float]:
+    """Real streams of sounds (signal, rate): mean kb/s (container included), SNR and log-mel distance in dB."""
+    rows = []
+    for x, rate in sounds:
+        stream = codec.encode(x[None], rate)[0]
+        y = codec.decode([stream])[0]
+        rows.append((8 * len(stream) / (x.shape[1] / rate) / 1000, *distances(x, y)))
+    kbps, snr, mel = np.nanmean(np.array(rows), 0)
+    return {"kbps": round(float(kbps), 2), "snr": round(float(snr), 2), "mel": round(float(mel), 3)}
