@@ -10,8 +10,10 @@ import io
 import json
 import os
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -22,10 +24,25 @@ from .codecs.features_layout import DTYPES
 from .entropy.errors import CodecError, FormatError, InputError
 
 SUFFIXES = (".safetensors", ".npz")
-ARCHIVE = ".tar"
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 _REST, _STREAM, _FORMAT = "rest.safetensors", ".ltz", "latentzip.tensors"
 _VERSION = "1"
+
+
+class Coded(NamedTuple):
+    """How many tensors and values were coded, and the bytes of their streams."""
+
+    tensors: int
+    values: int
+    num_bytes: int
+
+
+class Origin(NamedTuple):
+    """What the file that an archive was made from was: its extension, its metadata, the order of its tensors."""
+
+    suffix: str
+    metadata: dict[str, str]
+    order: list[str]
 
 
 def refuse_pickle(path: str | os.PathLike[str]) -> None:
@@ -59,8 +76,10 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         raise InputError(f"{path} is no .safetensors file ({error})") from error
 
 
-def encode_tensors(source: str | os.PathLike[str], out: BinaryIO, codec: FeatureCodec, options: dict[str, Any]) -> int:
-    """Code every float tensor of a file on its own, into an open archive; returns their number.
+def encode_tensors(
+    source: str | os.PathLike[str], out: BinaryIO, codec: FeatureCodec, options: dict[str, Any]
+) -> Coded:
+    """Code every float tensor of a file on its own, into an open archive.
 
     Args:
         source: a ``.safetensors`` or ``.npz`` file.
@@ -74,29 +93,51 @@ def encode_tensors(source: str | os.PathLike[str], out: BinaryIO, codec: Feature
     tensors, metadata = read_tensors(source)
     coded = {name: x for name, x in tensors.items() if x.dtype in DTYPES}
     rest = {name: x.contiguous() for name, x in tensors.items() if name not in coded}
-    about = {"format": _VERSION, "suffix": Path(source).suffix.lower(), "metadata": metadata, "order": [*tensors]}
+    about = Origin(Path(source).suffix.lower(), metadata, [*tensors])
+    size = 0
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        _add(archive, _REST, save(rest, {_FORMAT: json.dumps(about)}))
+        _add(archive, _REST, save(rest, {_FORMAT: json.dumps({"format": _VERSION, **about._asdict()})}))
         for name, x in coded.items():
             try:
-                _add(archive, name + _STREAM, codec.encode(x, **options))
+                stream = codec.encode(x, **options)
             except CodecError as error:
                 raise type(error)(f"tensor {name!r}: {error}") from error
-    return len(coded)
+            _add(archive, name + _STREAM, stream)
+            size += len(stream)
+    return Coded(len(coded), sum(x.numel() for x in coded.values()), size)
 
 
-def decode_tensors(source: str | os.PathLike[str], codec: FeatureCodec | None = None) -> tuple[dict[str, Tensor], Any]:
-    """Tensors of an archive in the order of the file they are from, and what that was: its suffix and metadata.
+def decode_tensors(
+    source: str | os.PathLike[str], codec: FeatureCodec | None = None
+) -> tuple[dict[str, Tensor], Origin]:
+    """Tensors of an archive in the order of the file that it was made from, and what that was.
 
     Raises:
         FormatError: not such an archive, or damaged.
         UnsupportedError: the tensors were coded with another profile.
         OSError: the file cannot be read.
     """
+    codec = codec or FeatureCodec()
+    with _members(source) as (origin, found, members):
+        for name, stream in members:
+            found[name.removesuffix(_STREAM)] = _one(name, stream, codec)
+        return {name: found[name] for name in origin.order}, origin
+
+
+def origin_of(source: str | os.PathLike[str]) -> Origin:
+    """What an archive says about the file that it was made from; errors as `decode_tensors`."""
+    with _members(source) as (origin, _, _):
+        return origin
+
+
+@contextmanager
+def _members(
+    source: str | os.PathLike[str],
+) -> Iterator[tuple[Origin, dict[str, Tensor], Iterator[tuple[str, bytes]]]]:
+    """An archive's origin, the tensors that are kept as they are, and the streams, by name."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    codec = codec or FeatureCodec()
     try:
         with tarfile.open(source) as archive:
             members = iter(archive)
@@ -107,13 +148,9 @@ def decode_tensors(source: str | os.PathLike[str], codec: FeatureCodec | None = 
                 )
             raw = _content(archive, first)
             about = json.loads(json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"][_FORMAT])
-            if about["format"] != _VERSION:
-                raise FormatError(f"{source} is an archive of format {about['format']}; it needs a newer latentzip")
-            found = load(raw)
-            for member in members:
-                found[member.name.removesuffix(_STREAM)] = _one(member.name, _content(archive, member), codec)
-        tensors = {name: found[name] for name in about["order"]}
-        return tensors, (str(about["suffix"]), dict(about["metadata"]))
+            if about.pop("format") != _VERSION:
+                raise FormatError(f"{source} needs a newer latentzip: it is an archive of another format")
+            yield Origin(**about), load(raw), ((m.name, _content(archive, m)) for m in members)
     except (tarfile.TarError, KeyError, TypeError, ValueError, EOFError, SafetensorError) as error:
         raise FormatError(f"{source} is no archive of tensors, or it is damaged ({error})") from error
 
@@ -160,6 +197,6 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 def _one(name: str, stream: bytes, codec: FeatureCodec) -> Tensor:
     try:
-        return torch.as_tensor(codec.decode(stream))
+        return codec.decode(stream)
     except CodecError as error:
         raise type(error)(f"{name}: {error}") from error

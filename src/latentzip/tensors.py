@@ -30,7 +30,14 @@ def codes_tensors(codec: Any) -> bool:
 
 def read_array(path: str | os.PathLike[str] | BinaryIO) -> np.ndarray:
     """The array of a ``.npy`` file; raises InputError when it is none."""
-    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else "stdin"
+    name = "stdin"
+    if isinstance(path, (str, os.PathLike)):
+        from .tensor_files import SUFFIXES, refuse_pickle
+
+        name = os.fspath(path)
+        refuse_pickle(name)
+        if name.lower().endswith(SUFFIXES):
+            raise InputError(f"{name} holds several tensors: codec-cli encode -c features makes an archive of them")
     try:
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:

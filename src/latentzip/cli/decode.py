@@ -9,12 +9,12 @@ from typing import Any
 
 from ..entropy import container
 from ..entropy.errors import CodecError
-from . import common
+from . import common, tensors
 from .common import STD, Job, Usage, label
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    common.add_common(parser, ".ltz files, or folders with -r")
+    common.add_common(parser, ".ltz files, .tar archives of tensors, or folders with -r")
     common.add_output(
         parser,
         "photo.ltz -> photo.png beside it (photo.decoded.png where that exists), sound to .wav; .npy where PNG cannot "
@@ -97,6 +97,8 @@ def run(args: argparse.Namespace) -> int:
         if args.format:
             return "." + args.format.lower().removeprefix(".")
         try:
+            if tensors.is_archive(source):
+                return tensors.decoded_suffix(source)
             with open(source, "rb") as file:
                 return default_suffix(container.read_header(file).header)
         except (CodecError, OSError):
@@ -127,6 +129,8 @@ def run(args: argparse.Namespace) -> int:
     def work(job: Job) -> dict[str, Any]:
         if job.target != STD:
             common.prepare_target(job, taken, args.force, make_parents=args.output is not None)
+        if tensors.is_archive(job.source):
+            return tensors.decode(job, codec, args)
         source: Any = common.read_input(STD) if job.source == STD else job.source
         index = read_index(source)
         header = index.header
@@ -147,7 +151,9 @@ def run(args: argparse.Namespace) -> int:
         return row
 
     def describe(row: dict[str, Any]) -> str:
-        if "sample_rate" in row:
+        if "tensors" in row:
+            size = f"{row['tensors']} tensors"
+        elif "sample_rate" in row:
             size = f"{common.duration_text(row['shape'][1] / row['sample_rate'])} of {row['sample_rate']} Hz"
         else:
             size = " x ".join(map(str, row["shape"][:0:-1] if row["modality"] == "image" else row["shape"]))

@@ -9,8 +9,7 @@ from typing import Any
 
 from .. import DEFAULT_CODEC, DEFAULT_SOUND_CODEC
 from ..entropy import container
-from ..entropy.container import EXTENSION
-from . import common
+from . import common, tensors
 from .common import STD, Job, Usage, label
 
 
@@ -35,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep the ICC profile (auto), also EXIF and XMP (all), or nothing; orientation is applied always; "
         "tags of sound files are kept unless none",
     )  # fmt: skip
-    goal = parser.add_argument_group("tensors (-c features: float arrays in .npy files; lossless by default)")
+    goal = parser.add_argument_group(
+        "tensors (-c features: .npy to .ltz, .safetensors and .npz to a .tar; lossless by default)"
+    )
     one = goal.add_mutually_exclusive_group()
     one.add_argument("--max-error", type=float, metavar="E", help="no value is further off than this")
     one.add_argument("--relative-error", type=float, metavar="E", help="the same, as a part of the largest magnitude")
@@ -75,7 +76,7 @@ def suffixes_of(codec: str | None) -> set[str]:
     """What a folder is searched for."""
     modality = _modality(codec) if codec else ""
     if modality == "tensor":
-        return {".npy"}
+        return {".npy", *tensors.SUFFIXES}
     sounds, pictures = set(common.SOUNDS), set(common.PICTURES)
     return {"image": pictures, "audio": sounds}.get(modality, pictures | sounds)
 
@@ -106,7 +107,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         check_codec(args)
         check_goal(args)
-        jobs = common.plan(args, suffixes_of(args.codec), lambda _: EXTENSION)
+        jobs = common.plan(args, suffixes_of(args.codec), tensors.target_suffix)
+        tensors.check_codec(args, jobs)
     except Usage as error:
         print(f"codec-cli encode: error: {error}", file=sys.stderr)
         return 2
@@ -127,6 +129,8 @@ def run(args: argparse.Namespace) -> int:
         if job.target != STD:
             common.prepare_target(job, taken, args.force, make_parents=args.output is not None)
         size = None if job.source == STD else Path(job.source).stat().st_size  # fails first where there is no file
+        if tensors.is_set(job.source):
+            return tensors.encode(job, codec, args, goal_of(args))
         options = {"coding": args.coding, "progress": common.show_seconds, **goal_of(args)}
         with common.opened_input(job.source) as source, common.opened_output(job.target, args.force) as out:
             write_encoded(

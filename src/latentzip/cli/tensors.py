@@ -1,0 +1,73 @@
+"""Files of several tensors in `codec-cli encode` and `decode`: `.safetensors` and `.npz` to archives and back."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..entropy.container import EXTENSION
+from . import common
+from .common import STD, Job, Usage
+
+SUFFIXES = (".safetensors", ".npz")  # as in `tensor_files`, which needs torch
+ARCHIVE = ".tar"
+
+
+def is_set(source: str) -> bool:
+    """Whether a path names a file of several tensors."""
+    return source != STD and source.lower().endswith(SUFFIXES)
+
+
+def is_archive(source: str) -> bool:
+    """Whether a path names what such a file is encoded to."""
+    return source != STD and source.lower().endswith(ARCHIVE)
+
+
+def target_suffix(source: str) -> str:
+    """Extension of what a file is encoded to."""
+    return ARCHIVE if is_set(source) else EXTENSION
+
+
+def check_codec(args: argparse.Namespace, jobs: list[Job]) -> None:
+    """Raises Usage when a file of tensors is to be coded by something that codes none."""
+    for job in jobs:
+        if is_set(job.source) and args.codec != "features":
+            raise Usage(f"{job.source} holds tensors; add -c features")
+
+
+def encode(job: Job, codec: Any, args: argparse.Namespace, goal: dict[str, Any]) -> dict[str, Any]:
+    """One file to one archive; the row of the report."""
+    from ..codecs.features import FeatureCodec
+    from ..tensor_files import encode_tensors
+
+    coder = codec if isinstance(codec, FeatureCodec) else FeatureCodec()
+    with common.opened_output(job.target, args.force) as out:
+        coded = encode_tensors(job.source, out, coder, goal)
+        size = out.tell()
+    return {
+        "output": job.target, "codec": coder.name, "quality": None, "shape": [], "tensors": coded.tensors,
+        "input_bytes": Path(job.source).stat().st_size, "num_bytes": size,
+        "bpp": round(8 * coded.num_bytes / max(1, coded.values), 4),
+    }  # fmt: skip
+
+
+def decode(job: Job, codec: Any, args: argparse.Namespace) -> dict[str, Any]:
+    """One archive to one file of tensors; the row of the report."""
+    from ..tensor_files import decode_tensors, write_tensors
+
+    tensors, origin = decode_tensors(job.source, codec)
+    suffix = Path(job.target).suffix if job.target != STD else f".{(args.format or origin.suffix).lstrip('.')}"
+    with common.opened_output(job.target, args.force) as out:
+        write_tensors(tensors, origin.metadata, out, suffix)
+    return {
+        "output": job.target, "codec": "features", "modality": "tensor", "shape": [], "tensors": len(tensors),
+        "num_bytes": Path(job.source).stat().st_size,
+    }  # fmt: skip
+
+
+def decoded_suffix(source: str) -> str:
+    """Extension that an archive is decoded to: that of the file it was made from."""
+    from ..tensor_files import origin_of
+
+    return origin_of(source).suffix
