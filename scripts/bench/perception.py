@@ -1,8 +1,9 @@
-"""Machine perception: how a classifier, edges and segments fare on decoded pictures. Codec x rate x task.
+"""Machine perception: how a classifier, edges, segments and speech features fare on decoded data. Codec x rate x task.
 
---data has train/ and test/ with a folder a class; --segmented has images/ and masks/. Either may be left out. --model
-is a TorchScript module of one's own (it gets pictures of S x S, uint8) or weights from an earlier run; without it a
-small network is trained, 16 epochs, and its weights are kept beside --json.
+--data has train/ and test/ with a folder a class; --segmented has images/ and masks/; --sounds has sounds, of which
+log-mel features at 16 kHz are compared. One at least is needed; --limit takes some of each, evenly. --model is a
+TorchScript module of one's own (it gets pictures of S x S, uint8) or weights from an earlier run; without it a small
+network is trained, 16 epochs, and its weights are kept beside --json.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import math
 import sys
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from latentzip.entropy.errors import InputError
+from latentzip.evaluation import signals
 from latentzip.evaluation.perception import Perception, SegmentedFolder, class_folders, perceive
-from latentzip.evaluation.perception_tasks import Boundaries, Network, canny, felzenszwalb
+from latentzip.evaluation.perception_tasks import Boundaries, LogMel, Network, canny, felzenszwalb, sound_tensor
 
 from . import perception_net
 
@@ -24,14 +28,18 @@ CODECS = (
     "hyperprior-fast@1,10,30,70", "walloc-rgb-linear@10,40,80", "walloc-rgb-16x",
     "jpeg@5,10,25,60", "webp@1,10,40,75", "avif@10,25,40,60",
 )  # fmt: skip
+SOUND = ("opus@6,12,24,48", "mp3@32,64,128")
 QUICK = ("hyperprior-fast@25", "jpeg@10")
 GOAL = 0.95
+RATE = 16000
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure; see `scripts/benchmark.py`."""
-    if args.data is None and args.segmented is None:
-        raise InputError("perception needs --data (train/ and test/ of class folders) or --segmented (images/, masks/)")
+    if not (args.data or args.segmented or args.sounds):
+        raise InputError(
+            "perception needs --data (train/, test/ of class folders), --segmented (images/, masks/) or --sounds"
+        )
     torch.set_num_threads(min(args.threads))
     codecs = args.codec or (QUICK if args.quick else CODECS)
     results = {}
@@ -44,14 +52,32 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         pairs, _ = class_folders(args.data / "test")
         layer = None if isinstance(model, torch.jit.ScriptModule) else perception_net.FEATURES
         task = Network("class", model, perception_net.prepare, layer=layer)
-        results["labelled"] = perceive(pairs[:: 12 if args.quick else 1], codecs, [task], progress=progress)
+        results["labelled"] = perceive(some(pairs, args), codecs, [task], progress=progress)
     if args.segmented is not None:
         tasks = [Boundaries("edges", canny), Boundaries("segments", felzenszwalb)]
         data = SegmentedFolder(args.segmented)
-        results["segmented"] = perceive(data[::10] if args.quick else data, codecs, tasks, progress=progress)
-    text = "\n\n".join(f"{name}, {r.rows[0]['samples']} pictures\n\n{r.markdown()}" for name, r in results.items())
-    text += "\n\n" + goals(results)
+        results["segmented"] = perceive(some(data, args), codecs, tasks, progress=progress)
+    if args.sounds is not None:
+        sounds = [(path, None) for path in signals.find([args.sounds])]
+        task = Network("log_mel", LogMel(RATE), speech, modality="audio", answers="none")
+        results["sounds"] = perceive(some(sounds, args), args.codec or SOUND, [task], progress=progress)
+    text = "\n\n".join(f"{name}, {r.rows[0]['samples']} samples\n\n{r.markdown()}" for name, r in results.items())
+    if set(results) - {"sounds"}:
+        text += "\n\n" + goals(results)
     return {"rows": {k: r.rows for k, r in results.items()}, "summary": summary(results), "markdown": text}
+
+
+def some(data: Any, args: argparse.Namespace) -> Any:
+    """Evenly chosen samples: ``--limit`` of them, all of them without it."""
+    limit = min(args.limit or (20 if args.quick else len(data)), len(data))
+    return [data[i * len(data) // limit] for i in range(limit)]
+
+
+def speech(sound: tuple[np.ndarray, int]) -> Tensor:
+    """The mean of the channels at 16 kHz."""
+    from torchaudio.functional import resample
+
+    return resample(sound_tensor(sound), sound[1], RATE)
 
 
 def progress(done: int, total: int) -> None:
