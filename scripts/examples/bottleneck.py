@@ -2,7 +2,8 @@
 
 DATA has folders train/ and test/ with a folder for each class. A small CNN is trained as the teacher, then a bottleneck
 in place of its first layers with the tail that goes with it (`scripts/train.py bottleneck`; a run in --run goes on
-where it stopped). Compared on the test pictures, 128 x 128, by the accuracy of the decision and the mean bytes of real files:
+where it stopped). Compared on the test pictures, 128 x 128, by the accuracy of the decision and the mean bytes of real
+files:
 
     bottleneck   streams of the bottleneck into its tail, at several qualities
     jpeg, webp   the pictures through Pillow into the teacher (JPEG optimised, 4:2:0)
