@@ -9,7 +9,7 @@ attention or norms (cost linear in the pixels, tiles agree with the whole), and 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..entropy.errors import FormatError, InputError
+from ..kernels import cuda
 from ..kernels.compand import compand, expand, expand_table
 from ..kernels.wavelet import inverse_wavelet_packet2d, wavelet_packet2d
 from . import storage
@@ -110,8 +111,22 @@ class Walloc(Codec):
 
     @torch.inference_mode()
     def analysis(self, x: Tensor, quality: float | None = None) -> Tensor:
+        if cuda.usable(x):
+            return self._analysis_on_gpu(x, self._rate_gain(quality))
         y = self.coefficients(x) * self._rate_gain(quality)
         return compand(y, self.config.bits).round().to(torch.int16)
+
+    def _analysis_on_gpu(self, x: Tensor, rate_gain: float) -> Tensor:
+        """Packet, encoder, companding and rounding in one kernel."""
+        from ..kernels.cuda.packet_encode import packet_encode
+
+        gain = (self.log_gain.exp() * rate_gain).flatten()
+        weight = self.encoder.weight.flatten(1) * gain[:, None]
+        pad = [-n % self.stride for n in x.shape[-2:]]
+        x = F.pad(x, (0, pad[1], 0, pad[0]), mode="replicate") if any(pad) else x
+        bias = cast(Tensor, self.encoder.bias) * gain
+        c = self.config
+        return packet_encode(x, weight, bias, c.levels, c.wavelet, "symmetric", c.bits, -0.5).to(torch.int16)
 
     def dequantize(self, latent: Tensor, quality: float | None = None) -> Tensor:
         y = F.embedding(latent.long() + self.latent_limit, self.expansion[:, None])[..., 0]

@@ -2,7 +2,8 @@
 
 A layer multiplies 8-bit integers in a float matmul. Float arithmetic on integers is exact in any order, on
 any device, as long as no sum can leave +-2**24; every layer checks that bound for each output channel when it
-is made. So threads, batch size, memory layout, oneDNN, TF32, float32 or float64 make no difference. What
+is made. So threads, batch size, memory layout, oneDNN, TF32, float32 or float64 make no difference: TF32 keeps
+eleven bits of an operand and bfloat16 eight, which hold weights and activations whole, and sums are float32. What
 would make one is kept out: convolution kernels (Winograd and FFT leave the integers), autocast, nonlinear
 functions other than clamping.
 
