@@ -38,7 +38,7 @@ class Weights:
 
 
 def _to_bytes(value: Tensor) -> tuple[Tensor, Tensor]:
-    mantissa, exponent = torch.frexp(value.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12) / 127)
+    mantissa, exponent = torch.frexp(value.abs().amax(tuple(range(1, value.ndim)), keepdim=True).clamp_min(1e-12) / 127)
     # 11 bits make 127 * scale and its division by 127 exact, so that storing twice changes nothing
     scale = torch.ldexp((mantissa * 2048).round() / 2048, exponent)
     return (value / scale).round().to(torch.int8), scale
@@ -49,7 +49,7 @@ def round_state(codec: BaseCodec, as_bytes: AsBytes, dtype: torch.dtype = torch.
     """Set the weights to what storage keeps of them.
 
     Args:
-        as_bytes: says by name and value (a 4-D convolution weight) what becomes bytes.
+        as_bytes: says by name and value (a convolution weight) what becomes bytes.
         dtype: of the other floats in the file.
     """
     for key, value in codec.state_dict().items():
