@@ -1,8 +1,7 @@
 """Reproduce the figures that README and docs quote: `python scripts/benchmark.py KIND [--data DIR] [--json OUT]`.
 
-KIND is one of rd, speed, entropy, audio, loader, features, perception, gpu. Each prints a Markdown table; --json writes all
-rows, the machine, versions, commit and threads, and a flat summary. --quick answers in under 50 s with less data (gpu
-takes its time, and a GPU).
+KIND is one of rd, speed, entropy, audio, loader, features, perception. Each prints a Markdown table; --json writes
+all rows, the machine, versions, commit and threads, and a flat summary. --quick answers in under 50 s with less data.
 """
 
 from __future__ import annotations

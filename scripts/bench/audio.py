@@ -1,8 +1,8 @@
 """The codec `audio` beside Opus and MP3 on real streams, at the kb/s that these really spend.
 
 Every clip is coded by a conventional codec first; of Opus its packets count, without the Ogg container, of MP3 the
-whole file. Then `audio` takes the highest quality whose file, container included, is not larger than that. So each row has a
-row of ours beside it that took no more bytes. Clips are the first ten seconds of the files below --data, those in
+whole file. Then `audio` takes the highest quality whose file, container included, is not larger than that: each row has
+one of ours beside it that took no more bytes. Clips are the first ten seconds of the files below --data, those in
 folders called speech* are speech; without --data, a few generated ones stand in, and the output says so.
 
 SNR is over all samples and channels, the log-mel distance that of `evaluation.metrics_audio` (80 bands; what lies 80 dB
@@ -247,7 +247,7 @@ def listening(folder: Path, quick: bool) -> list[dict[str, Any]]:
     right = float(np.mean(model.predict([statistics(x) for x in clean]) == truth))
     rows = [{"codec": "clean", "setting": 0, "kbps": 128.0, "accuracy": right, "log_mel_r2": 1.0}]
     opus = CONVENTIONAL_AUDIO["opus"]
-    codec = lz.load_codec("audio")
+    codec: Any = lz.load_codec("audio")
     for setting in LISTENING[:2] if quick else LISTENING:
         theirs = [opus.encode(x[:, None], _RATE, setting) for x in clean]
         sizes = [ogg_payload(d) for d in theirs]
