@@ -15,7 +15,8 @@ from torch import Tensor
 
 from . import DEFAULT_CODEC, DEFAULT_SOUND_CODEC, sounds, tensors
 from .codecs.audio_base import AudioCodec
-from .codecs.base import Codec, Precision, check_precision
+from .codecs.base import BaseCodec, Codec, Precision, check_precision
+from .codecs.bottleneck import EntropicBottleneck
 from .codecs.features import FeatureCodec
 from .codecs.registry import load_codec
 from .entropy import container
@@ -47,7 +48,7 @@ def _device(device: str | torch.device | None, x: Any = None) -> str:
 
 def encode(
     x: Any,
-    codec: str | Codec | AudioCodec | FeatureCodec | None = None,
+    codec: str | BaseCodec | FeatureCodec | None = None,
     quality: float | None = None,
     device: str | torch.device | None = None,
     metadata: str = "auto",
@@ -70,6 +71,7 @@ def encode(
             Sound: path of a sound file, or a pair (samples, rate): an array (T,) or (T, C), or a tensor (T,) or
             (C, T), of floats with full scale 1, int16, int32 or uint8, and the sampling rate in Hz. A list of these
             is a batch, and so is a pair of an array (B, T, C) or a tensor (B, C, T) and a rate.
+            For a bottleneck: a float tensor (C, H, W), or a batch (B, C, H, W).
             For the `features` codec: one float16, bfloat16 or float32 tensor of any shape, a float array or a
             ``.npy`` path; a list or tuple of these is a batch.
         codec: a name of `list_codecs`, or a loaded codec; by default one for pictures or one for sound, by ``x``.
@@ -103,6 +105,10 @@ def encode(
         "nan": nan, "transform": transform, "axis": axis,
     }  # fmt: skip
     options = {name: value for name, value in options.items() if value is not None}
+    if isinstance(codec, EntropicBottleneck):
+        if options:
+            raise InputError(f"{', '.join(options)}: {codec.name} takes a quality from 1 to 100")
+        return tensors.encode_inputs(x, codec, quality)
     if tensors.codes_tensors(codec):
         if quality is not None or coding != "default":
             raise InputError("features takes no quality and no coding; say max_error, nmse, bits or lossless")
@@ -191,7 +197,7 @@ def decode(
     *,
     span: tuple[float, float] | None = None,
     channels: int | None = None,
-    codec: Codec | AudioCodec | FeatureCodec | None = None,
+    codec: BaseCodec | FeatureCodec | None = None,
     precision: Precision = "fp32",
     limits: Limits = container.DEFAULT_LIMITS,
 ) -> Any:
@@ -211,7 +217,7 @@ def decode(
         device: where to compute; tensors stay there.
         channels: decode only this many channels of the latent, the most important ones: a quick preview, or a smaller
             latent. For the `walloc` codecs, and for tensors that were coded with a KLT.
-        codec: decode with this loaded codec, or feature profile, instead of looking its name up.
+        codec: decode with this loaded codec, feature profile or bottleneck, instead of looking its name up.
         precision: "bf16" runs the networks in bfloat16, up to twice as fast on processors that have it; the
             symbols are the same, pixels differ by rounding (1 of 255). A loaded codec has its own.
         limits: sizes beyond which a stream is refused.

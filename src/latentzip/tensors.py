@@ -55,6 +55,15 @@ def encode(x: Any, codec: FeatureCodec, options: dict[str, Any]) -> Any:
     return codec.encode(x, **options)
 
 
+def encode_inputs(x: Any, codec: EntropicBottleneck, quality: float | None) -> Any:
+    """What a bottleneck takes, (C, H, W) or a batch of them, to a stream or a list of streams."""
+    if not isinstance(x, Tensor) or x.ndim not in (3, 4):
+        what = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise InputError(f"{codec.name} takes a float tensor (C, H, W) or (B, C, H, W), not {what}")
+    streams = codec.encode(x if x.ndim == 4 else x[None], quality)
+    return streams if x.ndim == 4 else streams[0]
+
+
 def decode(
     stream: Container, codec: Any, device: str, to: str, region: Sequence[int] | None, channels: int | None
 ) -> Any:

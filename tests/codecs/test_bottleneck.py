@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,11 +15,11 @@ from latentzip.codecs.bottleneck import tail
 PRIORS = ["factorized", "hyperprior"]
 
 
-def make(prior="hyperprior", seed=0, **sizes):
+def make(prior: Any = "hyperprior", seed=0, **sizes):
     """A small bottleneck whose latents are not all zero."""
     torch.manual_seed(seed)
     config = lz.BottleneckConfig(outputs=6, latent=5, prior=prior, encoder_width=16, decoder_width=8, **sizes)
-    bottleneck = lz.EntropicBottleneck(config, "little").eval()
+    bottleneck: Any = lz.EntropicBottleneck(config, "little").eval()
     with torch.no_grad():
         bottleneck.log_gain.values += 2
         if bottleneck.means is not None:
@@ -67,6 +68,7 @@ def test_streams_give_what_the_forward_pass_gives(prior, h, w, down, up):
     (y,) = bottleneck.decode([stream])
     assert y.shape == (6, -(-h * up // down), -(-w * up // down))
     torch.testing.assert_close(y, bottleneck(x, 70)["features"][0].detach(), rtol=1e-4, atol=1e-5)
+    assert lz.encode(x[0], codec=bottleneck, quality=70) == lz.encode(x, codec=bottleneck, quality=70)[0] == stream
 
 
 def test_freezing_changes_no_feature_and_little_rate(trained):
@@ -184,9 +186,11 @@ def test_damage_gives_one_clear_error(trained):
         (lambda b: lz.EntropicBottleneck(lz.BottleneckConfig(down=6)), "powers of two"),
         (lambda b: lz.EntropicBottleneck(lz.BottleneckConfig(down=2, up=4)), "up <= down"),
         (lambda b: lz.EntropicBottleneck(lz.BottleneckConfig(hyper=12)), "multiple of 16"),
-        (lambda b: lz.EntropicBottleneck(lz.BottleneckConfig(prior="none")), "'factorized' or"),
+        (lambda b: lz.EntropicBottleneck(lz.BottleneckConfig(prior=cast(Any, "none"))), "'factorized' or"),
         (lambda b: make().encode(torch.rand(1, 3, 8, 8)), "in training"),
         (lambda b: tail(b, ["nothing"]), "no layer 'nothing'"),
+        (lambda b: lz.encode("photo.png", codec=b), "not str"),
+        (lambda b: lz.encode(torch.rand(3, 8, 8), codec=b, nmse=0.1), "takes a quality"),
     ],
 )
 def test_wrong_use_is_explained(call, text):

@@ -162,10 +162,10 @@ def test_release_is_a_codec_a_tail_and_a_teacher(labelled, tmp_path):
 
 
 def test_image_codecs_train_for_features(labelled, tmp_path):
-    sizes = {"width": 16, "analysis_depth": 1, "synthesis_depth": 1, "latent": 16, "hyper": 16, "features": 16}
-    model = HyperpriorConfig(**sizes, scale_width=16)
-    recipe = replace(hyperprior.Recipe(), name="tiny", model=model, metric="features", steps=2, batch=2, crop=32)
-    recipe = replace(recipe, crop=64)
+    model = HyperpriorConfig(
+        width=16, analysis_depth=1, synthesis_depth=1, latent=16, hyper=16, features=16, scale_width=16
+    )
+    recipe = replace(hyperprior.Recipe(), name="tiny", model=model, metric="features", steps=2, batch=2, crop=64)
     photos = tmp_path / "photos"
     photos.mkdir()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 80, 3), np.uint8)).save(photos / "a.png")

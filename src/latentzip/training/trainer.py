@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..codecs.base import Codec
+from ..codecs.base import BaseCodec
 from .data import CropSampler, DeviceCropSampler, list_images, load_rgb
 
 Log = Callable[[str], None]
@@ -140,7 +140,7 @@ class Trainer(ABC):
         weights file."""
 
     @abstractmethod
-    def from_bytes(self, data: bytes) -> Codec:
+    def from_bytes(self, data: bytes) -> BaseCodec:
         """The codec of a weights file."""
 
     @abstractmethod
