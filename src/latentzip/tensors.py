@@ -78,8 +78,8 @@ def decode(
         raise UnsupportedError(
             _ELSEWHERE.get(
                 header.codec,
-                f"no codec {header.codec!r} of tensors is known here; a bottleneck's stream needs its weights: "
-                "codec=load_codec(PATH)",
+                f"the stream claims tensor signals of {header.codec!r}, which is no codec of tensors that is known here; "
+                "a bottleneck's stream needs its weights: codec=load_codec(PATH)",
             )
         )
     if codec is not None and not isinstance(codec, FeatureCodec):
