@@ -151,6 +151,9 @@ def test_zoom_and_pan(page):
     page.mouse.up()
     assert stages.first.evaluate(place) == pytest.approx(before + 40, abs=1)
     assert stages.nth(1).evaluate(place) == pytest.approx(before + 40, abs=1)
+    page.get_by_role("button", name="1 : 1").click()
+    assert box.get_attribute("data-zoom") == "1.000"
+    assert stages.first.evaluate(place) == pytest.approx((frame["width"] - 128) / 2, abs=1)
     page.get_by_role("button", name="fit").click()
     assert float(box.get_attribute("data-zoom")) == pytest.approx(fit)
 

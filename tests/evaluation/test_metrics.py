@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from latentzip.evaluation.bdrate import bd_rate, quality_at_rate
+from latentzip.evaluation.bdrate import bd_rate, overlap, quality_at_rate
 from latentzip.evaluation.metrics import ms_ssim, psnr
 
 
@@ -40,6 +40,13 @@ def test_bd_rate_of_a_scaled_curve_is_the_scale(factor):
 def test_bd_rate_without_common_quality_is_nan():
     pytest.importorskip("scipy")
     assert math.isnan(bd_rate(CURVE, [(r, q + 20) for r, q in CURVE]))
+
+
+def test_overlap_is_the_shared_part_of_the_shorter_curve():
+    assert overlap(CURVE, CURVE) == 1
+    assert overlap(CURVE, [(r, q + 9) for r, q in CURVE]) == pytest.approx(4 / 13)
+    assert overlap(CURVE, [(0.2, 30.0), (0.3, 31.0)]) == 1
+    assert overlap(CURVE, [(r, q + 20) for r, q in CURVE]) == 0
 
 
 def test_quality_at_rate_interpolates_and_never_extrapolates():

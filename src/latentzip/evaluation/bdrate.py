@@ -42,6 +42,14 @@ def bd_rate(anchor: Curve, test: Curve) -> float:
     return (math.exp((area[1] - area[0]) / (high - low)) - 1) * 100
 
 
+def overlap(anchor: Curve, test: Curve) -> float:
+    """Part of the smaller of two ranges of quality that both curves cover, 0 to 1: how much `bd_rate` rests on."""
+    (_, qa), (_, qt) = _monotone(anchor), _monotone(test)
+    shared = min(qa[-1], qt[-1]) - max(qa[0], qt[0])
+    smaller = min(qa[-1] - qa[0], qt[-1] - qt[0])
+    return float(max(0.0, shared / smaller)) if smaller > 0 else 0.0
+
+
 def quality_at_rate(curve: Curve, rate: float) -> float:
     """Quality of a curve at a rate, interpolated over log-rate; NaN outside of the curve."""
     from scipy.interpolate import PchipInterpolator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -186,9 +187,9 @@ def _time(made: Coder, setting: Setting, signal: Signal, threads: int | None, se
 
 def default_codecs() -> list[str]:
     """Ours of every modality, then the conventional ones."""
-    from ..codecs.registry import list_codecs
+    from .coders import own_codecs
 
-    ours = [info.name for info in list_codecs()]
-    modalities = {i.modality for i in list_codecs()} | {"image"}
     others = {"image": ["jpeg", "webp", "avif", "jpeg2000"], "audio": ["opus", "mp3"], "tensor": ["deflate"]}
-    return [*ours, *(name for m in ("image", "audio", "tensor") if m in modalities for name in others[m])]
+    if importlib.util.find_spec("soundfile") is None:
+        del others["audio"]
+    return [*own_codecs(others), *(name for names in others.values() for name in names)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -152,6 +152,8 @@ class Ours(Coder):
         m = self.model
         if self.modality == "image":
             return m.latent_channels / (m.signal_channels * m.stride**2)
+        if self.modality != "audio":
+            return None
         from ..codecs import audio_base
 
         channels, inner = signal.data.shape[1], m.coding_rate(signal.rate)
@@ -328,8 +330,15 @@ def _with_settings(made: Coder, own: Sequence[float] | None, quality: Sequence[f
     return made
 
 
-def default_codecs(modalities: set[str]) -> list[str]:
+def default_codecs(modalities: Collection[str]) -> list[str]:
     """What is measured when nothing is asked for: ours and the conventional ones of these modalities."""
-    ours = [i.name for i in list_codecs() if i.modality in modalities]
     others = {"image": ["jpeg", "webp", "avif"], "audio": ["opus", "mp3"], "tensor": [*CONVENTIONAL_TENSOR]}
-    return [*ours, *(name for m in sorted(modalities) for name in others[m])]
+    return [*own_codecs(modalities), *(name for m in sorted(modalities) for name in others[m])]
+
+
+def own_codecs(modalities: Collection[str]) -> list[str]:
+    """Bundled codecs that code any signal of these modalities."""
+    # a codec of tensors that has weights is made for one network's activations
+    return [
+        i.name for i in list_codecs() if i.modality in modalities and (i.modality != "tensor" or i.name in WEIGHTLESS)
+    ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .bdrate import bd_rate, quality_at_rate
+from .bdrate import bd_rate, overlap, quality_at_rate
 from .registry import Metric
 from .signals import RATE_OF
 
@@ -76,7 +76,8 @@ def compare(rows: Iterable[Row], anchor: str, codec: str, modality: str, metric:
     """What ``codec`` saves or gains against ``anchor``, over the inputs that both have measured at all settings.
 
     Returns:
-        ``bd_rate_pct``: per cent of rate at equal quality (negative: fewer bits) where the curves overlap; else
+        ``bd_rate_pct``: per cent of rate at equal quality (negative: fewer bits) where the curves overlap, with
+        ``overlap``, the part of the shorter curve's range of quality that it rests on; else
         ``gain``: quality over the anchor at equal rate (positive: better), in the unit of the metric's curve, where
         the codec has one rate inside the anchor's range; else nothing.
     """
@@ -89,7 +90,7 @@ def compare(rows: Iterable[Row], anchor: str, codec: str, modality: str, metric:
         return {}
     if len(b) > 1:
         value = bd_rate(a, b)
-        return {} if math.isnan(value) else {"bd_rate_pct": value}
+        return {} if math.isnan(value) else {"bd_rate_pct": value, "overlap": overlap(a, b)}
     gain = b[0][1] - quality_at_rate(a, b[0][0])
     return {} if math.isnan(gain) else {"gain": gain}
 

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from .runner import Evaluation
 
 
+LITTLE = 0.5  # BD-rates that rest on less of a curve than this are marked
+
+
 def number(value: float | None, digits: int = 4) -> str:
     """A number to so many significant digits, without exponents where people read; a dash for None."""
     if value is None:
@@ -37,7 +40,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def difference(found: dict[str, float], unit: str) -> str:
     """What `summary.compare` found, in words."""
     if "bd_rate_pct" in found:
-        return f"{found['bd_rate_pct']:+.1f} %"
+        return f"{found['bd_rate_pct']:+.1f} %" + " ~" * (found["overlap"] < LITTLE)
     return f"{found['gain']:+.2f} {unit}".rstrip() if "gain" in found else "-"
 
 
@@ -65,7 +68,7 @@ def markdown(result: Evaluation) -> str:
             shown = [m for m in metrics if m.name in compared]
             parts.append(
                 f"Against {anchor}: rate at equal quality (BD-rate, negative is smaller); of a codec with one rate, "
-                "quality at equal rate (positive is better)."
+                "quality at equal rate (positive is better). ~: the curves share less than half of the shorter one."
             )
             parts.append(table(
                 ["codec", *(m.curve_label or m.label for m in shown)],

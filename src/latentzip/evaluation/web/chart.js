@@ -172,14 +172,16 @@ function savingsSection(part) {
     const rates = Object.entries(found).filter(([, v]) => "bd_rate_pct" in v).map(([c, v]) => [c, v.bd_rate_pct]).sort((a, b) => a[1] - b[1]);
     const single = Object.entries(found).filter(([, v]) => "gain" in v);
     const low = Math.min(0, ...rates.map((r) => r[1])), high = Math.max(0, ...rates.map((r) => r[1])), span = high - low || 1;
+    const little = (codec) => found[codec].overlap < 0.5;
     bars.replaceChildren();
     for (const [codec, value] of rates) {
       const from = (Math.min(0, value) - low) / span * 100, size = Math.abs(value) / span * 100;
       bars.append(
         el("span", {}, codec),
         el("div.track", {}, el("div.zero", { style: `left:${-low / span * 100}%` }), el("div.bar", { style: `left:${from}%;width:${size}%;--c:${colour[codec]}` })),
-        el(value < 0 ? "span.value.good" : "span.value.bad", {}, `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)} %`));
+        el(value < 0 ? "span.value.good" : "span.value.bad", {}, `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)} %${little(codec) ? " ~" : ""}`));
     }
+    if (rates.some(([codec]) => little(codec))) bars.append(el("p.note", {}, "~ The curves share less than half of the shorter one's range of quality: an indication only."));
     const unit = /dB/.test(state.metric.unit + state.metric.curveLabel) ? "dB" : state.metric.unit;
     if (single.length)
       bars.append(el("p.note", {}, "With one rate only, quality at equal rate: " + single.map(([c, v]) => `${c} ${v.gain < 0 ? "−" : "+"}${Math.abs(v.gain).toFixed(2)} ${unit}`.trim()).join(", ") + "."));

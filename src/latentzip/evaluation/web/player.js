@@ -14,6 +14,7 @@ function player(part, sample, colour) {
   const state = { chosen: versions[0], view: "sound" };
   const audio = el("audio", { preload: "auto" });
   const canvas = el("canvas"), head = el("div.head2"), time = el("span.time"), strip = el("canvas.strip", { hidden: true });
+  const hint = el("span.time");
   const play = el("button.icon.play", { type: "button", onclick: () => audio.paused ? audio.play() : audio.pause() }, "Play");
   const spec = el("div.spec", { onclick: (event) => { const f = spec.getBoundingClientRect(); audio.currentTime = (event.clientX - f.left) / f.width * sample.seconds; tick(); } }, canvas, head);
   const facts = (v) => {
@@ -88,7 +89,7 @@ function player(part, sample, colour) {
   const node = el("div.panel.player", { style: "margin-bottom:16px" },
     el("div.row", {}, el("strong", {}, sample.input), el("span.time", {}, excerpt)),
     spec, strip,
-    el("div.row", {}, play, time, segmented([["sound", "spectrogram"], ["error", "error"]], "sound", (view) => { state.view = view; draw(); }, "What is shown")),
+    el("div.row", {}, play, time, segmented([["sound", "spectrogram"], ["error", "error"]], "sound", (view) => { state.view = view; hint.textContent = view === "error" ? "difference of level, up to 20 dB" : ""; draw(); }, "What is shown"), hint),
     el("div.choices", {}, ...buttons), audio);
   new ResizeObserver(drawStrip).observe(node);
   choose(versions[0]);

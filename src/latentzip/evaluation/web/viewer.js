@@ -22,7 +22,7 @@ function viewerSection(part) {
     el("div.controls", {},
       el("button.icon", { type: "button", onclick: zoomBy(1 / 2), "aria-label": "Zoom out" }, "−"),
       el("button.icon", { type: "button", onclick: zoomBy(2), "aria-label": "Zoom in" }, "+"),
-      el("button.icon", { type: "button", onclick: () => setZoom(1 / (window.devicePixelRatio || 1)) }, "1 : 1"),
+      el("button.icon", { type: "button", onclick: () => setZoom(pixel()) }, "1 : 1"),
       el("button.icon", { type: "button", onclick: () => fit() }, "fit")));
   box.append(bar, stagebox, scale, sides);
   node.append(box);
@@ -91,8 +91,9 @@ function viewerSection(part) {
 
   function fit() { state.zoom = 0; state.x = state.y = 0; place(); }
   function least() { return stagebox.clientWidth / state.sample.width; }
+  const pixel = () => 1 / (window.devicePixelRatio || 1);
   function setZoom(zoom, cx = stagebox.clientWidth / 2, cy = stagebox.clientHeight / 2) {
-    const before = state.zoom || least(), after = Math.min(Math.max(zoom || before, least()), 32);
+    const before = state.zoom || least(), after = Math.min(Math.max(zoom || before, Math.min(least(), pixel())), 32);
     state.x = cx - (cx - state.x) * after / before;
     state.y = cy - (cy - state.y) * after / before;
     state.zoom = after;
@@ -102,10 +103,10 @@ function viewerSection(part) {
   function place() {
     const s = state.sample, width = stagebox.clientWidth;
     stagebox.style.height = `${Math.round(Math.min(width * s.height / s.width, Math.max(300, window.innerHeight * 0.8)))}px`;
-    const height = stagebox.clientHeight, zoom = Math.max(state.zoom || 0, least());
-    state.zoom = zoom;
-    state.x = Math.min(0, Math.max(width - s.width * zoom, state.x));
-    state.y = Math.min(0, Math.max(height - s.height * zoom, state.y));
+    const height = stagebox.clientHeight, zoom = state.zoom = state.zoom || least();
+    const kept = (at, room, size) => size <= room ? (room - size) / 2 : Math.min(0, Math.max(room - size, at)); // small: centred
+    state.x = kept(state.x, width, s.width * zoom);
+    state.y = kept(state.y, height, s.height * zoom);
     for (const pane of panes) {
       const stage = pane.firstChild;
       Object.assign(stage.style, { width: `${s.width}px`, height: `${s.height}px`, transform: `translate(${state.x}px,${state.y}px) scale(${zoom})` });
@@ -133,7 +134,7 @@ function viewerSection(part) {
   });
   let from = null;
   stagebox.addEventListener("pointerdown", (event) => {
-    if (event.button || state.zoom <= least() * 1.001 && state.sample.height * state.zoom <= stagebox.clientHeight + 1) return;
+    if (event.button || state.sample.width * state.zoom <= stagebox.clientWidth + 1 && state.sample.height * state.zoom <= stagebox.clientHeight + 1) return;
     from = [event.clientX - state.x, event.clientY - state.y];
     stagebox.setPointerCapture(event.pointerId);
     stagebox.classList.add("moving");
