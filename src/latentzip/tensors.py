@@ -78,7 +78,7 @@ def decode(
         raise UnsupportedError(
             _ELSEWHERE.get(
                 header.codec,
-                f"the stream claims tensor signals of {header.codec!r}, which is no codec of tensors that is known here; "
+                f"the stream claims tensor signals of {header.codec!r}, no codec of tensors that is known here; "
                 "a bottleneck's stream needs its weights: codec=load_codec(PATH)",
             )
         )
