@@ -30,7 +30,7 @@ from .kv_stream import LIMITS, NAME, KVStream
 
 __all__ = ["KVCacheCodec", "KVStream", "Rotary"]
 
-FACTORS = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # of the steps, what `allocate` tries
+FACTORS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)  # of the steps, what `measure` tries
 
 
 class Point(NamedTuple):

@@ -1,9 +1,9 @@
 """Stores of embeddings: bytes a row against neighbours kept, beside int8, int4 and product quantisation.
 
-Embeddings are those of all-MiniLM-L6-v2 for passages of 32 tokens: rotations and codebooks are learned from some of
-Python's help topics, other topics and torch's docstrings are stored. overlap@10 is the part of the ten nearest rows in
-float32, by cosine, that is found among the ten nearest of the decoded rows; queries are rows, in float32, themselves
-left out. Bytes a row are those of the rows; what a file holds once (rotation, codebooks) is listed beside.
+Embeddings are those of all-MiniLM-L6-v2 for passages of 32 tokens of Python's help topics and torch's docstrings,
+mixed: rotations and codebooks are learned from one half, the other is stored. overlap@10 is the part of the ten nearest
+rows in float32, by cosine, that is found among the ten nearest of the decoded rows; queries are rows, in float32,
+themselves left out. Bytes a row are those of the rows; what a file holds once (rotation, codebooks) is listed beside.
 """
 
 from __future__ import annotations
@@ -35,13 +35,12 @@ def passages(quick: bool) -> tuple[np.ndarray, np.ndarray] | None:
     from .features import texts
 
     model = minilm.MiniLM(path)
-    sets = []
-    for text, count in zip(texts(), (400, 300, 300) if quick else (3000, 1500, 1500)):
-        # once each: which of two equal passages is nearer means nothing
-        ids = torch.unique(model.sequences(text[: 200 * count], LENGTH), dim=0)
-        ids = ids[torch.randperm(len(ids), generator=torch.Generator().manual_seed(0))[:count]]
-        sets.append(torch.cat([model.features(part)["pooled"] for part in ids.split(64)]).numpy())
-    return sets[0], np.concatenate(sets[1:])
+    size = 30_000 if quick else 400_000
+    # once each: which of two equal passages is nearer means nothing
+    ids = torch.unique(torch.cat([model.sequences(text[:size], LENGTH) for text in texts()]), dim=0)
+    ids = ids[torch.randperm(len(ids), generator=torch.Generator().manual_seed(0))]
+    x = torch.cat([model.features(part)["pooled"] for part in ids.split(64)]).numpy()
+    return x[: len(x) // 2], x[len(x) // 2 :]
 
 
 def neighbours(stored: np.ndarray, queries: np.ndarray) -> np.ndarray:

@@ -29,8 +29,8 @@ from latentzip import kv
 from . import causal, minilm
 
 Pairs = list[tuple[Tensor, Tensor]]
-NMSES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2)
-QUICK = (0.003, 0.01, 0.03)
+NMSES = ((0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2), (0.01, 0.03))  # the second ones are quick
+BUDGETS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 OURS = {"": "kv-cache", "_budget": "kv-cache, budget over layers", "_weighted": "kv-cache, weighted by sensitivity"}
 GROUP = 32  # KIVI's
 WHOLE: dict[str, Any] = {"first": 0, "recent": 0}
@@ -46,7 +46,7 @@ class Subject(NamedTuple):
     measure: str
     rotary: Any
     fit: list[Pairs]
-    weights: list[Tensor]
+    weights: Callable[[], list[Tensor]]
     sample: Test
     tests: dict[str, Test]
 
@@ -77,7 +77,7 @@ def encoder(quick: bool) -> Subject | None:
         return cache(ids), damage
 
     known, held_out, shifted = (model.sequences(t, LENGTH) for t in texts())
-    count, batches = (4, 3) if quick else (16, 12)
+    count, batches = (4, 2) if quick else (16, 8)
     fit = [known[i : i + 8] for i in range(0, 8 * batches, 8)]
     tests = {"held-out": test(held_out[:count])}
     if not quick:
@@ -99,8 +99,15 @@ def encoder(quick: bool) -> Subject | None:
         (pooled * torch.randn(pooled.shape, generator=generator)).sum().backward()
         return [tuple(_split(t.grad) for t in pair) for pair in grads]  # type: ignore[misc]
 
-    weights = kv.sensitivity(slopes(ids) for ids in fit)
-    return Subject("all-MiniLM-L6-v2", "1 - cosine", None, [cache(ids) for ids in fit], weights, test(known[:2]), tests)
+    return Subject(
+        "all-MiniLM-L6-v2",
+        "1 - cosine",
+        None,
+        [cache(ids) for ids in fit],
+        lambda: kv.sensitivity(map(slopes, fit)),
+        test(known[:2]),
+        tests,
+    )
 
 
 LAYERS = range(1, minilm.LAYERS + 1)
@@ -164,12 +171,17 @@ def decoder(path: Path, quick: bool) -> Subject:
     count = 32 if quick else 96
     fit = windows(known, count).split(16)
     rotary = lz.kv.Rotary.of(causal.HEAD, causal.BASE)
-    weights = kv.sensitivity((slopes(ids) for ids in fit), rotary)
     tests = {"held-out": test(windows(held_out, 8 if quick else 32))}
     if not quick:
         tests["shifted"] = test(windows(shifted, 32))
     return Subject(
-        "causal transformer", "nats a token", rotary, [cache(ids) for ids in fit], weights, test(fit[0]), tests
+        "causal transformer",
+        "nats a token",
+        rotary,
+        [cache(ids) for ids in fit],
+        lambda: kv.sensitivity(map(slopes, fit), rotary),
+        test(fit[0]),
+        tests,
     )
 
 
@@ -305,26 +317,27 @@ def _raw(code: Callable[[Pairs], tuple[Pairs, float]], first: int, recent: int) 
 
 
 def _coders(subject: Subject, quick: bool) -> dict[str, Callable[[Pairs], Any]]:
-    nmses = QUICK if quick else NMSES
-    plain = lz.KVCacheCodec.fit(subject.fit, rotary=subject.rotary, **WHOLE)
-    keen = lz.KVCacheCodec.fit(subject.fit, rotary=subject.rotary, weights=subject.weights, **WHOLE)
-    coders: dict[str, Callable[[Pairs], Any]] = {}
-    for nmse in nmses:
-        coders[f"kv-cache, weighted by sensitivity @{nmse}"] = ours(keen.at(nmse=nmse))
-        coders[f"kv-cache @{nmse}"] = ours(plain.at(nmse=nmse))
+    fit, rotary = subject.fit, subject.rotary
+    plain = lz.KVCacheCodec.fit(fit, rotary=rotary, **WHOLE)
+    coders: dict[str, Callable[[Pairs], Any]] = {f"kv-cache @{n}": ours(plain.at(nmse=n)) for n in NMSES[quick]}
+    coders |= {"int4 + zstd": integers(4), "int8 + zstd": integers(8), "KIVI 2 bit": kivi(2), "KIVI 4 bit": kivi(4)}
+    if quick:
+        return coders
     sample, damage = subject.sample
     points = plain.at(nmse=0.02).measure(sample, lambda pairs: damage(pairs)["damage"])
-    for bits in (0.75, 1.5) if quick else (0.5, 0.75, 1.0, 1.5, 2.0, 3.0):
-        coders[f"kv-cache, budget over layers @{bits}"] = ours(plain.allocate(points, bits))
-    if not quick:
-        for nmse in nmses:
-            coders[f"features, keys and values apart @{nmse}"] = apart(subject.fit, nmse)
-        if subject.rotary is not None:
-            turned = lz.KVCacheCodec.fit(subject.fit, **WHOLE)
-            coders |= {f"kv-cache, keys as rotated @{n}": ours(turned.at(nmse=n)) for n in nmses}
-        coders |= {f"int{b} + zstd": integers(b) for b in (2, 3, 5, 6)}
-    coders |= {"int4 + zstd": integers(4), "int8 + zstd": integers(8), "KIVI 2 bit": kivi(2), "KIVI 4 bit": kivi(4)}
-    coders["low rank, half, float16"] = low_rank(subject.fit, 0.5)
+    coders |= {f"kv-cache, budget over layers @{b}": ours(plain.allocate(points, b)) for b in BUDGETS}
+    keen = lz.KVCacheCodec.fit(fit, rotary=rotary, weights=subject.weights(), **WHOLE)
+    coders |= {f"kv-cache, weighted by sensitivity @{n}": ours(keen.at(nmse=n)) for n in NMSES[0]}
+    if rotary is not None:
+        turned = lz.KVCacheCodec.fit(fit, **WHOLE)
+        coders |= {f"kv-cache, keys as rotated @{n}": ours(turned.at(nmse=n)) for n in NMSES[0]}
+    coders |= {f"features, keys and values apart @{n}": apart(fit, n) for n in NMSES[0]}
+    for nmse in (0.003, 0.01):
+        kept = plain.at(nmse=nmse, first=4, recent=32)
+        coders[f"kv-cache, 4 first and 32 recent tokens exact @{nmse}"] = ours(kept)
+    coders["int4 + zstd, 4 first and 32 recent tokens float16"] = _raw(integers(4), 4, 32)
+    coders |= {f"int{b} + zstd": integers(b) for b in (2, 3, 5, 6)}
+    coders |= {f"low rank, {p}, float16": low_rank(fit, p) for p in (0.5, 0.25)}
     return coders
 
 
@@ -363,7 +376,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             for what, coder in OURS.items():
                 bits = at_damage(here, coder, peer["damage"])
                 name = f"{short}_bits_vs_int4{what}" + ("" if data == "held-out" else f"_{data}")
-                summary[name] = None if bits is None else round(bits / peer["bits"], 4)
+                if bits is not None:
+                    summary[name] = round(bits / peer["bits"], 4)
     return {"markdown": "\n".join(lines), "rows": rows, "summary": summary}
 
 
