@@ -331,17 +331,17 @@ class HyperpriorCodec(Codec):
 
     def encode(self, x: Tensor, quality: float | None = None) -> list[bytes]:
         """As in the base; a batch on a GPU is coded there as a whole (`hyperprior_batch`)."""
-        batch = self._batch(x)
+        batch = self._batch()
         return super().encode(x, quality) if batch is None else batch.encode(x, quality)
 
     def decode(self, streams: Sequence[bytes], to: Literal["signal", "latent"] = "signal") -> list[Tensor]:
         """As in the base; a batch on a GPU is decoded there as a whole."""
-        batch = self._batch(self.std) if to == "signal" else None
+        batch = self._batch() if to == "signal" else None
         return super().decode(streams, to) if batch is None else batch.decode(streams)
 
-    def _batch(self, x: Tensor) -> HyperpriorBatch | None:
+    def _batch(self) -> HyperpriorBatch | None:
         """What codes batches on this codec's GPU; None where there is none, or no coder for it."""
-        if self.device.type != "cuda" or x.ndim not in (3, 4) or self.mixture_net is not None or not cuda.has_triton():
+        if self.device.type != "cuda" or self.mixture_net is not None or not cuda.has_triton():
             return None
         from .hyperprior_batch import HyperpriorBatch
 

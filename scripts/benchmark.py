@@ -1,7 +1,8 @@
 """Reproduce the figures that README and docs quote: `python scripts/benchmark.py KIND [--data DIR] [--json OUT]`.
 
-KIND is one of rd, speed, entropy, audio, loader, features, perception. Each prints a Markdown table; --json writes
-all rows, the machine, versions, commit and threads, and a flat summary. --quick answers in under 50 s with less data.
+KIND is one of rd, speed, entropy, audio, loader, features, perception, gpu. Each prints a Markdown table; --json writes
+all rows, the machine, versions, commit and threads, and a flat summary. --quick answers in under 50 s with less data
+(gpu takes longer, and a GPU).
 """
 
 from __future__ import annotations
