@@ -124,6 +124,10 @@ class Job:
     ) -> None:  # fmt: skip
         self.profile, self.data, self.x, self.special = profile, data, values, special
         self.view, self.goal, self.top = view, goal, top
+        # of the transform tried last: what it gives, and which rows of each block predict which
+        self.tried: Transform | None = None
+        self.y = values
+        self.references: dict[int, tuple[Any, Any]] = {}
         self.limit = float(torch.finfo(data.dtype).max)
         every = max(1, values.shape[0] // min(_SAMPLE_ROWS, max(1, _SAMPLE_VALUES // values.shape[1])))
         self.sample = values[::every].contiguous()
@@ -293,15 +297,19 @@ class Job:
             side = transforms.pack(transform, integers, units)
             flags |= SIDE * bool(side)
         block = self.view.block
-        y = transform.forward(self.x).contiguous()
-        parts = list(zip(y.split(block), self.x.split(block), self.data.split(block)))
+        if transform is not self.tried:  # a profile's is the same at every step
+            self.tried, self.y, self.references = transform, transform.forward(self.x).contiguous(), {}
+        parts = list(zip(self.y.split(block), self.x.split(block), self.data.split(block)))
         starts = range(0, self.x.shape[0], block)
         checked = self.goal.kind != "step" or self.special is not None
         workers = max(1, torch.get_num_threads() // len(parts))
 
         def one(item: Any) -> tuple[Any, Any, Kept | None, float]:
             start, (part, x, data) = item
-            rows, recon = rows_.quantise(part.numpy(), step, exact, part.shape[1] > 1, prior, workers, checked)
+            rows, recon = rows_.quantise(
+                part.numpy(), step, exact, part.shape[1] > 1, prior, workers, checked, self.references.get(start)
+            )
+            self.references[start] = rows.ref, rows.alpha
             if not checked:
                 return rows, None, None, 0.0
             back = transform.inverse(torch.from_numpy(recon), d)
@@ -340,10 +348,10 @@ class Job:
                     tipped = (back + side).clamp(-self.limit, self.limit).to(data.dtype).double()
                     near |= (x.double() - tipped).abs() > self.goal.value
             bad = near if bad is None else bad | near
-        error = (x - out).double().square()
+        error = x - out
         if bad is not None:
             error = error.masked_fill(bad, 0.0)
-        total = float(error.sum())
+        total = float(torch.linalg.vecdot(error, error).double().sum())
         if bad is None or not bool(bad.any()):
             return None, total
         at = torch.nonzero(bad.reshape(-1)).reshape(-1).numpy()

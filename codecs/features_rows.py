@@ -219,6 +219,7 @@ def quantise(
     prior: npt.NDArray[np.int32] | None = None,
     workers: int = 1,
     wanted: bool = True,
+    references: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]] | None = None,
 ) -> tuple[Rows, Floats]:
     """Choose everything about a block and quantise it.
 
@@ -230,6 +231,7 @@ def quantise(
         prior: as in `program`.
         workers: threads that may be used.
         wanted: whether the reconstruction is.
+        references: ``ref`` and ``alpha`` that were found for the same rows under another step.
 
     Returns:
         What `program` codes, and the reconstruction (N, K) that `reconstruct` will give, or anything.
@@ -238,7 +240,9 @@ def quantise(
     y = np.ascontiguousarray(y, np.float32)
     dead = 0.0 if exact else DEAD
     ref, alpha = np.full(n, -1, np.int32), np.zeros(k, np.int32)
-    if match and n >= _MIN_ROWS:
+    if references is not None:
+        ref, alpha = references
+    elif match and n >= _MIN_ROWS:
         ref, alpha = _references(y, step)
     factors = (alpha / np.float32(ALPHA_UNIT)).astype(np.float32)
     symbols, recon, residual = quantise_rows(y, ref, factors, step, dead, centres(dead), None, workers=workers)
