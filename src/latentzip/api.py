@@ -116,7 +116,8 @@ def encode(
     if options:
         raise InputError(f"{', '.join(options)}: only codec='features' and its profiles take this")
     assert not isinstance(codec, FeatureCodec)
-    x = sounds.split_batch(x) or x
+    if (parts := sounds.split_batch(x)) is not None:
+        x = parts
     if is_batch(x) and not sounds.is_sound(x):
         if len(x) == 0:
             raise InputError("the batch is empty")

@@ -14,7 +14,7 @@ from latentzip import pretrained
 from latentzip.codecs import registry
 
 PLUGIN = Path(__file__).parent / "plugin"
-BUNDLED = [e.name for e in pretrained.index() if e.current]
+BUNDLED = [e.name for e in pretrained.index() if e.current and e.modality == "image"]
 # the face behaves alike for every codec; the one without a network is the fastest
 CODEC = next((name for name in ("walloc-rgb-linear",) if name in BUNDLED), "toy")
 

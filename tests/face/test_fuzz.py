@@ -142,7 +142,7 @@ def test_repaired_payloads(streams, model):
         outcome(lambda m=mutant: lz.decode(m, "latent", codec=model))
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in pretrained.index() if entry.current])
+@pytest.mark.parametrize("name", [e.name for e in pretrained.index() if e.current and e.modality == "image"])
 def test_released_codecs_meet_nonsense(name):
     """300 mutants a released codec: its context model decodes nonsense without falling over."""
     r = random.Random(SEED + 5)
