@@ -8,7 +8,6 @@ power that the levels say is missing. Tables, centroids and noise are fitted to 
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -83,23 +82,22 @@ class Audio(AudioCodec):
     def _layout(self, setting: Setting) -> Layout:
         return layout(setting.rate, setting.channels)
 
-    def _rate(self, setting: Setting) -> tuple[int, int]:
-        """Quality, and UNITS * log2 of the signal's largest sample."""
-        return setting.quality or self.default_quality, round(coding.UNITS * math.log2(setting.level))
+    def _quality(self, setting: Setting) -> int:
+        return setting.quality or self.default_quality
 
     # --- the three functions -------------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def analysis(self, x: Tensor, setting: Setting) -> Tensor:
         lay = self._layout(setting)
-        x = torch.nn.functional.pad(x.float().cpu(), (0, -x.shape[2] % lay.frame))
-        latents = [analyse(signal, lay, *self._rate(setting), self.config.shape) for signal in x]
+        x = torch.nn.functional.pad(x.float().cpu() / setting.level, (0, -x.shape[2] % lay.frame))
+        latents = [analyse(signal, lay, self._quality(setting), self.config.shape) for signal in x]
         return torch.from_numpy(np.stack(latents))
 
     def program(self, coder: Any, latent: np.ndarray | None, shape: tuple[int, int], setting: Setting) -> np.ndarray:
         if self.tables is None:
             raise InputError(f"{self.name} has no tables yet: fit them with scripts/train.py")
-        return coding.program(coder, latent, shape[1], self._layout(setting), self.tables, *self._rate(setting))
+        return coding.program(coder, latent, shape[1], self._layout(setting), self.tables, self._quality(setting))
 
     @torch.inference_mode()
     def synthesis(self, latent: Tensor, setting: Setting, first: int = 0) -> Tensor:
@@ -119,13 +117,13 @@ class Audio(AudioCodec):
         y = y.reshape(-1, lay.channels, lay.frame).transpose(1, 0, 2)
         if lay.angles:
             y = turn(y, np.take_along_axis(columns[:, 1:a], rows.stereo, 1), back=True)
-        return unlapped(torch.from_numpy(np.ascontiguousarray(y.reshape(lay.channels, -1))), rows.sizes)
+        return unlapped(torch.from_numpy(np.ascontiguousarray(y.reshape(lay.channels, -1))), rows.sizes) * setting.level
 
     def _restore(
         self, symbols: np.ndarray, levels: np.ndarray, rows: Rows, setting: Setting, origin: int
     ) -> np.ndarray:
         """Coefficients of symbols: centroids of their cells, and noise for zeros."""
-        units = coding.step_units(levels, *self._rate(setting), self.config.shape)
+        units = coding.step_units(levels, self._quality(setting), self.config.shape)
         step, known = coding.steps(units), np.minimum(coding.classes(levels, units), coding.CLASSES - 1)
         size = np.abs(symbols)
         shift = torch.nn.functional.pad(self.centroid, (1, 0)).cpu().numpy()

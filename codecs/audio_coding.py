@@ -1,6 +1,7 @@
 """How the codec `audio` codes its integers, and what follows from the levels of bands: steps and classes.
 
-A level is the power of a band, 2 units an octave of amplitude, `FULL` for a mean square of one; 0 stands for silence.
+A level is the power of a band, 2 units an octave of amplitude, `FULL` for a mean square of one (signals are scaled so
+that their largest sample is about one); 0 stands for silence.
 The step of a band grows with the power `shape` / 16 of its amplitude, so that loud bands are coded with more error, but
 a higher ratio. From level and step follows how large symbols will be, about: their class. Where that is far below one,
 nothing is coded. All of this is integer arithmetic.
@@ -72,17 +73,16 @@ class Tables:
         )
 
 
-def step_units(levels: Ints, quality: int, loudness: int, shape: int) -> Ints:
+def step_units(levels: Ints, quality: int, shape: int) -> Ints:
     """Steps of bands: UNITS * log2(step), plus UNITS / 2 * FULL.
 
     Args:
         levels: of the bands.
         quality: 1..100; a unit is 0.75 dB.
-        loudness: UNITS * log2 of the signal's largest sample; steps follow it.
         shape: see `Tables`.
     """
     half = UNITS // 2
-    units = _COARSE - quality + loudness + ((shape * half * (levels - _REFERENCE) - shape * loudness + 8) >> 4)
+    units = _COARSE - quality + ((shape * half * (levels - _REFERENCE) + 8) >> 4)
     return np.maximum(units, half * levels - _LOUDEST).astype(np.int32)
 
 
@@ -98,9 +98,7 @@ def classes(levels: Ints, units: Ints) -> npt.NDArray[np.uint8]:
     return np.where((levels <= 0) | (over < _FAINTEST), NOT_CODED, known).astype(np.uint8)
 
 
-def program(
-    coder: Any, latent: Ints | None, frames: int, lay: Layout, tables: Tables, quality: int, loudness: int
-) -> Ints:
+def program(coder: Any, latent: Ints | None, frames: int, lay: Layout, tables: Tables, quality: int) -> Ints:
     """Code the frames of a chunk: trees, angles, levels, coefficients.
 
     Args:
@@ -126,7 +124,7 @@ def program(
     levels = np.asarray(coder.code(given, ValueRows(tables.levels, rows.level_rows, lay.places, rows.slot.size)))
     _check(levels, MAX_LEVEL, "levels of bands")
     out[:, a:b] = spread(levels, rows.slot, (frames, b - a))
-    units = step_units(levels, quality, loudness, tables.shape)
+    units = step_units(levels, quality, tables.shape)
     model = MagnitudeRows(
         tables.coefficients, rows.coefficient_rows, units[rows.level].astype(np.int16),
         classes(levels, units)[rows.level],

@@ -1,7 +1,7 @@
 """How the codec `audio` divides time and frequency: frames, blocks, bands; all of it whole numbers.
 
-A frame lasts 42 to 48 ms at any sample rate. It is one block, or halves of it that are divided on, down to sixteenths:
-a binary tree, numbered depth first. The coefficients of a block lie in bands of at least four, a fifth to two fifths of
+A frame lasts 32 to 48 ms at any sample rate. It is one block, or halves of it that are divided on, down to sixteenths:
+a binary tree, numbered depth first. The coefficients of a block lie in bands of at least four, a seventh to a half of
 their frequency wide. A latent holds a column a frame: the number of the tree, angles of the stereo bands, levels of the
 blocks' bands, coefficients.
 """
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 DEPTH = 4  # a frame is divided at most this often
-_SPREAD = ((150, 20), (150, 20), (150, 20), (150, 30), (150, 40))  # Hz, percent of the frequency, for each depth
+_SPREAD = ((100, 15), (150, 20), (250, 28), (400, 40), (400, 50))  # Hz, percent of the frequency, for each depth
 _LEAST = 4  # coefficients a band
 
 

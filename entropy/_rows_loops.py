@@ -100,12 +100,12 @@ def values(
     """Symbols that lie near those of the rows before and beside; see `rows.ValueRows`.
 
     rows: (R, 5) first symbol, length, row before, row beside (-1: none), layout. places: (Y, Y, B) int32: which one
-    of a row of layout a lies where symbol b of a row of layout c does. weights: (12, 7) int64. tables: (6, K) int32.
-    index, offset: (n,) int32, filled as symbols are coded.
+    of a row of layout a lies where symbol b of a row of layout c does. weights: (12, 7) int64. tables: (6, 4 K) int32,
+    the last four for what follows zeros. index, offset: (n,) int32, filled as symbols are coded.
     Returns (how many symbols are coded, 0 or an error code).
     """
     count, cursor = 0, _open(side, raw)
-    top = np.int64(tables.shape[1] - 1)
+    top = np.int64(tables.shape[1] // 4 - 2)
     for r in range(rows.shape[0]):
         first, n, before, beside, layout = rows[r, 0], rows[r, 1], rows[r, 2], rows[r, 3], rows[r, 4]
         kind = 4 if before < 0 else 0 if rows[before, 4] == layout else 2
@@ -115,12 +115,15 @@ def values(
             at = first + k
             w = weights[2 * kind + (k == 0)]
             guess = w[6]
+            silent = k > 0 or before >= 0
             if k > 0:
                 guess += w[0] * np.int64(symbols[at - 1])
+                silent = silent and symbols[at - 1] == 0
             if before >= 0:
                 place = places[rows[before, 4], layout]
                 start, last = rows[before, 0], np.int64(rows[before, 1]) - 1
                 here = np.int64(place[k])
+                silent = silent and symbols[start + here] == 0
                 guess += w[1] * np.int64(symbols[start + here]) + w[3] * np.int64(symbols[start + min(here + 1, last)])
                 if k > 0:
                     guess += w[2] * np.int64(symbols[start + np.int64(place[k - 1])])
@@ -129,16 +132,19 @@ def values(
                 guess += w[4] * np.int64(symbols[start + k])
                 if k > 0:
                     guess += w[5] * np.int64(symbols[start + k - 1])
-            guess = (guess + 128) >> 8
-            t = tables[kind, min(missed, top)]
+            case = 4 * min(missed, top) + ((guess >> 6) & 3)
+            if silent:
+                guess, case = np.int64(0), 4 * (top + 1)
+            whole = guess >> 8
+            t = tables[kind, case]
             index[at] = t
-            offset[at] = np.int32(guess)
+            offset[at] = np.int32(whole)
             if reading:
                 v, err = _next(t, count, state, ptr, begin, words, side, raw, escapes, lut, entries, precision, cursor)
                 if err:
                     return count, err
-                symbols[at] = np.int32(v + guess)
-            missed = (missed + 2 * abs(np.int64(symbols[at]) - guess)) // 2
+                symbols[at] = np.int32(v + whole)
+            missed = (missed + (abs((np.int64(symbols[at]) << 8) - guess) >> 7)) >> 1
             count += 1
     if reading:
         return count, _close(side, count, cursor)

@@ -69,8 +69,9 @@ class MagnitudeTables:
 class ValueTables:
     """What `ValueRows` are coded with.
 
-    bank: frequency tables. tables: (KINDS, misses) int32: which of them codes a symbol, by how far the guesses to its
-        left were off.
+    bank: frequency tables. tables: (KINDS, 4 * misses) int32: which of them codes a symbol, by how far the guesses to
+        its left were off, and by the quarter that its own guess lies in between two integers. The last
+        four are for what follows zeros to the left and in the row before; the first of them is used.
     weights: (2 KINDS, 7) int32, for each kind inside a row and at its beginning: of the symbol to the left, of those in
         the row before at the same place, to its left and to its right, of those beside and to its left; and a
         constant. 256 is one.
@@ -82,8 +83,10 @@ class ValueTables:
 
     def __post_init__(self) -> None:
         _check(self.bank, self.tables, self.weights, (2 * KINDS, 7))
-        if len(self.tables) != KINDS:
-            raise InputError(f"values need tables for {KINDS} kinds of rows, not {len(self.tables)}")
+        if len(self.tables) != KINDS or self.tables.shape[1] % 4 or self.tables.shape[1] < 8:
+            raise InputError(
+                f"values need 4 tables a miss and 4 more for {KINDS} kinds of rows, not {self.tables.shape}"
+            )
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain integer arrays, for safetensors or npz."""

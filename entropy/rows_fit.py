@@ -14,7 +14,8 @@ from .rows import _NOTHING, _RATIO, KINDS, NOT_CODED, Ints, MagnitudeTables, Val
 from .tables import LUT_ENTRIES, TableBank
 
 _PRECISION = 12
-_MISSES = 8
+_MISSES = 9  # the last one stands for what follows zeros
+_QUARTERS = 4
 _TOP_LEVEL = 33
 _TABLES = 160  # of magnitudes; twice as many gain a tenth of a percent
 _WIDEST = 40.0  # mean magnitude from which on low bits go raw
@@ -43,7 +44,7 @@ class MagnitudeExample(NamedTuple):
 
 def fit_values(examples: Sequence[ValueExample]) -> ValueTables:
     """Weights by least squares for each kind of row, tables by how far the guesses before were off."""
-    identity = np.arange(KINDS * _MISSES, dtype=np.int32).reshape(KINDS, _MISSES)
+    identity = np.arange(KINDS * _MISSES * _QUARTERS, dtype=np.int32).reshape(KINDS, -1)
     features, targets, kinds = [], [], []
     for e in examples:
         columns = [_walk_values(e, _single(i), identity)[1] for i in range(6)]
@@ -64,10 +65,14 @@ def fit_values(examples: Sequence[ValueExample]) -> ValueTables:
     for e in examples:
         index, offset = _walk_values(e, weights, identity)
         np.add.at(counts, (index, np.clip(e.symbols - offset, -200, 200) + 200), 1)
-    counts = counts.reshape(KINDS, _MISSES, -1)
+    counts = counts.reshape(KINDS, _MISSES, _QUARTERS, -1)
+    guessed, silent = counts[:, :-1], counts[:, -1:]
     for axis in (0, 1):  # what is rare borrows from what is like it
-        total = counts.sum(axis, keepdims=True)
-        counts = counts + _PRIOR * total / np.maximum(total.sum(2, keepdims=True), 1)
+        total = guessed.sum(axis, keepdims=True)
+        guessed = guessed + _PRIOR * total / np.maximum(total.sum(3, keepdims=True), 1)
+    silent = silent + silent.sum(0)
+    silent[..., 200] += _PRIOR  # silence goes on
+    counts = np.concatenate([guessed, silent], 1)
     counts = counts.reshape(identity.size, -1) + 0.02 / (1 + np.abs(np.arange(-200, 201)))
     bank = TableBank.from_histograms([c[80:321] for c in counts], -120, _PRECISION)
     return ValueTables(bank, identity, weights)

@@ -24,9 +24,8 @@ from ..codecs.audio_layout import TREES, Layout, Rows, layout
 from ..entropy.rows_fit import MagnitudeExample, ValueExample, fit_magnitudes, fit_values
 from ..entropy.tables import TableBank
 from . import export, trainer
-from .audio_data import list_sounds, load_stereo
+from .audio_data import list_sounds
 from .trainer import Log
-
 
 _QUIET = 0.4  # less noise than was lost beside what was kept: measured on log-mel distance, SNR and PESQ
 
@@ -58,7 +57,6 @@ class _Excerpt:
 
     lay: Layout
     quality: int
-    loudness: int
     latent: np.ndarray
     values: np.ndarray  # coefficients in the order of rows
 
@@ -109,10 +107,9 @@ class Trainer:
             if peak == 0:
                 continue
             quality = int(rng.integers(self.recipe.lowest, self.recipe.highest + 1))
-            loudness = 2 * round(4 * math.log2(peak))
             values: list[np.ndarray] = []
-            latent = analyse(torch.from_numpy(x), lay, quality, loudness, self.recipe.model.shape, values)
-            yield _Excerpt(lay, quality, loudness, latent, values[0])
+            latent = analyse(torch.from_numpy(x / np.float32(peak)), lay, quality, self.recipe.model.shape, values)
+            yield _Excerpt(lay, quality, latent, values[0])
 
     def save(self) -> None:
         """Nothing to keep: fitting takes minutes."""
@@ -194,7 +191,7 @@ def _unpack(e: _Excerpt, shape: int) -> tuple[Rows, np.ndarray, np.ndarray, np.n
     first = 1 + e.lay.angles
     columns = np.ascontiguousarray(e.latent.T[:, first : first + e.lay.channels * e.lay.slots])
     levels = columns.reshape(-1)[rows.slot]
-    units = audio_coding.step_units(levels, e.quality, e.loudness, shape)
+    units = audio_coding.step_units(levels, e.quality, shape)
     return rows, audio_coding.classes(levels, units), units, levels
 
 
