@@ -1,6 +1,7 @@
 """KV caches through the public face: growing streams, parts of them, prefixes, budgets, damage."""
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -344,3 +345,14 @@ def test_heads_and_rows_are_inverse():
     again = heads_of(rows_of(keys, values), 2, 3, 4)
     assert torch.equal(again[0], keys)
     assert torch.equal(again[1], values)
+
+
+def test_golden_stream():
+    folder = Path(__file__).resolve().parents[1] / "golden" / "kv"
+    codec = lz.KVCacheCodec.load(folder / "profile.safetensors")
+    assert all(codec.profile.upright)
+    blob = (folder / "cache.ltz").read_bytes()
+    with np.load(folder / "cache.npz") as right:
+        for layer, pair in enumerate(codec.decode(blob)):
+            for name, t in zip("kv", pair):
+                np.testing.assert_allclose(t.float(), right[f"{name}{layer}"].astype("f4"), rtol=2e-3, atol=2e-3)

@@ -162,3 +162,8 @@ def test_damaged_and_foreign_files(store, tmp_path):
         path.write_bytes(container.write(replace(header, **change), list(box.chunks)))
         with pytest.raises(lz.FormatError):
             EmbeddingStore(path)[-1]
+
+
+def test_golden_store():
+    folder = Path(__file__).resolve().parents[1] / "golden" / "kv"
+    np.testing.assert_allclose(EmbeddingStore(folder / "rows.ltz")[:], np.load(folder / "rows.npy"), atol=1e-4)
