@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 import latentzip as lz
-from latentzip.evaluation.perception import Perception, SegmentedFolder, class_folders, perceive
+from latentzip.evaluation.perception import Perception, SegmentedFolder, as_metric, class_folders, perceive
 from latentzip.evaluation.perception_tasks import Boundaries, LogMel, Network, boundary_counts, canny, linear_cka
 from latentzip.evaluation.signals import Signal
 
@@ -240,3 +240,18 @@ def test_observations_are_of_the_decoded():
     task = Network("n", Brightest(), answers="none")
     ((_, features),) = task.observe([Signal("x", "image", x)])
     assert features.tolist() == pytest.approx((x / 255).mean((0, 1)).tolist(), abs=1e-5)
+
+
+def test_a_task_as_a_metric(monkeypatch):
+    """Any network may be a column of an evaluation and its report."""
+    from latentzip.evaluation import evaluate, register, registry
+
+    monkeypatch.setattr(registry, "_METRICS", dict(registry._METRICS))
+    task = Network("brightest", Brightest(), answers="none")
+    register(as_metric(task, "cosine"))
+    x = pictures(1)[0][0]
+    result = evaluate(x, ["jpeg@5,95"], metrics=["psnr", "brightest.cosine"])
+    low, high = (row["brightest.cosine"] for row in result.rows)
+    decoded = perceive([(x, None)], ["jpeg@5,95"], [task]).rows[1:]
+    assert [low, high] == pytest.approx([r["brightest.cosine"] for r in decoded], abs=1e-6)
+    assert low < high

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from ..entropy.errors import CodecError, InputError
 from ..files import PICTURE_SUFFIXES
 from .coders import Coder, Setting, coder
 from .perception_tasks import BATCH, Task
+from .registry import Metric
 from .signals import RATE_LABEL, Signal, load
 
 Row = dict[str, Any]
@@ -129,6 +130,19 @@ def perceive(
     fixed = {"codec", "setting", "rate", "samples"}
     result.columns = [key for key in result.rows[0] if key not in fixed]
     return result
+
+
+def as_metric(task: Task, score: str = "agreement") -> Metric:
+    """A task's score of one signal at a time, as a metric for `evaluate` and its report once it is registered.
+
+    Scores over a data set (``cka``) and against labels are none.
+    """
+
+    def compute(signal: Signal, decoded: np.ndarray) -> float:
+        after = replace(signal, data=decoded)
+        return task.score(task.observe([signal]), task.observe([after]), [None])[score]
+
+    return Metric(f"{task.name}.{score}", task.modality, compute, f"{task.name}: {score}")
 
 
 def _look(
