@@ -30,6 +30,21 @@ def pictures():
     }
 
 
+def sounds():
+    """Small, generated: two channels of several chunks, one of a rate that may be resampled, three, one sample."""
+    t = np.arange(160_000) / 44100
+    swell = np.sin(2 * np.pi * 1.3 * t) * 0.4
+    stereo = np.stack([swell * np.sin(2 * np.pi * 220 * t), swell * np.sin(2 * np.pi * (330 + 40 * t) * t)], 1)
+    clicks = np.zeros(6000, np.float32)
+    clicks[::1500] = 0.9
+    return {
+        "stereo": ((stereo * 32767).astype(np.int16), 44100),
+        "speechrate": (clicks + 0.1 * np.sin(np.arange(6000) / 7).astype(np.float32), 16000),
+        "three": (np.stack([clicks, -clicks, clicks / 2], 1), 48000),
+        "sample": (np.full((1, 1), 0.25, np.float32), 48000),
+    }
+
+
 PROFILE = FOLDER / "features-profile.safetensors"
 
 
@@ -55,11 +70,16 @@ def tensors():
     }
 
 
+def samples_of(decoded):
+    """Of sound without the rate, which the header has."""
+    return decoded[0] if isinstance(decoded, tuple) else decoded
+
+
 def write(entries, name, blob, codec=None):
     if name in entries:
         return
     latent = np.ascontiguousarray(np.asarray(lz.decode(blob, to="latent", codec=codec)))
-    decoded = np.asarray(lz.decode(blob, codec=codec))
+    decoded = np.asarray(samples_of(lz.decode(blob, codec=codec)))
     (FOLDER / f"{name}.ltz").write_bytes(blob)
     np.save(FOLDER / f"{name}.npy", decoded)
     entries[name] = {"latent": list(latent.shape), "sha256": hashlib.sha256(latent.tobytes()).hexdigest()}
@@ -77,8 +97,8 @@ def main():
             continue
         if coding == "fast" and not lz.load_codec(info.name).fast_coding:
             continue
-        for kind, picture in pictures().items():
-            blob = lz.encode(picture, codec=info.name, coding=coding)
+        for kind, signal in (sounds() if info.modality == "audio" else pictures()).items():
+            blob = lz.encode(signal, codec=info.name, coding=coding)
             name = f"{info.name}-{lz.inspect(blob).fingerprint[:8]}-{kind}" + ("-fast" if coding == "fast" else "")
             write(entries, name, blob)
     index.write_text(json.dumps(entries, indent=1) + "\n")
