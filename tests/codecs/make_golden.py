@@ -45,20 +45,6 @@ def sounds():
     }
 
 
-def sounds():
-    """Name -> (samples, rate): a stereo chord with a click, speech-like pulses at a low rate, silence."""
-    t = np.arange(9000) / 44100
-    chord = sum(np.sin(2 * np.pi * f * t + p) for f, p in ((220, 0), (277, 1), (3300, 2))) / 8
-    stereo = np.stack([chord, 0.4 * chord], 1)
-    stereo[5000:5040, 0] += 0.5
-    pulses = np.where(np.arange(4000) % 71 == 0, 0.7, 0) * np.sin(np.arange(4000) / 700)
-    return {
-        "stereo": (stereo.astype(np.float32), 44100),
-        "mono": (pulses.astype(np.float32), 8000),
-        "silence": (np.zeros(1000, np.float32), 16000),
-    }
-
-
 PROFILE = FOLDER / "features-profile.safetensors"
 
 
