@@ -316,6 +316,51 @@ def _speed(features: list[Feature], threads: int, quick: bool) -> dict[str, floa
     return {way: size / sum(times) for way, times in best.items()}
 
 
+def sensitivity(model: minilm.MiniLM, hidden: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    """(384, 384) mean of J^T J, where J is the derivative of the pooled embedding by a token's hidden state (B, T, 384)
+    after `LAYER` layers; estimated with two random directions of the embedding a sequence."""
+    generator = torch.Generator().manual_seed(seed)
+    total = torch.zeros(hidden.shape[-1], hidden.shape[-1], dtype=torch.float64)
+    for part in hidden.split(8):
+        for _ in range(2):
+            x = part.clone().requires_grad_()
+            pooled = model.later(x, LAYER)["pooled"]
+            (slope,) = torch.autograd.grad(pooled, x, torch.randn(pooled.shape, generator=generator))
+            rows = slope.reshape(-1, slope.shape[-1]).double()
+            total += rows.T @ rows
+    return total / (2 * hidden.shape[0] * hidden.shape[1])
+
+
+def task(features: list[Feature]) -> list[dict[str, Any]]:
+    """What coding the hidden state of the middle does to the embedding: bits a value against 1 - cosine, for profiles
+    that weigh all errors alike and by the sensitivity of the embedding."""
+    path, name = minilm.folder(), f"h{LAYER}"
+    feature = next(f for f in features if f.name == name)
+    if path is None or feature.fit is None:
+        return []
+    model, rows = minilm.MiniLM(path), []
+    fit, x = torch.from_numpy(feature.fit), torch.from_numpy(feature.held_out)
+    with torch.no_grad():
+        wanted = torch.cat([model.later(part, LAYER)["pooled"] for part in x.split(8)])
+    profiles = {"alike": None, "by sensitivity": sensitivity(model, fit)}
+    for kind, weights in profiles.items():
+        for nmse in (0.3, 0.15, 0.08, 0.04, 0.02, 0.01):
+            codec = lz.FeatureCodec.fit(fit, nmse=nmse, weights=weights)
+            blob = lz.encode(x, codec=codec)  # the profile's own step: errors as the weights say
+            y = lz.decode(blob, codec=codec)
+            with torch.no_grad():
+                got = torch.cat([model.later(part, LAYER)["pooled"] for part in y.split(8)])
+            away = float((1 - (got * wanted).sum(1)).mean())
+            rows.append({"tensor": name, "errors": kind, "bits": 8 * len(blob) / x.numel(), "one_minus_cosine": away})
+    return rows
+
+
+def bits_at(rows: list[dict[str, Any]], kind: str, wanted: float) -> float:
+    """Bits a value at which the embedding has moved so far, between the points that were measured."""
+    points = sorted((np.log(r["one_minus_cosine"]), r["bits"]) for r in rows if r["errors"] == kind)
+    return float(np.interp(np.log(wanted), *zip(*points)))
+
+
 def _summary(rows: list[dict[str, Any]], speeds: dict[str, float]) -> dict[str, Any]:
     """bits_vs_best_peer: the mean over keys, values and hidden states, held-out, of ours over the best peer at most as
     far off."""
@@ -358,6 +403,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "",
         f"Speed with a profile, {threads} threads, MB/s of float32: {speeds['encode']:.0f} / {speeds['decode']:.0f}",
     ]
+    tasks = [] if args.quick else task(known)
+    if tasks:
+        lines += ["", "| h3, 1 - cosine of the embedding | all errors alike | by sensitivity |", "|---|---|---|"]
+        for away in (0.03, 0.01, 0.004):
+            bits = [bits_at(tasks, kind, away) for kind in ("alike", "by sensitivity")]
+            lines.append(f"| {away:g} | {bits[0]:.2f} bits | {bits[1]:.2f} bits |")
     if peers()[1]:
         lines += ["", "Left out: " + "; ".join(peers()[1]) + "."]
     parts = {"kv": kv.run(args), "embeddings": embeddings.run(args)}
@@ -366,4 +417,4 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for part in parts.values():
         summary |= part["summary"]
     more = {f"{name}_rows": part["rows"] for name, part in parts.items()}
-    return {"markdown": "\n".join(lines), "rows": rows, "speed": speeds, "summary": summary, **more}
+    return {"markdown": "\n".join(lines), "rows": rows, "task": tasks, "speed": speeds, "summary": summary, **more}

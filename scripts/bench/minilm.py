@@ -77,6 +77,17 @@ class MiniLM:
         "pooled" (B, 384): the mean over tokens, normalised. `change` says what attention sees in place of the keys and
         values of layer 0..5."""
         w = self.weights
+        x = w["embeddings.word_embeddings.weight"][ids] + w["embeddings.token_type_embeddings.weight"][0]
+        x = x + w["embeddings.position_embeddings.weight"][: ids.shape[1]]
+        name = "embeddings.LayerNorm"
+        x = F.layer_norm(x, x.shape[-1:], w[f"{name}.weight"], w[f"{name}.bias"], 1e-12)
+        return self.later(x, 0, change)
+
+    def later(
+        self, x: Tensor, first: int, change: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+    ) -> dict[str, Tensor]:
+        """As `features`, from the hidden state (B, T, 384) after so many layers."""
+        w = self.weights
 
         def linear(x: Tensor, name: str) -> Tensor:
             return F.linear(x, w[f"{name}.weight"], w[f"{name}.bias"])
@@ -84,10 +95,8 @@ class MiniLM:
         def norm(x: Tensor, name: str) -> Tensor:
             return F.layer_norm(x, x.shape[-1:], w[f"{name}.weight"], w[f"{name}.bias"], 1e-12)
 
-        x = w["embeddings.word_embeddings.weight"][ids] + w["embeddings.token_type_embeddings.weight"][0]
-        x = norm(x + w["embeddings.position_embeddings.weight"][: ids.shape[1]], "embeddings.LayerNorm")
-        out = {"h0": x}
-        for n in range(LAYERS):
+        out = {f"h{first}": x}
+        for n in range(first, LAYERS):
             name = f"encoder.layer.{n}"
             q, k, v = (linear(x, f"{name}.attention.self.{part}") for part in ("query", "key", "value"))
             if change is not None:
