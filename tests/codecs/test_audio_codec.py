@@ -1,0 +1,287 @@
+"""The codec `audio`: exact lengths, every kind of signal and rate, chunks, determinism, damage."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import latentzip as lz
+from latentzip.codecs.audio_base import AudioDecoder, AudioEncoder, Setting
+from latentzip.codecs.audio_coding import CLASSES, MAX_LEVEL, NOT_CODED, classes, step_units
+from latentzip.codecs.audio_layout import DEPTH, TREES, Rows, frame_size, layout
+from latentzip.entropy import RateMeter
+from latentzip.entropy.errors import CodecError, FormatError, InputError
+
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def codec():
+    return lz.load_codec("audio")
+
+
+def music(samples, channels=2, rate=RATE, seed=0):
+    """Partials that come and go, and clicks: (C, T) float32."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(samples) / rate
+    x = np.zeros((channels, samples))
+    for _ in range(12):
+        tone = np.sin(2 * np.pi * rng.uniform(80, 3000) * t + rng.uniform(0, 6))
+        x += rng.uniform(0, 0.1, (channels, 1)) * tone * np.exp(-(((t - rng.uniform(0, t[-1])) / 0.4) ** 2))
+    x += 0.002 * rng.normal(size=x.shape)
+    for start in rng.integers(0, max(1, samples - 400), max(1, samples // rate * 3)):
+        n = min(400, samples - start)
+        x[:, start : start + n] += 0.3 * rng.normal(size=(channels, n)) * np.exp(-np.arange(n) / 60)
+    return torch.from_numpy(x.astype(np.float32))
+
+
+def snr(a, b):
+    return 10 * math.log10(float(a.square().sum()) / max(float((a - b).square().sum()), 1e-20))
+
+
+def there_and_back(codec, x, rate=RATE, quality=60):
+    packed = codec.compress(x, rate, quality)
+    return codec.decompress(packed.params, packed.chunks, tuple(x.shape), rate), sum(map(len, packed.chunks))
+
+
+@pytest.mark.parametrize("samples", [0, 1, 2, 255, 767, 768, 769, 44101])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_length_is_exact(codec, samples, channels):
+    x = music(max(samples, 1), channels)[:, :samples]
+    y, _ = there_and_back(codec, x)
+    assert y.shape == x.shape
+    assert torch.isfinite(y).all()
+    if samples > 700:
+        assert snr(x, y) > 15
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000, 96000, 192000])
+def test_every_rate_is_coded_as_it_is(codec, rate):
+    assert codec.coding_rate(rate) == rate
+    x = music(rate // 3, 1, rate)
+    y, _ = there_and_back(codec, x, rate)
+    assert snr(x, y) > 15
+
+
+def test_more_channels_are_pairs_and_singles(codec):
+    x = music(9000, 5)
+    y, _ = there_and_back(codec, x, quality=70)
+    assert y.shape == x.shape
+    assert all(snr(a, b) > 15 for a, b in zip(x, y))
+
+
+def test_quality_buys_fidelity(codec):
+    x = music(3 * RATE)
+    results = [there_and_back(codec, x, quality=q) for q in (1, 20, 40, 60, 80, 100)]
+    sizes, errors = [n for _, n in results], [snr(x, y) for y, _ in results]
+    assert sizes == sorted(sizes)
+    assert errors == sorted(errors)
+    assert errors[-1] > 60
+    assert sizes[0] * 8 / 3 < 6000
+
+
+@pytest.mark.parametrize("level", [1e-5, 1e-2, 1.0, 30.0])
+def test_level_does_not_matter(codec, level):
+    x = music(RATE, 1)
+    y, size = there_and_back(codec, x * level)
+    reference, same = there_and_back(codec, x)
+    assert abs(snr(x * level, y) - snr(x, reference)) < 1.5
+    assert abs(size - same) < 0.1 * same
+
+
+def test_silence_is_silence_and_takes_nothing(codec):
+    x = torch.zeros(2, 5 * RATE)
+    y, size = there_and_back(codec, x)
+    assert torch.equal(x, y)
+    assert size < 100
+
+
+@pytest.mark.parametrize("kind", ["dc", "square", "impulse", "noise", "one-sided"])
+def test_difficult_signals(codec, kind):
+    t = torch.arange(2 * RATE)
+    x = {
+        "dc": torch.full((2, t.numel()), 0.7),
+        "square": torch.where(t % 73 < 36, 1.0, -1.0).expand(2, -1),
+        "impulse": (t == 9000).float().expand(2, -1),
+        "noise": torch.rand(2, t.numel(), generator=torch.Generator().manual_seed(0)) * 2 - 1,
+        "one-sided": torch.stack([music(t.numel(), 1)[0], torch.zeros(t.numel())]),
+    }[kind]
+    y, _ = there_and_back(codec, x, quality=70)
+    assert torch.isfinite(y).all()
+    assert snr(x, y) > 15
+    if kind == "one-sided":
+        assert y[1].abs().max() < 0.01 * y[0].abs().max()
+
+
+def test_an_attack_is_not_heard_before_it_comes(codec):
+    x = torch.zeros(1, RATE)
+    x[:, 8000:] = music(8000, 1, seed=3) + 0.2
+    y, _ = there_and_back(codec, x, quality=45)
+    before = float(y[:, : 8000 - RATE // 100].square().mean())
+    assert before < 1e-4 * float(x[:, 8000:].square().mean())
+
+
+def test_stereo_of_one_source_costs_little_more_than_mono(codec):
+    mono = music(3 * RATE, 1)
+    _, alone = there_and_back(codec, mono)
+    _, panned = there_and_back(codec, torch.cat([0.8 * mono, 0.5 * mono]))
+    assert panned < 1.25 * alone
+
+
+# --- chunks and cuts ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def long():
+    return music(9 * RATE, 2, seed=7)
+
+
+def test_chunks_do_not_depend_on_how_the_signal_is_fed(codec, long):
+    whole = codec.compress(long, RATE, 50)
+    encoder = AudioEncoder(codec, 2, RATE, 50, float(long.abs().max()))
+    chunks = []
+    for part in long.split(7001, 1):
+        chunks += encoder.feed(part)
+    assert [*chunks, *encoder.finish()] == whole.chunks
+    assert len(whole.chunks) == 3
+
+
+def test_latents_of_pieces_are_those_of_the_whole(codec, long):
+    setting, hop = Setting(RATE, 2, 50, 1.0), frame_size(RATE)
+    whole = codec.analysis(long[None], setting)[0]
+    for first, stop in ((0, 40), (40, 90), (100, whole.shape[1])):
+        begin, end = max(0, first - codec.analysis_halo), stop + codec.analysis_halo
+        part = codec.analysis(long[None, :, begin * hop : end * hop], setting)[0]
+        assert torch.equal(part[:, first - begin : stop - begin], whole[:, first:stop])
+
+
+def test_spans_equal_the_whole(codec, long):
+    packed = codec.compress(long, RATE, 50)
+    whole = codec.decompress(packed.params, packed.chunks, tuple(long.shape), RATE)
+    for span in ((0, 1), (49000, 50000), (40000, 110000), (9 * RATE - 1, 9 * RATE)):
+        part = codec.decompress(packed.params, packed.chunks, tuple(long.shape), RATE, span=span)
+        assert torch.equal(part, whole[:, span[0] : span[1]])
+    decoder = AudioDecoder(codec, packed.params, tuple(long.shape), RATE, len(packed.chunks), span=(10, 1000))
+    assert len(decoder.wanted) < len(packed.chunks)
+
+
+def test_pieces_synthesised_alone_are_parts_of_the_whole(codec, long):
+    setting, hop, halo = Setting(RATE, 2, 50, 1.0), frame_size(RATE), codec.synthesis_halo
+    latent = codec.analysis(long[None], setting)
+    whole = codec.synthesis(latent, setting)
+    for first, stop in ((0, 10), (10, 60), (60, latent.shape[2])):
+        begin, end = max(0, first - halo), stop + halo
+        part = codec.synthesis(latent[:, :, begin:end], setting, begin)
+        part = part[:, :, (first - begin) * hop : (stop - begin) * hop]
+        assert torch.allclose(part, whole[:, :, first * hop : stop * hop], atol=1e-6)
+
+
+def test_threads_change_nothing(codec, long):
+    before = torch.get_num_threads()
+    results = []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        packed = codec.compress(long, RATE, 50)
+        results.append((packed.chunks, codec.decompress(packed.params, packed.chunks, tuple(long.shape), RATE)))
+    torch.set_num_threads(before)
+    assert results[0][0] == results[1][0]
+    assert torch.equal(results[0][1], results[1][1])
+
+
+def test_without_compiled_loops_symbols_are_the_same(codec, monkeypatch):
+    x = music(4000, 2)
+    packed = codec.compress(x, RATE, 40)
+    latent = codec.decompress(packed.params, packed.chunks, tuple(x.shape), RATE, to="latent")
+    monkeypatch.setenv("LATENTZIP_NO_NUMBA", "1")
+    assert torch.equal(codec.decompress(packed.params, packed.chunks, tuple(x.shape), RATE, to="latent"), latent)
+    y = codec.decompress(*codec.compress(x, RATE, 40).__dict__.values(), tuple(x.shape), RATE)
+    assert snr(x, y) > 10
+
+
+# --- latents and coding ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [8000, 37800, 44100, 192000])
+def test_layouts_cover_every_coefficient_once(rate):
+    lay = layout(rate, 2)
+    assert lay.frame % 32 == 0
+    assert 0.03 <= lay.frame / rate <= 0.048
+    for depth, edges in enumerate(lay.edges):
+        assert edges[0] == 0
+        assert edges[-1] == lay.size(depth)
+        assert (np.diff(edges) >= 3).all()
+    rows = Rows(lay, [0, 5, len(TREES) - 1])
+    assert np.array_equal(np.sort(rows.coefficient), np.arange(3 * 2 * lay.frame))
+    assert np.unique(rows.slot).size == rows.slot.size
+    assert sum(rows.sizes) == 3 * lay.frame
+
+
+def test_trees_are_all_the_ways_to_halve():
+    assert len(TREES) == len(set(TREES)) == 677
+    assert all(sum(0.5**d for d in tree) == 1 and max(tree) <= DEPTH for tree in TREES)
+
+
+def test_steps_keep_symbols_within_their_range():
+    levels = np.arange(MAX_LEVEL + 1, dtype=np.int32)
+    for quality in (1, 50, 100):
+        units = step_units(levels, quality, 7)
+        assert (4 * levels - units).max() <= 87
+        assert (np.diff(units) >= 0).all()
+        known = classes(levels, units)
+        assert known[0] == NOT_CODED
+        assert ((known < CLASSES) | (known == NOT_CODED)).all()
+
+
+def test_the_rate_meter_knows_the_size(codec, long):
+    x = long[:, : 64 * frame_size(RATE)]
+    encoder = AudioEncoder(codec, 2, RATE, 60, float(x.abs().max()))
+    ((latent,),) = [*encoder.analyse(x), *encoder.analyse(None)]
+    meter = RateMeter()
+    codec.program(meter, latent, latent.shape, encoder.settings[0])
+    (chunk,) = codec.compress(x, RATE, 60).chunks
+    assert 8 * len(chunk) == pytest.approx(float(meter.bits), rel=0.01)
+
+
+# --- what is refused ---------------------------------------------------------------------------------------------
+
+
+def test_inputs_that_are_refused(codec):
+    with pytest.raises(InputError, match="NaN"):
+        codec.compress(torch.full((1, 100), math.nan), RATE)
+    with pytest.raises(InputError, match="from 1"):
+        codec.compress(torch.zeros(1, 100), RATE, 0)
+
+
+def test_damage_is_a_codec_error_or_other_sound(codec):
+    x = music(RATE, 2)
+    packed = codec.compress(x, RATE, 50)
+    rng = np.random.default_rng(1)
+    refused = 0
+    for _ in range(60):
+        data = bytearray(packed.chunks[0])
+        data[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
+        data = data[: int(rng.integers(len(data) // 2, len(data) + 1))]
+        try:
+            y = codec.decompress(packed.params, [bytes(data)], tuple(x.shape), RATE)
+            assert y.shape == x.shape
+        except CodecError:
+            refused += 1
+    assert refused > 50
+
+
+def test_foreign_parameters_are_refused(codec):
+    packed = codec.compress(music(4000, 1), RATE, 50)
+    for params in (b"", packed.params[:-1], b"\xff" + packed.params[1:]):
+        with pytest.raises(FormatError):
+            codec.decompress(params, packed.chunks, (1, 4000), RATE)
+
+
+def test_through_the_face():
+    x = music(RATE, 2).T.contiguous().numpy()
+    blob = lz.encode((x, RATE), codec="audio", quality=70)
+    y, rate = lz.decode(blob)
+    assert rate == RATE
+    assert y.shape == x.shape
+    assert snr(torch.from_numpy(x), torch.from_numpy(np.asarray(y))) > 20
+    assert lz.inspect(blob).codec == "audio"
