@@ -253,20 +253,25 @@ def listening(folder: Path, quick: bool) -> list[dict[str, Any]]:
         sizes = [ogg_payload(d) for d in theirs]
         rows.append(heard(model, truth, clean, [opus.decode(d, _RATE, _RATE)[:, 0] for d in theirs], sizes, setting))
         for share in (1.0, 0.65):
-            total, ours, quality = 0, [], 1
-            for quality in range(1, 101):  # one quality for all, as one would choose; packets only, as for Opus
-                packed = [codec.compress(torch.from_numpy(x)[None], _RATE, quality) for x in clean[::8]]
-                total = sum(len(c) for p in packed for c in p.chunks) / len(packed)
-                if total > share * float(np.mean(sizes)):
-                    break
-            quality = max(1, quality - 1)
-            sizes_ours = []
-            for x in clean:
-                p = codec.compress(torch.from_numpy(x)[None], _RATE, quality)
-                sizes_ours.append(sum(map(len, p.chunks)))
-                ours.append(codec.decompress(p.params, p.chunks, (1, _RATE), _RATE)[0].numpy())
+            quality, packed = alike(codec, clean, share * sum(sizes))
+            ours = [codec.decompress(p.params, p.chunks, (1, _RATE), _RATE)[0].numpy() for p in packed]
+            sizes_ours = [sum(map(len, p.chunks)) for p in packed]
             rows.append({**heard(model, truth, clean, ours, sizes_ours, setting), "codec": "audio", "quality": quality})
     return rows
+
+
+def alike(codec: Any, sounds: list[np.ndarray], most: float) -> tuple[int, list[Any]]:
+    """All sounds at the highest quality at which they have at most so many bytes together; of packets, as for Opus."""
+    low, high = 1, 100
+    packed: list[Any] = []
+    while low < high:
+        middle = (low + high + 1) // 2
+        tried = [codec.compress(torch.from_numpy(x)[None], _RATE, middle) for x in sounds]
+        if sum(len(c) for p in tried for c in p.chunks) <= most:
+            low, packed = middle, tried
+        else:
+            high = middle - 1
+    return low, packed or [codec.compress(torch.from_numpy(x)[None], _RATE, low) for x in sounds]
 
 
 def heard(
