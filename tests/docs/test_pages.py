@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import wave as wavelib
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,10 @@ def folder(tmp_path, monkeypatch):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         for i in range(2):
             Image.fromarray(np.roll(pixels, 9 * i, 0)).save(tmp_path / "pictures" / name / f"{i}.png")
+    wave = np.sin(np.arange(8000) * 0.1) * 12000
+    with wavelib.open(str(tmp_path / "song.wav"), "wb") as song:
+        song.setparams((1, 2, 16000, len(wave), "NONE", ""))
+        song.writeframes(wave.astype("<i2").tobytes())
     np.save(tmp_path / "activations.npy", np.random.default_rng(0).standard_normal((8, 64)).astype(np.float32))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(registry, "_METRICS", dict(registry._METRICS))  # a page adds one
