@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 DEFAULT_CODEC = "walloc-rgb-16x"  # what `encode` and `codec-cli encode` use when nothing else is asked for
-DEFAULT_SOUND_CODEC = "walloc-audio-5x"  # the same for sound
+DEFAULT_SOUND_CODEC = "audio"  # the same for sound
 
 if TYPE_CHECKING:
     from . import data, kv

@@ -270,7 +270,7 @@ def _decode(
     if isinstance(codec, FeatureCodec):
         raise UnsupportedError(f"the stream was made by {stream.header.codec}; a feature codec cannot decode it")
     model: Any = codec or codec_of(stream.header, _device(device), precision)
-    _check_model(stream.header, model)
+    check_model(stream.header, model)
     if isinstance(model, AudioCodec):
         if region is not None or channels is not None:
             raise InputError(
@@ -290,7 +290,7 @@ def codec_of(header: Header, device: str = "cpu", precision: Precision = "fp32")
         ) from error
 
 
-def _check_model(header: Header, model: Codec | AudioCodec) -> None:
+def check_model(header: Header, model: Codec | AudioCodec) -> None:
     """Raises when a stream was made by another codec, or says so."""
     if (header.codec, header.fingerprint) != (model.name, model.fingerprint):
         raise UnsupportedError(
@@ -329,7 +329,7 @@ def check_stream(stream: Container) -> None:
         tensors.decode(stream, None, "cpu", "latent", None, None)
         return
     model = codec_of(stream.header)
-    _check_model(stream.header, model)
+    check_model(stream.header, model)
     if isinstance(model, AudioCodec):
         sounds.check(stream, model)
         return

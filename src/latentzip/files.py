@@ -94,12 +94,14 @@ def write_decoded(
     with _opened(source) as box:
         header = box.header
         if header.modality == "audio" and not latent and suffix.lower() != ".npy":
-            from .api import codec_of
+            from .api import check_model, codec_of
             from .sound_files import decode_sound
 
             if region is not None:
                 raise InputError("region is for pictures and tensors; sound takes span=(start, stop) in seconds")
-            decode_sound(box, stream, suffix, codec or codec_of(header, device or "cpu", precision), span, progress)
+            model: Any = codec or codec_of(header, device or "cpu", precision)
+            check_model(header, model)
+            decode_sound(box, stream, suffix, model, span, progress)
             return
     options: dict[str, Any] = {"span": span, "codec": codec, "precision": precision}
     if latent or suffix.lower() == ".npy":

@@ -21,7 +21,7 @@ def test_golden_stream(name):
     assert list(latent.shape) == ENTRIES[name]["latent"]
     assert hashlib.sha256(latent.tobytes()).hexdigest() == ENTRIES[name]["sha256"]
     decoded = lz.decode(blob, codec=codec)
-    decoded = np.asarray(decoded.samples if isinstance(decoded, tuple) else decoded)
+    decoded = np.asarray(decoded[0] if isinstance(decoded, tuple) else decoded)
     expected = np.load(FOLDER / f"{name}.npy")
     assert decoded.shape == expected.shape
     assert decoded.dtype == expected.dtype

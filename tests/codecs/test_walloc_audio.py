@@ -22,7 +22,7 @@ def codec():
     basis = torch.linalg.qr(torch.randn(64, 64))[0][:12]
     with torch.no_grad():
         codec.encoder.weight.copy_(basis[:, :, None])
-        codec.encoder.bias.zero_()
+        codec.encoder.bias.zero_()  # type: ignore[union-attr]
         codec.log_gain.fill_(3.0)
         codec.decoder.linear.weight.copy_(basis.T[:, :, None])
         codec.decoder.conv_out.weight.normal_(0, 0.05)

@@ -158,7 +158,7 @@ def test_arguments_that_do_not_suit():
         ({"to": "pil"}, "no picture"),
     ):  # fmt: skip
         with pytest.raises(lz.InputError, match=text):
-            lz.decode(blob, **options)
+            lz.decode(blob, **options)  # type: ignore[arg-type]
     with pytest.raises(lz.InputError, match="span is for sound"):
         lz.decode(lz.encode(picture, "toy"), span=(0, 1))
     with pytest.raises(lz.InputError, match="codes pictures, not sound"):

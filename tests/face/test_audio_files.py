@@ -86,7 +86,10 @@ def test_depth_is_kept_beyond_16_bits(tmp_path):
 
 def test_tags_travel(tmp_path, song):
     packed = lz.encode_file(song, codec=CODEC)
-    assert json.loads(container.read(packed.read_bytes()).box(container.TAGS)) == {"title": "Läufe", "artist": "Nobody"}
+    assert json.loads(container.read(packed.read_bytes()).box(container.TAGS) or b"") == {
+        "title": "Läufe",
+        "artist": "Nobody",
+    }
     for name in ("b.flac", "b.ogg", "b.wav"):
         with soundfile.SoundFile(lz.decode_file(packed, tmp_path / name)) as file:
             assert (file.title, file.artist) == ("Läufe", "Nobody")

@@ -135,7 +135,7 @@ class Trainer(trainer.Trainer):
     def load_validation(self, val: str) -> list[tuple[Tensor, int]]:
         return [(torch.from_numpy(x), rate) for x, rate in map(load_stereo, list_sounds(val))]
 
-    def validate(self, images: list[tuple[Tensor, int]]) -> dict[str, float]:
+    def validate(self, images: list[Any]) -> dict[str, float]:
         return figures(self.averaged()["model"], images)  # type: ignore[arg-type]
 
     def release(
