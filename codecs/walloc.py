@@ -137,7 +137,23 @@ class Walloc(Codec):
 
     @torch.inference_mode()
     def synthesis(self, latent: Tensor, size: tuple[int, int], quality: float | None = None) -> Tensor:
+        if not self.config.depth and latent.is_cuda and cuda.usable(self.expansion):
+            pixels = self._synthesis_on_gpu(latent, self._rate_gain(quality))
+            if pixels is not None:
+                return pixels[..., : size[0], : size[1]]
         return self.reconstruct(self.dequantize(latent, quality), size)
+
+    def _synthesis_on_gpu(self, latent: Tensor, rate_gain: float) -> Tensor | None:
+        """Expansion, linear decoder and inverse packet in one kernel, where the packet's windows fit it."""
+        from ..kernels.cuda.packet_decode import fits, packet_decode
+
+        c = self.config
+        if not fits(*latent.shape[2:], c.levels, c.wavelet, "symmetric", latent.device) or c.latent_channels > 64:
+            return None
+        values = self.expansion * (torch.exp(-self.log_gain) / rate_gain).flatten(1)
+        linear = self.decoder.linear
+        weight, bias = linear.weight.flatten(1), cast(Tensor, linear.bias)
+        return packet_decode(latent, weight, bias, values, c.levels, c.wavelet, "symmetric", 0.5)
 
     def program(self, coder: Any, latent: np.ndarray | None, shape: Shape, quality: float | None = None) -> np.ndarray:
         if self.context is None:

@@ -67,11 +67,11 @@ def _address(start, blocks, other, begin, LEVELS: tl.constexpr, SIZE: tl.constex
         inside = i < SIZE
     if BANDS:
         if AXIS == 0:
-            at = band_of(band, LEVELS).to(tl.int64) * (blocks * other) + block * other
+            at = band_of(band, LEVELS) * (blocks * other) + block * other
         else:
-            at = (2 * band_of(band, LEVELS)).to(tl.int64) * (blocks * other) + block
+            at = 2 * band_of(band, LEVELS) * (blocks * other) + block
     else:
-        at = (block * S + band).to(tl.int64)
+        at = block * S + band
         if AXIS == 0:
             at = at * (other * S)
     return at, inside
@@ -131,9 +131,15 @@ def packet_kernel(
 
 def shape_of(nh: int, nw: int, levels: int, wavelet: str, mode: Any, inverse: bool, adjoint: bool,
              device: torch.device) -> Shape:  # fmt: skip
-    """Plans of a packet of nh x nw blocks."""
+    """Plans of a packet of nh x nw blocks.
+
+    Raises:
+        ValueError: a plane of 2**31 elements or more, beyond the kernels' offsets.
+    """
     from ..wavelet import packet_operator
 
+    if nh * nw << 2 * levels >= 1 << 31:
+        raise ValueError(f"a plane of {nh << levels} x {nw << levels} samples is too large for the GPU: use tiles")
     op = packet_operator(levels, wavelet, mode, inverse != adjoint)
     op = op.adjoint if adjoint else op
     wrap = mode == "periodization"

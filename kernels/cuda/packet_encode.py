@@ -47,7 +47,8 @@ def packet_encode_kernel(
         z = (z + 12582912.0) - 12582912.0  # to the nearest integer, ties to even
     p = tl.arange(0, PER * PER)
     y, across = row * PER + p // PER, column * PER + p % PER
-    at = ((signal * size + out_channel)[None, :] * nh + y[:, None]) * nw + across[:, None]
+    latents += signal * size * nh * nw
+    at = (out_channel[None, :] * nh + y[:, None]) * nw + across[:, None]
     inside = ((y < nh) & (across < nw))[:, None] & (out_channel < size)[None, :]
     tl.store(latents + at, z.to(latents.dtype.element_ty), inside)
 

@@ -56,7 +56,7 @@ def _tiles(op: BlockOperator, n: int, inverse: bool, wrap: bool) -> tuple[np.nda
     left = -(op.first // s)  # blocks that a window begins before its tile
     reach = (per_tile - 1) * s + op.first + op.taps.shape[1]
     window = -(-(left * s + max(reach, per_tile * s)) // _CHUNK) * _CHUNK
-    dense = None if wrap or n >= max(op.min_blocks, 2 * window // s) else op.dense(n)
+    dense = None if wrap or n >= max(op.min_blocks, window // s) else op.dense(n)
     if dense is not None:
         window = max(window, -(-n * s // _CHUNK) * _CHUNK)
     held = window // s

@@ -1,5 +1,7 @@
 """Networks that decide intervals give the same integers on every device, whatever its float32 products are made of."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -84,7 +86,8 @@ def test_same_integers_as_the_cpu(precision):
 def test_released_scale_networks():
     from latentzip import load_codec
 
-    codec, on_gpu = load_codec("hyperprior-fast"), load_codec("hyperprior-fast", device="cuda")
+    codec: Any = load_codec("hyperprior-fast")
+    on_gpu: Any = load_codec("hyperprior-fast", device="cuda")
     z = torch.randint(-60, 61, (4, codec.config.hyper, 16, 16)).float()
     with torch.no_grad():
         for quality in (1, 50, 100):

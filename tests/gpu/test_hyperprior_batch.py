@@ -21,7 +21,7 @@ def tiny(**options):
         width=8, analysis_depth=1, synthesis_depth=1, latent=4, hyper=16, features=8, scale_width=8, **options
     )
     codec = HyperpriorCodec(config, "tiny").eval()
-    torch.nn.init.constant_(codec.scale_net[2].bias, 24.0)
+    torch.nn.init.constant_(codec.scale_net[2].get_parameter("bias"), 24.0)
     weights = normalise(np.exp(-np.abs(np.arange(-20, 21)) / 4.0), 12)
     codec.freeze(TableBank([normalise(np.append(weights, 1.0), 12)] * 128, [-20] * 128))
     return codec

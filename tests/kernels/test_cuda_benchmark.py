@@ -1,5 +1,6 @@
 """The benchmark of the GPU says what is missing, and its summary what was measured."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -18,8 +19,7 @@ def test_without_a_gpu_it_says_so():
 
 def test_a_failure_is_told(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    from bench import gpu
-
+    gpu = importlib.import_module("bench.gpu")
     rows = [
         {"what": "tests", "result": "70 passed", "agree": True},
         {"what": "copy", "ms": 0.5, "gb_s": 4000.0},

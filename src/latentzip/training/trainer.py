@@ -201,7 +201,7 @@ class Trainer(ABC):
 
     def seconds_a_step(self, count: int = 20) -> float:
         """How long a step takes, from a few that change nothing; the first ones, which compile, do not count."""
-        at = self.sampler.step
+        at, start = self.sampler.step, time.time()
         with torch.random.fork_rng():
             for i in range(3 + count):
                 if i == 3:
