@@ -152,26 +152,30 @@ def values(
 
 
 @inlined
-def _scaled(rows, other, first, n, step, symbols, ratio, near):
-    """near[1 .. n]: magnitudes of another row, brought to n places and to the units of the row that begins at first."""
+def _scaled(rows, other, first, n, need, step, symbols, ratio, near):
+    """near[1 .. need]: magnitudes of another row, brought to the n places of the row that begins at first and to its
+    units; zero on both sides of the row."""
     reach = np.int64(ratio.shape[0] // 2)
     start, m = np.int64(rows[other, 0]), np.int64(rows[other, 1])
     near[0] = 0
     near[n + 1] = 0
     if m > n:
         group = m // n
-        for k in range(n):
+        for k in range(need):
             total = np.int64(0)
             for i in range(start + k * group, start + (k + 1) * group):
-                d = np.int64(step[i]) - np.int64(step[first + k])
-                total += abs(np.int64(symbols[i])) * ratio[min(max(d, -reach), reach) + reach]
+                if symbols[i]:
+                    d = np.int64(step[i]) - np.int64(step[first + k])
+                    total += abs(np.int64(symbols[i])) * ratio[min(max(d, -reach), reach) + reach]
             near[k + 1] = total // group
     else:
         group = n // m
-        for k in range(n):
+        for k in range(need):
             i = start + k // group
-            d = np.int64(step[i]) - np.int64(step[first + k])
-            near[k + 1] = abs(np.int64(symbols[i])) * ratio[min(max(d, -reach), reach) + reach]
+            near[k + 1] = 0
+            if symbols[i]:
+                d = np.int64(step[i]) - np.int64(step[first + k])
+                near[k + 1] = abs(np.int64(symbols[i])) * ratio[min(max(d, -reach), reach) + reach]
 
 
 @compiled
@@ -188,7 +192,7 @@ def features(rows, step, known, ratio, symbols, out, kinds):
         for side_row in range(2):
             other = beside if side_row else before
             if other >= 0:
-                _scaled(rows, other, first, n, step, symbols, ratio, near)
+                _scaled(rows, other, first, n, n, step, symbols, ratio, near)
                 for k in range(n):
                     out[first + k, 2 + 2 * side_row] = near[k + 1]
                     out[first + k, 3 + 2 * side_row] = near[k] + near[k + 2]
@@ -223,18 +227,23 @@ def magnitudes(
         first, n, before, beside = rows[r, 0], rows[r, 1], rows[r, 2], rows[r, 3]
         kind = 4 if before < 0 else 0 if rows[before, 1] == n else 2
         kind += 1 if beside >= 0 else 0
-        for k in range(n):
+        live = np.int64(n)
+        while live > 0 and known[first + live - 1] == 255:
+            live -= 1
+            if reading:
+                symbols[first + live] = 0
+        for k in range(live):
             pre[k] = 0
         for side_row in range(2):
             other = beside if side_row else before
             if other < 0:
                 continue
-            _scaled(rows, other, first, n, step, symbols, ratio, near)
+            _scaled(rows, other, first, n, min(live + 1, np.int64(n)), step, symbols, ratio, near)
             middle, sides = weights[kind, 2 + 2 * side_row], weights[kind, 3 + 2 * side_row]
-            for k in range(n):
+            for k in range(live):
                 pre[k] += middle * near[k + 1] + sides * (near[k] + near[k + 2])
         one, two = np.int64(0), np.int64(0)
-        for k in range(n):
+        for k in range(live):
             at = first + k
             if known[at] == 255:
                 if reading:
