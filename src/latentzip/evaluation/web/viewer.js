@@ -29,17 +29,15 @@ function viewerSection(part) {
 
   function open() {
     const s = state.sample, list = [{ codec: "original", setting: "" }, ...s.decoded];
-    const near = (name, rate) => {
-      const own = s.decoded.filter((d) => d.codec === name);
-      return own.length ? own.reduce((a, b) => Math.abs(Math.log(r(b) / rate)) < Math.abs(Math.log(r(a) / rate)) ? b : a) : null;
-    };
     const r = (d) => rowOf(s.id, d.codec, d.setting)[part.rate];
     const rates = s.decoded.map(r).sort((a, b) => a - b), middle = rates[Math.floor(rates.length * 0.4)] || 1;
-    const ours = part.codecs.find((c) => c.kind !== "conventional" && near(c.name, middle));
-    const right = ours ? near(ours.name, middle) : s.decoded[s.decoded.length - 1];
-    const rival = part.codecs.find((c) => c.name === part.anchor && c.name !== right?.codec) || part.codecs.find((c) => c.name !== right?.codec && near(c.name, middle));
-    const left = rival && right ? near(rival.name, r(right)) : null;
-    state.sides = [left || list[0], right || list[0]];
+    const apart = (a, b) => Math.abs(Math.log(a / b));
+    const own = part.codecs.find((c) => c.kind !== "conventional" && s.decoded.some((d) => d.codec === c.name))?.name ?? s.decoded.at(-1)?.codec;
+    const rival = part.anchor !== own && s.decoded.some((d) => d.codec === part.anchor) ? part.anchor : s.decoded.find((d) => d.codec !== own)?.codec;
+    // to begin with: the two settings of nearly the same rate, not far from the middle
+    const pairs = s.decoded.filter((d) => d.codec === rival).flatMap((a) => s.decoded.filter((d) => d.codec === own).map((b) => [a, b, apart(r(a), r(b)) + 0.3 * apart(r(b), middle)]));
+    pairs.sort((a, b) => a[2] - b[2]);
+    state.sides = pairs.length ? pairs[0].slice(0, 2) : [list[0], list.at(-1)];
     sides.replaceChildren(...[0, 1].map((i) => {
       const options = list.map((d, n) => [String(n), d === list[0] ? "original" : `${join(d.codec, d.setting)} · ${number(r(d), 3)} ${part.rate}`]);
       const facts = el("div.facts");
@@ -90,7 +88,8 @@ function viewerSection(part) {
   }
 
   function fit() { state.zoom = 0; state.x = state.y = 0; place(); }
-  function least() { return stagebox.clientWidth / state.sample.width; }
+  const tallest = () => Math.max(300, window.innerHeight * 0.8);
+  function least() { return Math.min(stagebox.clientWidth / state.sample.width, tallest() / state.sample.height); } // all of it is seen
   const pixel = () => 1 / (window.devicePixelRatio || 1);
   function setZoom(zoom, cx = stagebox.clientWidth / 2, cy = stagebox.clientHeight / 2) {
     const before = state.zoom || least(), after = Math.min(Math.max(zoom || before, Math.min(least(), pixel())), 32);
@@ -102,7 +101,7 @@ function viewerSection(part) {
 
   function place() {
     const s = state.sample, width = stagebox.clientWidth;
-    stagebox.style.height = `${Math.round(Math.min(width * s.height / s.width, Math.max(300, window.innerHeight * 0.8)))}px`;
+    stagebox.style.height = `${Math.round(Math.min(width * s.height / s.width, tallest()))}px`;
     const height = stagebox.clientHeight, zoom = state.zoom = state.zoom || least();
     const kept = (at, room, size) => size <= room ? (room - size) / 2 : Math.min(0, Math.max(room - size, at)); // small: centred
     state.x = kept(state.x, width, s.width * zoom);
