@@ -86,21 +86,22 @@ def check_codec(args: argparse.Namespace) -> None:
     from ..codecs.registry import check_name, list_codecs
     from ..entropy.errors import InputError
 
-    if args.codec is None:
-        if args.quality is not None:
-            raise Usage("--quality needs --codec with a name of a codec that has qualities (codec-cli list)")
-        return
+    name = args.codec
+    if name is None:
+        if not all(Path(item).suffix.lower() in common.PICTURES for item in args.inputs):
+            return  # what the inputs are shows when they are opened
+        name = DEFAULT_CODEC
     try:
-        check_name(args.codec)
+        check_name(name)
     except InputError as error:
         raise Usage(str(error)) from error
-    info = next(i for i in list_codecs() if i.name == args.codec)
+    info = next(i for i in list_codecs() if i.name == name)
     if args.quality is not None and info.modality == "tensor":
-        raise Usage(f"{args.codec} takes no quality: say --max-error, --relative-error, --nmse, --bits or --lossless")
+        raise Usage(f"{name} takes no quality: say --max-error, --relative-error, --nmse, --bits or --lossless")
     if args.quality is not None and info.fixed_rate and info.modality:
-        variable = [i.name for i in list_codecs() if not i.fixed_rate]
-        hint = f", or choose {' or '.join(variable)}" if variable else ""
-        raise Usage(f"{args.codec} has one fixed rate: leave --quality out{hint}")
+        variable = [i.name for i in list_codecs() if not i.fixed_rate and i.modality == info.modality]
+        hint = f", or choose {' or '.join(variable)} with --codec" if variable else ""
+        raise Usage(f"{name} has one fixed rate: leave --quality out{hint}")
 
 
 def run(args: argparse.Namespace) -> int:

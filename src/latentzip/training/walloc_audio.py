@@ -233,4 +233,4 @@ def measure(codec: WallocAudio, sounds: list[tuple[Tensor, int]]) -> dict[str, f
         y = codec.decode([stream])[0]
         rows.append((8 * len(stream) / (x.shape[1] / rate) / 1000, *distances(x, y)))
     kbps, snr, mel = np.nanmean(np.array(rows), 0)
-    return {"kbps": round(float(kbps), 2), "snr": round(float(snr), 2), "mel": round(float(mel), 3)}
+    return {"kbps": round(float(kbps), 2), "snr_db": round(float(snr), 2), "mel_db": round(float(mel), 3)}
