@@ -91,9 +91,9 @@ def measure(trainer: Any, train: np.ndarray, test: np.ndarray, labels: Tensor) -
         parts = [taps(teacher, [split], part)[0] for part in to_input(images).split(32)]
         return torch.cat(parts).permute(0, 2, 3, 1).contiguous()
 
-    profile = lz.FeatureCodec.fit(activations(train[::4]))
+    profile, given = lz.FeatureCodec.fit(activations(train[::4])), activations(test)
     for goal in NMSE:
-        streams = [lz.encode(a, codec=profile, nmse=goal) for a in activations(test)]
+        streams = [lz.encode(a, codec=profile, nmse=goal) for a in given]
         decoded = torch.stack([lz.decode(s, codec=profile) for s in streams]).permute(0, 3, 1, 2)
         add("features", goal, float(np.mean([len(s) for s in streams])), accuracy(remainder, decoded, labels))
     return rows
