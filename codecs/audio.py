@@ -116,7 +116,7 @@ class Audio(AudioCodec):
         y[rows.coefficient] = flat
         y = y.reshape(-1, lay.channels, lay.frame).transpose(1, 0, 2)
         if lay.angles:
-            y = turn(y, np.take_along_axis(columns[:, 1:a], rows.stereo, 1), back=True)
+            y = turn(y, columns[:, 1:a], rows.stereo, back=True)
         return unlapped(torch.from_numpy(np.ascontiguousarray(y.reshape(lay.channels, -1))), rows.sizes) * setting.level
 
     def _restore(

@@ -37,7 +37,7 @@ def analyse(x: Tensor, lay: Layout, quality: int, shape: int, values: list[Float
     a, b = 1 + lay.angles, 1 + lay.angles + lay.channels * lay.slots
     if lay.angles:
         out[:, 1:a] = stereo_angles(y, rows.stereo, lay.angles)
-        y = turn(y, np.take_along_axis(out[:, 1:a], rows.stereo, 1))
+        y = turn(y, out[:, 1:a], rows.stereo)
     flat = y.transpose(1, 0, 2).reshape(-1)[rows.coefficient]
     if values is not None:
         values.append(flat)
@@ -144,7 +144,19 @@ _COS = np.cos(np.arange(coding.ANGLES) * (np.pi / coding.ANGLES)).astype(np.floa
 _SIN = np.sin(np.arange(coding.ANGLES) * (np.pi / coding.ANGLES)).astype(np.float32)
 
 
-def turn(y: Floats, angle: npt.NDArray[np.integer], back: bool = False) -> Floats:
-    """Rotate two channels of coefficients (2, frames, frame size) by angles (frames, frame size), or back."""
-    c, s = _COS[angle], -_SIN[angle] if back else _SIN[angle]
+def turn(y: Floats, angles: Ints, stereo: npt.NDArray[np.int64], back: bool = False) -> Floats:
+    """Rotate two channels of coefficients, or back.
+
+    Args:
+        y: (2, frames, frame size). angles: (frames, bands). stereo: (frames, frame size) the band of each coefficient.
+    """
+    sines = -_SIN if back else _SIN
+    if compiled():
+        from ..kernels import _fast_mdct as body
+
+        out = np.empty(y.shape, np.float32)
+        body.turn(y, angles, stereo, _COS, sines, out)
+        return out
+    angle = np.take_along_axis(angles, stereo, 1)
+    c, s = _COS[angle], sines[angle]
     return np.stack([c * y[0] + s * y[1], c * y[1] - s * y[0]])

@@ -98,3 +98,14 @@ def products(y, band, out):  # type: ignore[no-untyped-def]
             out[0, f, b] += left * left
             out[1, f, b] += right * right
             out[2, f, b] += left * right
+
+
+@_jit
+def turn(y, angle, band, cosines, sines, out):  # type: ignore[no-untyped-def]
+    """Rotate two channels y (2, F, n) by the angle (F, bands) of each coefficient's band (F, n): out (2, F, n)."""
+    for f in range(y.shape[1]):
+        for k in range(y.shape[2]):
+            a = angle[f, band[f, k]]
+            c, s, left, right = cosines[a], sines[a], y[0, f, k], y[1, f, k]
+            out[0, f, k] = c * left + s * right
+            out[1, f, k] = c * right - s * left
