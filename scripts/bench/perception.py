@@ -28,7 +28,7 @@ CODECS = (
     "hyperprior-fast@1,10,30,70", "walloc-rgb-linear@10,40,80", "walloc-rgb-16x",
     "jpeg@5,10,25,60", "webp@1,10,40,75", "avif@10,25,40,60",
 )  # fmt: skip
-SOUND = ("opus@6,12,24,48", "mp3@32,64,128")
+SOUND = ("audio@10,20,30,45", "opus@6,12,24,48", "mp3@32,64,128")
 QUICK = ("hyperprior-fast@25", "jpeg@10")
 GOAL = 0.95
 RATE = 16000
