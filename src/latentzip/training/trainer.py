@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -108,6 +107,10 @@ class Trainer(ABC):
             return DeviceCropSampler(data, r.batch, r.crop, r.seed, self.step, self.device)
         return CropSampler(data, r.batch, r.crop, r.seed, self.step)
 
+    def load_validation(self, val: str) -> list[Any]:
+        """What `validate` takes, from the folder of validation signals."""
+        return [load_rgb(p) for p in list_images(val)]
+
     def export(self, out: Path, **about: Any) -> Path:
         """Write a release into a folder; arguments and result as `training.export.export`."""
         from .export import export
@@ -127,7 +130,7 @@ class Trainer(ABC):
         """Loss of crops (B, 3, H, W) uint8, and the `columns` to report."""
 
     @abstractmethod
-    def validate(self, images: list[np.ndarray]) -> dict[str, float]:
+    def validate(self, images: list[Any]) -> dict[str, float]:
         """Figures of the averaged weights on pictures (H, W, 3) uint8."""
 
     @abstractmethod
@@ -167,7 +170,7 @@ class Trainer(ABC):
     ) -> None:
         """Run to the recipe's end, or for ``until`` seconds, or up to a step; validates and saves every ``every``."""
         last_step = self.recipe.steps if until_step is None else until_step
-        images = [load_rgb(p) for p in list_images(val)] if val else []
+        images = self.load_validation(val) if val else []
         start, last = time.time(), time.time()
         sums: dict[str, float] = dict.fromkeys(("loss", *self.columns), 0.0)
         for crops in self.sampler:
