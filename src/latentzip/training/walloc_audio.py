@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..codecs.audio_base import Setting, peak
 from ..codecs.walloc_audio import WallocAudio, WallocAudioConfig, from_bytes, round_weights, to_tensors
 from ..entropy.context import ContextModel
+from ..evaluation.metrics_audio import log_mel_distance
 from ..kernels.wavelet import wavelet_packet1d
 from . import trainer
 from .audio_data import MixtureSampler, list_sounds, load_stereo
@@ -226,11 +227,13 @@ def figures(model: WallocAudio, sounds: list[tuple[Tensor, int]]) -> dict[str, f
 
 
 def measure(codec: WallocAudio, sounds: list[tuple[Tensor, int]]) -> dict[str, float]:
-    """Real streams of sounds (signal, rate): mean kb/s (container included), SNR and log-mel distance in dB."""
+    """Real streams of sounds (signal, rate): means of kb/s (container included), SNR and log-mel distance in dB, as
+    `latentzip.evaluation` has them."""
     rows = []
     for x, rate in sounds:
         stream = codec.encode(x[None], rate)[0]
         y = codec.decode([stream])[0]
-        rows.append((8 * len(stream) / (x.shape[1] / rate) / 1000, *distances(x, y)))
+        mel = log_mel_distance(x.T.numpy(), y.T.numpy(), rate)
+        rows.append((8 * len(stream) / (x.shape[1] / rate) / 1000, distances(x, y)[0], mel))
     kbps, snr, mel = np.nanmean(np.array(rows), 0)
     return {"kbps": round(float(kbps), 2), "snr_db": round(float(snr), 2), "mel_db": round(float(mel), 3)}
