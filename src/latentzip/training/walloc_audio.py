@@ -40,8 +40,8 @@ class Recipe(trainer.Recipe):
     name: str = "walloc-audio-5x"
     summary: str = "stereo sound at 4.7x fewer numbers (108 int8 channels at 1/256): train on latents"
     model: WallocAudioConfig = field(default_factory=WallocAudioConfig)
-    steps: int = 1200
-    batch: int = 8
+    steps: int = 1000
+    batch: int = 4
     crop: int = 40960
     lmbda: float = 0.008
     mel: float = 0.1
@@ -55,7 +55,7 @@ RECIPES: dict[str, Recipe] = {
         name="walloc-audio-20x",
         summary="stereo sound at 19x fewer numbers (27 int8 channels at 1/256): the smallest latents",
         model=WallocAudioConfig(latent_channels=27),
-        steps=800,
+        steps=900,
         lmbda=0.01,
         gain=25.0,
     ),
