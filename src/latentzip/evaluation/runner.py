@@ -248,8 +248,10 @@ def evaluate(
 def _several(inputs: Any) -> list[Any]:
     """A list, of one input too: a path, an array, or a pair (samples, rate)."""
     pair = isinstance(inputs, tuple) and len(inputs) == 2 and isinstance(inputs[1], (int, float, np.integer))
-    single = pair or isinstance(inputs, (str, os.PathLike, np.ndarray, Signal)) or not isinstance(inputs, Iterable)
-    return [inputs] if single else list(inputs)
+    if pair or isinstance(inputs, (str, os.PathLike, np.ndarray, Signal)):
+        return [inputs]
+    several: Any = inputs if isinstance(inputs, Iterable) else [inputs]
+    return list(several)
 
 
 def _check(coders: Sequence[Coder], modalities: Sequence[str]) -> None:
