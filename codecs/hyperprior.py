@@ -341,7 +341,7 @@ class HyperpriorCodec(Codec):
 
     def _batch(self) -> HyperpriorBatch | None:
         """What codes batches on this codec's GPU; None where there is none, or no coder for it."""
-        if self.device.type != "cuda" or self.mixture_net is not None or not cuda.has_triton():
+        if self.device.type != "cuda" or self.mixture_net is not None or not cuda.HAS_TRITON:
             return None
         from .hyperprior_batch import HyperpriorBatch
 

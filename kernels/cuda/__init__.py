@@ -7,24 +7,18 @@ without Triton no kernel is imported. TRITON_INTERPRET=1 runs them step by step 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from functools import cache
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
-
-
-@cache
-def has_triton() -> bool:
-    """Whether kernels can be built here."""
-    return find_spec("triton") is not None
+HAS_TRITON = find_spec("triton") is not None
 
 
 def usable(*tensors: Tensor) -> bool:
     """Whether tensors have a GPU body: on a CUDA device, of a dtype up to float32, Triton installed."""
-    return all(t.is_cuda and t.dtype in FLOATS for t in tensors) and has_triton()
+    return all(t.is_cuda and t.dtype in FLOATS for t in tensors) and HAS_TRITON
 
 
 def on(x: Tensor) -> AbstractContextManager[None]:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from latentzip.kernels import cuda
 from latentzip.kernels.compand import compand
 from latentzip.kernels.wavelet import (
     inverse_wavelet_packet1d,
@@ -139,6 +140,20 @@ def test_dispatch_by_device(size):
     audio = torch.randn(1, 2, 48000)
     z = wavelet_packet1d(audio, 8)
     torch.testing.assert_close(wavelet_packet1d(audio.cuda(), 8).cpu(), z, atol=2e-5, rtol=1e-5)
+
+
+def test_traces_without_a_break(monkeypatch, device):
+    monkeypatch.setattr(cuda, "usable", lambda *tensors: len(tensors) > 0)
+    x = torch.randn(1, 1, 8, 8, device=device, requires_grad=True)
+
+    def function(x):
+        return wavelet_packet2d(x, 1, "haar", "periodization").tanh()
+
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    weight = torch.randn(1, 4, 4, 4, device=device)
+    (gradient,) = torch.autograd.grad((compiled(x) * weight).sum(), x)
+    (expected,) = torch.autograd.grad((function(x) * weight).sum(), x)
+    torch.testing.assert_close(gradient, expected)
 
 
 @pytest.mark.hardware
