@@ -90,7 +90,7 @@ class KVStream:
         return self._coded + self.recent
 
     def __repr__(self) -> str:
-        return f"KVStream({len(self)} tokens x {self.batch or 0}, {self.num_bytes} bytes)"
+        return f"KVStream({len(self)} tokens of {self.batch or 0} sequences, {self.recent} not coded yet)"
 
     @property
     def _coded(self) -> int:
