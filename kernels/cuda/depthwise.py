@@ -87,7 +87,7 @@ def depthwise3x3(x: Tensor, weight: Tensor, bias: Tensor, silu: bool) -> Tensor:
     with on(x):
         depthwise_kernel[(triton.cdiv(w, COLUMNS) * parts, triton.cdiv(h, ROWS), b)](
             x, weight.view(c, 9).t().contiguous(), bias, out, h, w, c, parts,
-            SILU=silu, ROWS=ROWS, COLUMNS=COLUMNS, CHANNELS=CHANNELS, num_warps=4,
+            SILU=silu, ROWS=ROWS, COLUMNS=COLUMNS, CHANNELS=CHANNELS, num_warps=8,
         )  # fmt: skip
     return out
 

@@ -40,8 +40,8 @@ def forward_kernel(
     taps = weight + b * wb + group * wg + y * wy + across * wx
     total = tl.zeros([POSITIONS, GROUP], tl.float32)
     for k in tl.static_range(9):
-        dy: tl.constexpr = k // 3 - 1
-        dx: tl.constexpr = k % 3 - 1
+        dy = k // 3 - 1
+        dx = k % 3 - 1
         inside = (y + dy >= 0) & (y + dy < height) & (across + dx >= 0) & (across + dx < width)
         value = tl.load(base + (y + dy) * xy + (across + dx) * xx, there & inside, 0).to(tl.float32)
         total += value * tl.load(taps + k * wk, p < height * width, 0).to(tl.float32)
@@ -64,8 +64,8 @@ def backward_kernel(
     taps = b * wb + group * wg
     total = tl.zeros([POSITIONS, GROUP], tl.float32)
     for k in tl.static_range(9):
-        dy: tl.constexpr = k // 3 - 1
-        dx: tl.constexpr = k % 3 - 1
+        dy = k // 3 - 1
+        dx = k % 3 - 1
         inside = (y + dy >= 0) & (y + dy < height) & (across + dx >= 0) & (across + dx < width)
         value = tl.load(x + values + (y + dy) * xy + (across + dx) * xx, there & inside, 0).to(tl.float32)
         summed = tl.sum(here * value, axis=1)[:, None].to(grad_weight.dtype.element_ty)

@@ -30,8 +30,9 @@ def test_local_convolution(channels, groups, size, layout, device):
         torch.testing.assert_close(a.cpu(), b, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("silu", [False, True])
-@pytest.mark.parametrize("shape", [(1, 70, 19, 33), (2, 8, 1, 1), (1, 16, 16, 5)], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "silu"), [((1, 70, 17, 33), True), ((2, 8, 1, 1), True), ((1, 16, 16, 5), False)], ids=str
+)
 def test_depthwise(shape, silu, device):
     c = shape[1]
     x, w, b = torch.randn(shape), torch.randn(c, 1, 3, 3), torch.randn(c)

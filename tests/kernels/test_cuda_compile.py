@@ -10,6 +10,8 @@ triton = pytest.importorskip("triton")
 ASTSource = pytest.importorskip("triton.compiler").ASTSource
 GPUTarget = pytest.importorskip("triton.backends.compiler").GPUTarget
 coder = pytest.importorskip("latentzip.entropy.cuda_kernels")
+depthwise = pytest.importorskip("latentzip.kernels.cuda.depthwise")
+local_conv = pytest.importorskip("latentzip.kernels.cuda.local_conv")
 packet = pytest.importorskip("latentzip.kernels.cuda.packet")
 packet1d = pytest.importorskip("latentzip.kernels.cuda.packet1d")
 packet_decode = pytest.importorskip("latentzip.kernels.cuda.packet_decode")
@@ -45,6 +47,11 @@ ENCODE = {"LATENTS": 16, "COMPAND": True, "BYTES": True, "SHIFT": -0.5, "INVERSE
 DECODE = {"values": "*fp32", "shift": "fp32"}
 DECODER = {"LATENTS": 64, "LEVELS": 3, "BLOCKS": 16, "TILE": 64, "PRECISION": "tf32x3"}
 BLOCKS = {"S": 16, "OUT": 16, "WINDOW": 128, "HELD": 8, "WRAP": False, "BLOCKS": 128, "CHUNK": 32}
+HALVES = dict.fromkeys(("x", "weight", "bias", "out", "grad", "grad_x", "grad_weight"), "*bf16")
+STRIP = {"SILU": True, "ROWS": 16, "COLUMNS": 32, "CHANNELS": 64}
+LOCAL = {"POSITIONS": 64, "GROUP": 8}
+LANES = {"K": 8, "GROUP": 4, "SEARCH": False}
+ONES = {"channels": 1, "size": 1, "nh": 1, "nw": 1}
 STAGES = {"num_stages": 2}
 TABLE = {"PRECISION": 12, "BUCKET_BITS": 12}
 CASES = {
@@ -62,6 +69,14 @@ CASES = {
     "packet-decode": (packet_decode.packet_decode_kernel, PACKET | DECODE, DECODER, 4, {"num_stages": 1}),
     "packet1d": (packet1d.packet1d_kernel, FLOATS, {**BLOCKS, "PRECISION": "tf32x3", "INVERSE": False}, 4),
     "packet1d-inverse": (packet1d.packet1d_kernel, FLOATS, {**BLOCKS, "PRECISION": "tf32x3", "INVERSE": True}, 4),
+    "depthwise": (depthwise.depthwise_kernel, HALVES, STRIP, 8),
+    "local": (local_conv.forward_kernel, HALVES, LOCAL, 4),
+    "local-channels-last": (local_conv.forward_kernel, HALVES, {**LOCAL, "xc": 1, "wk": 1, "oc": 1}, 4),
+    "local-backward": (local_conv.backward_kernel, HALVES, LOCAL, 4),
+    # arguments that are 1 are constants to the compiler
+    "decode-one": (coder.decode_kernel, CODER, {**TABLE, **LANES, "SIDES": True, "slots": 1, "tables": 1}, 1),
+    "packet-one": (packet.packet_kernel, PACKET, {**TILES, **FINE, "INVERSE": True, "nh": 1, "nw": 1}, 4, STAGES),
+    "packet-encode-one": (packet_encode.packet_encode_kernel, PACKET, {**TILES, **FINE, **ENCODE, **ONES}, 8, STAGES),
     "gather": (coder.gather_kernel, CODER, {"BLOCK": 256}, 2),
 }
 
