@@ -358,7 +358,7 @@ def task(features: list[Feature]) -> list[dict[str, Any]]:
 def bits_at(rows: list[dict[str, Any]], kind: str, wanted: float) -> float:
     """Bits a value at which the embedding has moved so far, between the points that were measured."""
     points = sorted((np.log(r["one_minus_cosine"]), r["bits"]) for r in rows if r["errors"] == kind)
-    return float(np.interp(np.log(wanted), *zip(*points)))
+    return float(np.interp(np.log(wanted), [x for x, _ in points], [y for _, y in points]))
 
 
 def _summary(rows: list[dict[str, Any]], speeds: dict[str, float]) -> dict[str, Any]:
