@@ -57,6 +57,7 @@ def test_frame_rate_learns_the_scale():
     z = (5 * torch.randn(4, 3, 200, generator=torch.Generator().manual_seed(0))).round()
     rate = FrameRate(3)
     optimizer = torch.optim.Adam(rate.parameters(), 0.05)
+    loss = rate(z).mean()
     for _ in range(60):
         loss = rate(z).mean()
         optimizer.zero_grad()
