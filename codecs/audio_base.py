@@ -45,8 +45,8 @@ class Setting:
         rate: sampling rate of the samples that the codec sees, in Hz.
         channels: 1 or 2.
         quality: 1..100, None for codecs of one fixed rate.
-        level: magnitude that the loudest sample has, about; what a codec may scale its steps by. Samples may exceed
-            it. Always 1 for codecs that do not ask for it.
+        level: magnitude that the loudest sample has, or what else `AudioCodec.level_of` says; what a codec may scale
+            its steps by. Samples may exceed it. Always 1 for codecs that do not ask for it.
     """
 
     rate: int
@@ -114,6 +114,10 @@ class AudioCodec(BaseCodec):
         """The rate that a signal of ``rate`` Hz is coded at; the same where the codec takes it as it is."""
         return rate
 
+    def level_of(self, x: Tensor) -> float:
+        """What `Setting.level` has to be at least for samples (C, n); that of a signal is the largest of its parts."""
+        return peak(x)
+
     # --- signal <-> parameters and chunks ------------------------------------------------------------------------
 
     def compress(self, x: Tensor, rate: int, quality: float | None = None) -> Compressed:
@@ -129,14 +133,14 @@ class AudioCodec(BaseCodec):
         """
         if x.ndim != 2 or x.shape[0] < 1:
             raise InputError(f"{self.name} takes signals of shape (channels, samples), not {tuple(x.shape)}")
-        level = peak(x) if self.needs_level else 1.0
+        level = self.level_of(x) if self.needs_level else 1.0
         encoder = AudioEncoder(self, x.shape[0], rate, quality, level)
         chunks = [*encoder.feed(x), *encoder.finish()]
         return Compressed(encoder.params, chunks)
 
     def latent(self, x: Tensor, rate: int, quality: float | None = None) -> Tensor:
         """Integer latent of one signal (C, T), all groups one below the other: (rows, frames) int16 on the CPU."""
-        level = peak(x) if self.needs_level else 1.0
+        level = self.level_of(x) if self.needs_level else 1.0
         encoder = AudioEncoder(self, x.shape[0], rate, quality, level)
         parts = [np.concatenate(groups) for groups in [*encoder.analyse(x), *encoder.analyse(None)]]
         rows = sum(self.rows(s) for s in encoder.settings)

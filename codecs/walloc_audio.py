@@ -22,13 +22,15 @@ from ..entropy.errors import FormatError, InputError
 from ..kernels.compand import compand, expand, expand_table
 from ..kernels.wavelet import inverse_wavelet_packet1d, wavelet_packet1d
 from . import storage
-from .audio_base import AudioCodec, Setting
+from .audio_base import AudioCodec, Setting, peak
 
 if TYPE_CHECKING:
     from ..entropy.context import ContextModel
     from ..pretrained import Entry
 
 _PACKET_HALO = 10  # frames: half of the longest filter at J = 8 (2296 taps), and the symmetric ends of every level
+
+_MARGIN = 1.1  # levels are rounded to steps of 2 ** (1 / 4)
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,16 @@ class WallocAudio(AudioCodec):
         if rate in (44100, 48000):
             return rate
         return 44100 if 44100 % rate == 0 or rate % 44100 == 0 else 48000
+
+    @torch.inference_mode()
+    def level_of(self, x: Tensor) -> float:
+        """The peak, or more where a tone gathers so much in one coefficient that latents would run out of range."""
+        level = peak(x)
+        if x.shape[1]:
+            for pair in x.to(self.device).split(2):
+                y = self.coefficients(pair[None].expand(-1, 2, -1))
+                level = max(level, _MARGIN * float(y.abs().amax() / self.expansion[-1]))
+        return level
 
     # --- samples <-> coefficients --------------------------------------------------------------------------------
 

@@ -136,13 +136,13 @@ def blocks(sound: Any, name: str = "sound") -> Iterator[Tensor]:
         raise InputError(f"{name}: damaged sound file: {error.error_string}") from error
 
 
-def level_of(sound: Any, name: str) -> float:
-    """Largest magnitude in a file."""
+def level_of(sound: Any, name: str, model: AudioCodec) -> float:
+    """The level of a file, as a codec sees it."""
     top = 0.0
     for block in blocks(sound, name):
-        top = max(top, float(block.abs().amax()) if bool(torch.isfinite(block).all()) else float("nan"))
-        if top != top:
+        if not bool(torch.isfinite(block).all()):
             raise InputError(f"{name}: the sound contains NaN or infinite values; replace them first")
+        top = max(top, model.level_of(block))
     return top
 
 
@@ -174,7 +174,7 @@ def encode_sound(
     name = name or (os.fspath(source) if isinstance(source, (str, os.PathLike)) else "stream")
     with open_sound(source, name) as sound, tempfile.SpooledTemporaryFile(_SPOOL) as file:
         rate, channels, total = sound.samplerate, sound.channels, sound.frames / sound.samplerate
-        level = level_of(sound, name) if model.needs_level else 1.0
+        level = level_of(sound, name, model) if model.needs_level else 1.0
         encoder = AudioEncoder(model, channels, rate, quality, level)
         spool = Spool(file)  # type: ignore[arg-type]
         for block in blocks(sound, name):

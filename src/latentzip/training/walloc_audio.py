@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..codecs.audio_base import Setting, peak
+from ..codecs.audio_base import Setting
 from ..codecs.walloc_audio import WallocAudio, WallocAudioConfig, from_bytes, round_weights, to_tensors
 from ..entropy.context import ContextModel
 from ..evaluation.metrics_audio import log_mel_distance
@@ -219,7 +219,7 @@ def figures(model: WallocAudio, sounds: list[tuple[Tensor, int]]) -> dict[str, f
     """Mean SNR and log-mel distance over sounds (signal, rate), without coding."""
     pairs = []
     for x, rate in sounds:
-        setting = Setting(rate, 2, None, max(peak(x), 1e-6))
+        setting = Setting(rate, 2, None, max(model.level_of(x), 1e-6))
         y = model.synthesis(model.analysis(x[None], setting), setting)[0, :, : x.shape[1]]
         pairs.append(distances(x, y))
     snr, mel = np.nanmean(np.array(pairs), 0)
