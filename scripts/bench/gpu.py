@@ -117,7 +117,8 @@ def convolutions(quick: bool) -> list[Row]:
     taps = torch.randn(BATCH, c // 8, 9, 136, 240, device="cuda", dtype=dtype)
     seconds = on_device(lambda: local_conv3x3(x, taps))
     rows.append({"what": "local 3x3", "ms": 1000 * seconds, "gb_s": size_of(x, x, taps) / seconds / 1e9})
-    x.requires_grad_(), taps.requires_grad_()
+    for t in (x, taps):
+        t.requires_grad_()
     y, weight = local_conv3x3(x, taps), torch.randn_like(x)
     seconds = on_device(lambda: torch.autograd.grad(y, (x, taps), weight, retain_graph=True))
     rows.append({"what": "local 3x3, gradients", "ms": 1000 * seconds,
