@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentzip.entropy.errors import InputError
 from latentzip.evaluation import signals
 from latentzip.evaluation.perception import Perception, SegmentedFolder, class_folders, perceive
 from latentzip.evaluation.perception_tasks import Boundaries, LogMel, Network, canny, felzenszwalb, sound_tensor
@@ -37,7 +36,7 @@ RATE = 16000
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure; see `scripts/benchmark.py`."""
     if not (args.data or args.segmented or args.sounds):
-        raise InputError(
+        raise SystemExit(
             "perception needs --data (train/, test/ of class folders), --segmented (images/, masks/) or --sounds"
         )
     torch.set_num_threads(min(args.threads))
