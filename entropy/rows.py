@@ -20,7 +20,7 @@ import numpy.typing as npt
 from . import _rows_loops as loops
 from .coder import to_numpy
 from .engine import current_engine
-from .errors import InputError
+from .errors import InputError, UnsupportedError
 from .models import Model
 from .tables import TableBank
 
@@ -159,10 +159,12 @@ class _Rows(Model):
         return x[coded], index[coded], offset
 
     def encode(self, encoder: Encoder, symbols: Any) -> None:  # type: ignore[override]
+        _check_coder(encoder)
         x, index, offset = self._contexts(symbols)
         encoder.table(x, self.bank, index, offset, x.shape)
 
     def decode(self, decoder: Decoder) -> Ints:  # type: ignore[override]
+        _check_coder(decoder)
         symbols = np.zeros(self.shape, np.int32)
         decoder.loop(self.bank, lambda state, plain: self._walk(True, state, symbols, plain)[3])
         return symbols
@@ -170,6 +172,13 @@ class _Rows(Model):
     def bits(self, symbols: Any) -> float:
         x, index, offset = self._contexts(symbols)
         return self.bank.ideal_bits(x.astype(np.int64) - offset, index)
+
+
+def _check_coder(coder: Any) -> None:
+    from .stream import StreamDecoder, StreamEncoder
+
+    if isinstance(coder, (StreamEncoder, StreamDecoder)):
+        raise UnsupportedError("rows are coded in whole chunks: use Encoder and Decoder, not the streaming coders")
 
 
 class MagnitudeRows(_Rows):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from latentzip.entropy import Decoder, Encoder, RateMeter
-from latentzip.entropy.errors import FormatError, InputError
+from latentzip.entropy import Decoder, Encoder, RateMeter, StreamDecoder, StreamEncoder
+from latentzip.entropy.errors import FormatError, InputError, UnsupportedError
 from latentzip.entropy.rows import NOT_CODED, MagnitudeRows, MagnitudeTables, ValueRows, ValueTables
 from latentzip.entropy.rows_fit import MagnitudeExample, ValueExample, fit_magnitudes, fit_values
 
@@ -146,3 +146,12 @@ def test_symbols_of_uncoded_classes_must_be_zero(magnitude_tables):
     symbols[np.flatnonzero(m.known == NOT_CODED)[0]] = 1
     with pytest.raises(InputError, match="must be zero"):
         Encoder().code(symbols, MagnitudeRows(magnitude_tables, m.rows, m.step, m.known))
+
+
+def test_streaming_coders_are_refused(magnitude_tables):
+    m = magnitudes(1)
+    model = MagnitudeRows(magnitude_tables, m.rows, m.step, m.known)
+    with pytest.raises(UnsupportedError, match="whole chunks"):
+        StreamEncoder().code(m.symbols, model)
+    with pytest.raises(UnsupportedError, match="whole chunks"):
+        StreamDecoder().code(None, model)
