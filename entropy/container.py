@@ -28,6 +28,7 @@ MODALITIES = {"image": 0, "audio": 1, "tensor": 2}
 KINDS = {"pil": 0, "numpy": 1, "tensor": 2}
 DTYPES = {"uint8": 0, "uint16": 1, "float16": 2, "bfloat16": 3, "float32": 4, "float64": 5,
           "int16": 6, "int24": 7, "int32": 8}  # fmt: skip
+SOUND_DTYPES = frozenset({"int16", "int24", "int32"})
 MODES = {"": 0, "L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 5, "I": 6, "F": 7, "L;1": 8, "mono": 9, "file": 10}
 
 ICC, EXIF, XMP, TAGS, AUX = 1, 2, 3, 4, 0x85
@@ -363,6 +364,8 @@ def _problem(
     ):  # fmt: skip
         if value not in table:
             return FormatError, f"unknown {what} {value!r}; one of {', '.join(map(repr, table))}"
+    if header.dtype in SOUND_DTYPES and header.modality != "audio":
+        return FormatError, f"samples of {header.dtype} do not suit modality {header.modality}"
     ranks = {"image": (3, 3), "audio": (2, 2), "tensor": (0, MAX_RANK)}[header.modality]
     if not ranks[0] <= len(shape) <= ranks[1]:
         return FormatError, f"a signal of modality {header.modality} cannot have {len(shape)} dimensions"

@@ -102,12 +102,14 @@ def dct4(x: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # kept: gradients may flow past it later
 def _twiddle(n: int) -> Tensor:
     k = torch.arange(n // 2, dtype=torch.float64)
     return torch.polar(torch.full_like(k, (2 / n) ** 0.25), -math.pi * (8 * k + 1) / (8 * n))
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)
 def _window(half: int) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the rotations, from the border outwards."""
     angle = math.pi / 4 * (1 - (2 * torch.arange(half, dtype=torch.float64) + 1) / (2 * half))

@@ -12,6 +12,7 @@ _FLOOR = 1e-3  # power below which differences of level are not heard: about 84 
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # kept: a loss may need it after a validation
 def mel_filters(bands: int, size: int, rate: int) -> Tensor:
     """(bands, size // 2 + 1) triangular filters, evenly spaced on the mel scale (2595 log10(1 + f / 700))."""
     top = 2595 * math.log10(1 + rate / 2 / 700)
