@@ -270,7 +270,8 @@ def plot(table: list[dict[str, Any]], names: list[str], curves: list[Curves], ou
     from matplotlib import pyplot as plt
 
     out.mkdir(parents=True, exist_ok=True)
-    fig, axes = plt.subplots(1, 2, figsize=(16 if curves else 12, 5))
+    crowded = len(curves) > 4  # their names need a column of their own
+    fig, axes = plt.subplots(1, 2, figsize=(16 if crowded else 12, 5))
     for ax, metric, label in ((axes[0], "psnr", "PSNR, dB"), (axes[1], "ms_ssim_db", "MS-SSIM, dB")):
         for number, c in enumerate(curves):
             if points := sorted(getattr(c, metric)):
@@ -285,9 +286,9 @@ def plot(table: list[dict[str, Any]], names: list[str], curves: list[Curves], ou
         ax.set_xticks(TICKS, [f"{t:g}" for t in TICKS])
         ax.minorticks_off()
         ax.grid(alpha=0.3)
-        if curves:
+        if crowded:
             ax.legend(fontsize=5, loc="center left", bbox_to_anchor=(1, 0.5))
-    if not curves:
+    if not crowded:
         axes[0].legend(fontsize=8)
     fig.tight_layout()
     fig.savefig(out / "rd.png", dpi=110)

@@ -74,7 +74,7 @@ def _soundfile() -> Any:
     try:
         import soundfile
     except ImportError as error:
-        raise UnsupportedError("sounds need soundfile: pip install 'latentzip[audio]'") from error
+        raise UnsupportedError("sounds need soundfile: pip install soundfile") from error
     return soundfile
 
 

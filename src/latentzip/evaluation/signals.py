@@ -124,7 +124,7 @@ def _sound(path: Path, name: str) -> Signal:
     try:
         import soundfile
     except ImportError as error:
-        raise UnsupportedError(f"{name}: reading sounds needs soundfile: pip install 'latentzip[audio]'") from error
+        raise UnsupportedError(f"{name}: reading sounds needs soundfile: pip install soundfile") from error
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
