@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -432,13 +431,7 @@ class EntropicBottleneck(BaseCodec):
 
     def save(self, path: str | Path) -> None:
         """Write the weights file; it appears whole or not at all."""
-        target, data = Path(path), self.to_bytes()
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            part.write_bytes(data)
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+        storage.write_file(path, self.to_bytes())
 
     @classmethod
     def load(

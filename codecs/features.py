@@ -33,6 +33,7 @@ from .features_decoder import Reader
 from .features_encoder import Goal, Job
 from .features_layout import DTYPES, LOSSLESS, MAPS, PROFILE, TORCH, Params, View, bits_of
 from .features_profile import Profile
+from .storage import write_file
 
 _HUGE, _TINY = 1e30, 1e-30  # float32 arithmetic is safe for magnitudes between
 
@@ -114,17 +115,9 @@ class FeatureCodec:
 
     def save(self, path: str | Path) -> None:
         """Write the profile as a safetensors file; it appears whole or not at all."""
-        import os
-
         if self.profile is None:
             raise InputError("this codec has no profile to save: make one with FeatureCodec.fit")
-        target = Path(path)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            part.write_bytes(self.profile.to_bytes())
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+        write_file(path, self.profile.to_bytes())
 
     @classmethod
     def load(cls, path: str | Path) -> FeatureCodec:

@@ -8,7 +8,6 @@ are taken as before the rotary positions where that needs fewer bits. The first 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from .kv_budget import allocate
 from .kv_layout import Geometry, Pairs, Rotary, pairs_of
 from .kv_profile import KVProfile
 from .kv_stream import LIMITS, NAME, KVStream
+from .storage import write_file
 
 __all__ = ["KVCacheCodec", "KVStream", "Rotary"]
 
@@ -195,13 +195,7 @@ class KVCacheCodec:
 
     def save(self, path: str | Path) -> None:
         """Write the profile as a safetensors file; it appears whole or not at all."""
-        target = Path(path)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            part.write_bytes(self.profile.to_bytes())
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+        write_file(path, self.profile.to_bytes())
 
     @classmethod
     def load(cls, path: str | Path) -> KVCacheCodec:

@@ -8,8 +8,10 @@ codec that shares tensors with a release of another one may store what differs a
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -121,3 +123,14 @@ def read(data: bytes) -> Weights:
         state[key] = value.float() if value.is_floating_point() else value
     coding = {k.removeprefix("coding."): v.numpy() for k, v in tensors.items() if k.startswith("coding.")}
     return Weights(name, config, state, coding)
+
+
+def write_file(path: str | Path, data: bytes) -> None:
+    """Write a file that appears whole or not at all."""
+    target = Path(path)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
