@@ -73,6 +73,7 @@ class BaseCodec(nn.Module):
     precision: Precision = "fp32"
 
     name: str = ""
+    family: ClassVar[str] = ""  # what weights files name it, see `registry.FAMILIES`
     _fingerprint: bytes | None = None
 
     @abstractmethod

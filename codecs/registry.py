@@ -25,16 +25,17 @@ if TYPE_CHECKING:
 
 GROUP = "latentzip.codecs"
 # foreign models that come with weights of their own: the name's part before the colon -> loader
-SCHEMES = {"compressai": ".compressai_bridge:load"}
+SCHEMES = {"compressai": ".compressai.bridge:load"}
 # codecs of this package that need no weights: name -> loader
-WEIGHTLESS = {"features": ".features:FeatureCodec"}
+WEIGHTLESS = {"features": ".features.codec:FeatureCodec"}
 # families that weights files name, and whose `from_bytes` reads them
 FAMILIES = {
-    "audio": ".audio",
-    "bottleneck": ".bottleneck",
-    "features": ".features",
-    "hyperprior": ".hyperprior",
-    "walloc": ".walloc",
+    "audio": ".audio.codec",
+    "bottleneck": ".bottleneck.codec",
+    "features": ".features.codec",
+    "hyperprior": ".hyperprior.codec",
+    "walloc": ".walloc.codec",
+    "walloc_audio": ".walloc.audio",
 }
 WEIGHTS_SUFFIX = ".safetensors"
 

@@ -91,8 +91,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 def metadata(codec: BaseCodec, config: dict[str, Any]) -> dict[str, str]:
     """Metadata of a file: text only, as safetensors asks."""
-    family = type(codec).__module__.rpartition(".")[2]  # whose `from_bytes` reads it
-    return {"format": FORMAT, "codec": codec.name, "family": family, "config": json.dumps(config)}
+    return {"format": FORMAT, "codec": codec.name, "family": codec.family, "config": json.dumps(config)}
 
 
 def read(data: bytes) -> Weights:

@@ -5,14 +5,15 @@ Names are loaded on first use, so importing this package costs next to nothing a
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy import exports
 
 if TYPE_CHECKING:
     from .banks import frozen_bank, scales
     from .batch import decode_batch, encode_batch, run_batch
     from .coder import Coder, Decoder, Encoder, RateMeter
-    from .context import ContextModel
+    from .context.model import ContextModel
     from .engine import current_engine, warm
     from .errors import CodecError, FormatError, InputError, LimitError, MoreDataNeeded, UnsupportedError
     from .models import (
@@ -34,7 +35,7 @@ _HOMES = {
     "banks": ("frozen_bank", "scales"),
     "batch": ("decode_batch", "encode_batch", "run_batch"),
     "coder": ("Coder", "Decoder", "Encoder", "RateMeter"),
-    "context": ("ContextModel",),
+    "context.model": ("ContextModel",),
     "engine": ("current_engine", "warm"),
     "errors": ("CodecError", "FormatError", "InputError", "LimitError", "MoreDataNeeded", "UnsupportedError"),
     "models": (
@@ -52,7 +53,7 @@ _HOMES = {
     "stream": ("StreamDecoder", "StreamEncoder"),
     "tables": ("TableBank",),
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
 
 __all__ = [
     "CodecError",
@@ -88,14 +89,4 @@ __all__ = [
     "warm",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(import_module(f".{_HOME[name]}", __name__), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = exports(__name__, _HOMES)

@@ -96,10 +96,10 @@ def decode(chunk: bytes, out: npt.NDArray[Any], limit: int, whole: bool = True) 
         FormatError: the chunk is corrupt, or holds latents beyond the limit.
     """
     if current_engine().name == "numba":
-        from . import _fast_blocks
+        from .compiled import blocks
 
         bank = banks.frozen_bank("laplace")
-        if _fast_blocks.decode(np.frombuffer(chunk, np.uint8), bank.lut, bank.entries, limit, whole, out):
+        if blocks.decode(np.frombuffer(chunk, np.uint8), bank.lut, bank.entries, limit, whole, out):
             return
     decoder = Decoder(chunk)
     latent = program(decoder, None, out.shape)  # type: ignore[arg-type]

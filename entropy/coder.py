@@ -313,7 +313,7 @@ class Decoder:
 
         Args:
             bank: the tables, with lookup slots.
-            body: called with this decoder's state as `_rows_loops` takes it, and whether to run uncompiled; returns
+            body: called with this decoder's state as `compiled.rows` takes it, and whether to run uncompiled; returns
                 0 or an error code.
         """
         head = (self._state, self._ptr, self._begin, self._words, self._side, self._raw, self._escapes)

@@ -14,20 +14,20 @@ class Engine(NamedTuple):
     """The inner loops in one body."""
 
     name: str  # "numba" or "plain"
-    core: ModuleType  # `_fast` or `_plain`
-    mixture: ModuleType  # `_fast_mixture` or `mixture`
+    core: ModuleType  # `compiled.coder` or `plain.coder`
+    mixture: ModuleType  # `compiled.mixture` or `plain.mixture`
 
 
 @cache
 def load_engine(name: str) -> Engine:
     """The engine "numba" or "plain"."""
     if name == "numba":
-        from . import _fast, _fast_mixture
+        from .compiled import coder, mixture
 
-        return Engine(name, _fast, _fast_mixture)
-    from . import _plain, _plain_mixture
+        return Engine(name, coder, mixture)
+    from .plain import coder, mixture
 
-    return Engine(name, _plain, _plain_mixture)
+    return Engine(name, coder, mixture)
 
 
 def current_engine() -> Engine:

@@ -252,7 +252,7 @@ class Mixture(Model):
 
     def bits(self, symbols: Any) -> Any:
         if not _is_float_tensor(symbols):
-            from ._plain_mixture import ranges_mixture, windows
+            from .plain.mixture import ranges_mixture, windows
 
             x = flat(to_numpy(symbols)).astype(np.int32)
             parameters = self._lowered()

@@ -284,12 +284,12 @@ class StreamDecoder:
 
 def _kernels(engine: Engine) -> ModuleType:
     if engine.name == "numba":
-        from . import _fast_stream
+        from .compiled import stream
 
-        return _fast_stream
-    from . import _plain_stream
+        return stream
+    from .plain import stream
 
-    return _plain_stream
+    return stream
 
 
 def _ending(lower: int, width: int) -> list[int]:

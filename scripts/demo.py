@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 import latentzip as lz
-from latentzip.evaluation.metrics import ms_ssim, psnr
+from latentzip.evaluation.metrics.pictures import ms_ssim, psnr
 
 COLUMNS = ("photo", "size", "file", "bpp", "PSNR dB", "MS-SSIM", "encode s", "decode s")
 

@@ -48,8 +48,10 @@ def test_wheel_has_code_weights_and_tables(archives):
     assert weights()
     for name in ("index.json", *weights()):
         assert f"latentzip/pretrained/{name}" in names
-    for path in [*ROOT.glob("entropy/*.py"), *ROOT.glob("entropy/*.npz"), *ROOT.glob("codecs/*.py")]:
-        assert f"latentzip/{path.parent.name}/{path.name}" in names
+    for room in ("codecs", "entropy", "kernels"):
+        for path in [*ROOT.glob(f"{room}/**/*.py"), *ROOT.glob(f"{room}/*.npz")]:
+            assert f"latentzip/{path.relative_to(ROOT).as_posix()}" in names
+    assert "latentzip/evaluation/report/web/report.html" in names
     assert "latentzip/py.typed" in names
     assert not [n for n in names if n.startswith(("tests/", "scripts/"))]
 

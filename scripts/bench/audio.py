@@ -5,7 +5,7 @@ whole file. Then `audio` takes the highest quality whose file, container include
 one of ours beside it that took no more bytes. Clips are the first ten seconds of the files below --data, those in
 folders called speech* are speech; without --data, a few generated ones stand in, and the output says so.
 
-SNR is over all samples and channels, the log-mel distance that of `evaluation.metrics_audio` (80 bands; what lies 80 dB
+SNR is over all samples and channels, the log-mel distance that of `evaluation.metrics.sound` (80 bands; what lies 80 dB
 below the loudest is not counted). PESQ and STOI appear for speech where their packages are installed.
 
 --listening FOLDER adds machines that listen: a classifier of the sub-folders of FOLDER is trained on the log-mel
@@ -24,8 +24,8 @@ import numpy as np
 import torch
 
 import latentzip as lz
-from latentzip.evaluation.conventional_audio import CONVENTIONAL_AUDIO
-from latentzip.evaluation.metrics_audio import log_mel_distance, mel_power, pesq, si_sdr, snr, stoi
+from latentzip.evaluation.metrics.sound import log_mel_distance, mel_power, pesq, si_sdr, snr, stoi
+from latentzip.evaluation.peers.sound import CONVENTIONAL_AUDIO
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
 SECONDS = 10

@@ -143,7 +143,7 @@ def convolutions(quick: bool) -> list[Row]:
 
 def coder(quick: bool) -> list[Row]:
     from latentzip.entropy import frozen_bank
-    from latentzip.entropy.cuda import BatchDecoder, BatchEncoder
+    from latentzip.entropy.gpu.coder import BatchDecoder, BatchEncoder
 
     bank = frozen_bank("gaussian")
     rows: list[Row] = []

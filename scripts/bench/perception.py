@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from latentzip.evaluation import signals
-from latentzip.evaluation.perception import Perception, SegmentedFolder, class_folders, perceive
-from latentzip.evaluation.perception_tasks import Boundaries, LogMel, Network, canny, felzenszwalb, sound_tensor
+from latentzip.evaluation.perception.agreement import Perception, SegmentedFolder, class_folders, perceive
+from latentzip.evaluation.perception.tasks import Boundaries, LogMel, Network, canny, felzenszwalb, sound_tensor
 
 from . import perception_net
 

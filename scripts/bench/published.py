@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentzip.evaluation.metrics import ms_ssim_db
+from latentzip.evaluation.metrics.pictures import ms_ssim_db
 
 MARK = " (published)"
 Curve = list[tuple[float, float]]

@@ -20,9 +20,9 @@ from PIL import Image
 
 import latentzip as lz
 from latentzip import pretrained
-from latentzip.evaluation.bdrate import bd_rate, quality_at_rate
-from latentzip.evaluation.conventional import CONVENTIONAL
-from latentzip.evaluation.metrics import ms_ssim, ms_ssim_db, psnr
+from latentzip.evaluation.metrics.bdrate import bd_rate, quality_at_rate
+from latentzip.evaluation.metrics.pictures import ms_ssim, ms_ssim_db, psnr
+from latentzip.evaluation.peers.pictures import CONVENTIONAL
 
 from . import peers, pictures, published
 from .published import Curves

@@ -18,9 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 import latentzip as lz
-from latentzip.codecs.walloc_original import OriginalConfig, OriginalWalloc
+from latentzip.codecs.walloc.original import OriginalConfig, OriginalWalloc
 from latentzip.evaluation.bench import best
-from latentzip.evaluation.conventional import CONVENTIONAL
+from latentzip.evaluation.peers.pictures import CONVENTIONAL
 from latentzip.kernels.compand import compand
 from latentzip.kernels.wavelet import inverse_wavelet_packet2d, wavelet_packet2d
 

@@ -26,7 +26,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import latentzip as lz
-from latentzip.codecs.bottleneck import tail
+from latentzip.codecs.bottleneck.codec import tail
 from latentzip.training.bottleneck import SmallCNN, centred, label_of
 from latentzip.training.data import list_images, load_rgb
 from latentzip.training.distortion import taps

@@ -29,7 +29,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import latentzip as lz
-from latentzip.data import transforms
+from latentzip.data.reading import transforms
 from latentzip.files import PICTURE_SUFFIXES
 
 CODEC = "walloc-rgb-16x"  # 12 channels at stride 8: a quarter of the side in RGB pixels has as many values

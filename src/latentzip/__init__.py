@@ -9,8 +9,9 @@ Names are loaded on first use: importing this package, inspecting a stream and l
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .entropy.lazy import exports
 
 __version__ = "0.1.0"
 
@@ -20,9 +21,9 @@ DEFAULT_SOUND_CODEC = "audio"  # the same for sound
 if TYPE_CHECKING:
     from . import data, kv
     from .api import decode, encode
-    from .codecs.bottleneck import BottleneckConfig, EntropicBottleneck
-    from .codecs.features import FeatureCodec
-    from .codecs.kv_cache import KVCacheCodec
+    from .codecs.bottleneck.codec import BottleneckConfig, EntropicBottleneck
+    from .codecs.features.codec import FeatureCodec
+    from .codecs.kv.cache import KVCacheCodec
     from .codecs.registry import CodecInfo, list_codecs, load_codec
     from .entropy.errors import CodecError, FormatError, InputError, LimitError, UnsupportedError
     from .evaluation import evaluate
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "api": ("decode", "encode"),
-    "codecs.bottleneck": ("BottleneckConfig", "EntropicBottleneck"),
-    "codecs.features": ("FeatureCodec",),
-    "codecs.kv_cache": ("KVCacheCodec",),
+    "codecs.bottleneck.codec": ("BottleneckConfig", "EntropicBottleneck"),
+    "codecs.features.codec": ("FeatureCodec",),
+    "codecs.kv.cache": ("KVCacheCodec",),
     "codecs.registry": ("CodecInfo", "list_codecs", "load_codec"),
     "entropy.errors": ("CodecError", "FormatError", "InputError", "LimitError", "UnsupportedError"),
     "evaluation": ("evaluate",),
@@ -42,7 +43,7 @@ _HOMES = {
     "info": ("Info", "inspect"),
     "warn": ("ConversionWarning",),
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
 
 __all__ = [
     "DEFAULT_CODEC",
@@ -72,16 +73,4 @@ __all__ = [
     "load_codec",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in ("data", "kv"):
-        return import_module(f".{name}", __name__)
-    if name in _HOME:
-        value = getattr(import_module(f".{_HOME[name]}", __name__), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = exports(__name__, _HOMES, ("data", "kv"))

@@ -16,8 +16,8 @@ from torch import Tensor
 from . import DEFAULT_CODEC, DEFAULT_SOUND_CODEC, sounds, tensors
 from .codecs.audio_base import AudioCodec
 from .codecs.base import BaseCodec, Codec, Precision, check_precision
-from .codecs.bottleneck import EntropicBottleneck
-from .codecs.features import FeatureCodec
+from .codecs.bottleneck.codec import EntropicBottleneck
+from .codecs.features.codec import FeatureCodec
 from .codecs.registry import load_codec
 from .entropy import container
 from .entropy.container import Container, Header, Limits

@@ -14,7 +14,7 @@ from .entropy.errors import InputError
 if TYPE_CHECKING:
     from .codecs.audio_base import AudioCodec
     from .codecs.base import Codec, Precision
-    from .codecs.features import FeatureCodec
+    from .codecs.features.codec import FeatureCodec
     from .entropy.container import Container, Header
 
 StrPath = str | os.PathLike[str]

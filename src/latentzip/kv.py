@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .codecs.kv_layout import Pairs, Rotary, pairs_of, rows_of
+from .codecs.kv.layout import Pairs, Rotary, pairs_of, rows_of
 from .entropy.errors import InputError, UnsupportedError
 
 __all__ = ["Rotary", "from_cache", "gradients", "rotary_of", "sensitivity", "to_cache"]

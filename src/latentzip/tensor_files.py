@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .codecs.features import FeatureCodec
-from .codecs.features_layout import DTYPES
+from .codecs.features.codec import FeatureCodec
+from .codecs.features.layout import DTYPES
 from .entropy.errors import CodecError, FormatError, InputError
 
 SUFFIXES = (".safetensors", ".npz")

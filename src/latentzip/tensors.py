@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from torch import Tensor
 
-from .codecs.bottleneck import EntropicBottleneck
-from .codecs.features import FeatureCodec
+from .codecs.bottleneck.codec import EntropicBottleneck
+from .codecs.features.codec import FeatureCodec
 from .codecs.registry import WEIGHTLESS
 from .entropy import container
 from .entropy.container import Container

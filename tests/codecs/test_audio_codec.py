@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import latentzip as lz
+from latentzip.codecs.audio.coding import CLASSES, MAX_LEVEL, NOT_CODED, classes, step_units
+from latentzip.codecs.audio.layout import DEPTH, TREES, Rows, frame_size, layout
 from latentzip.codecs.audio_base import AudioDecoder, AudioEncoder, Setting
-from latentzip.codecs.audio_coding import CLASSES, MAX_LEVEL, NOT_CODED, classes, step_units
-from latentzip.codecs.audio_layout import DEPTH, TREES, Rows, frame_size, layout
 from latentzip.entropy import RateMeter
 from latentzip.entropy.errors import CodecError, FormatError, InputError
 

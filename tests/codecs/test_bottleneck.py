@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import latentzip as lz
-from latentzip.codecs.bottleneck import tail
+from latentzip.codecs.bottleneck.codec import tail
 
 PRIORS = ["factorized", "hyperprior"]
 

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import latentzip as lz
-from latentzip.codecs import features_lossless, features_maps, features_rows
+from latentzip.codecs.features import lossless as features_lossless
+from latentzip.codecs.features import maps as features_maps
+from latentzip.codecs.features import rows as features_rows
 from latentzip.entropy.coder import Decoder, Encoder, RateMeter
 from latentzip.entropy.container import Header, read, write
 

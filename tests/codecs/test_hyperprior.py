@@ -12,7 +12,7 @@ from safetensors.torch import save
 
 from latentzip import pretrained
 from latentzip.codecs import storage
-from latentzip.codecs.hyperprior import (
+from latentzip.codecs.hyperprior.codec import (
     HyperpriorCodec,
     HyperpriorConfig,
     from_bytes,
@@ -278,7 +278,7 @@ def test_untrained_codec_says_what_to_do():
 
 def test_region_tokens_follow_the_mask():
     """What one region holds does not reach another one far away, and a mask of grid cells is the grid."""
-    from latentzip.codecs.region_nets import RegionAdaptive
+    from latentzip.codecs.hyperprior.region import RegionAdaptive
 
     torch.manual_seed(0)
     net = RegionAdaptive(16)

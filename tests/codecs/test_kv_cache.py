@@ -10,8 +10,8 @@ import torch
 
 import latentzip as lz
 from latentzip import kv
-from latentzip.codecs.kv_budget import allocate
-from latentzip.codecs.kv_layout import heads_of, rows_of
+from latentzip.codecs.kv.budget import allocate
+from latentzip.codecs.kv.layout import heads_of, rows_of
 
 LAYERS, HEADS, DIM, VALUES = 3, 2, 16, 12
 ROTARY = kv.Rotary.of(DIM)
@@ -254,7 +254,7 @@ def test_weights_move_errors_to_where_they_cost_little():
 
 
 def test_wide_models_are_split_by_heads(monkeypatch):
-    from latentzip.codecs import kv_profile
+    from latentzip.codecs.kv import profile as kv_profile
 
     monkeypatch.setattr(kv_profile, "MAX_FITTED", DIM + VALUES)
     narrow = lz.KVCacheCodec.fit([make_cache(0)], rotary=ROTARY)

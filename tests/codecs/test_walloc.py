@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from latentzip.codecs.registry import list_codecs, load_codec
-from latentzip.codecs.walloc import Walloc, WallocConfig, from_bytes, to_tensors
+from latentzip.codecs.walloc.codec import Walloc, WallocConfig, from_bytes, to_tensors
 from latentzip.entropy.errors import CodecError, FormatError, InputError
 
 BUNDLED = [i.name for i in list_codecs() if i.name.startswith("walloc") and i.modality == "image"]

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 import latentzip as lz
-from latentzip.codecs import walloc_audio
 from latentzip.codecs.audio_base import AudioEncoder, Setting
-from latentzip.codecs.walloc_audio import WallocAudio, WallocAudioConfig
-from latentzip.entropy.context import ContextModel
+from latentzip.codecs.walloc import audio as walloc_audio
+from latentzip.codecs.walloc.audio import WallocAudio, WallocAudioConfig
+from latentzip.entropy.context.model import ContextModel
 from latentzip.entropy.errors import CodecError, FormatError, InputError
 
 RELEASED = [i.name for i in lz.list_codecs() if i.name.startswith("walloc-audio")]

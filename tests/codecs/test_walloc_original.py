@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 
-from latentzip.codecs.walloc_original import import_checkpoint
+from latentzip.codecs.walloc.original import import_checkpoint
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -13,7 +13,7 @@ def pack_until(moment: int, source: str, target: str) -> None:
     """Pack, but kill this process when the given number of moments has passed."""
     import torch
 
-    from latentzip.data.packing import pack
+    from latentzip.data.writing.packing import pack
 
     replace, left = os.replace, [moment]
 

@@ -12,7 +12,7 @@ import pytest
 import latentzip as lz
 from latentzip import cli
 from latentzip.data import Archive, Cache, build_cache
-from latentzip.data.cache import default_folder, find_cache
+from latentzip.data.reading.cache import default_folder, find_cache
 
 
 def latents(archive, variant=0):

@@ -91,7 +91,7 @@ def test_iterables_are_written_in_groups(tmp_path):
 
 @pytest.mark.parametrize("metric", ["cosine", "dot"])
 def test_search_is_that_of_the_decoded_rows(store, metric, monkeypatch):
-    from latentzip.data import embeddings
+    from latentzip.data.embeddings import store as embeddings
 
     monkeypatch.setattr(embeddings, "_BLOCK", 256)
     x, queries = store[:], vectors(5, seed=3)

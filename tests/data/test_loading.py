@@ -17,8 +17,8 @@ import torch
 from torch.utils.data import DataLoader, default_collate
 
 import latentzip as lz
-from latentzip.data import transforms
-from latentzip.data.draw import Draw
+from latentzip.data.reading import transforms
+from latentzip.data.reading.draw import Draw
 
 sys.path.insert(0, str(Path(__file__).parent))
 from packs import make_pack, picture

@@ -18,8 +18,8 @@ from PIL import Image
 
 import latentzip as lz
 from latentzip.data import Archive, check_pack, pack
-from latentzip.data.packing import Options, samples_a_shard
-from latentzip.data.sources import Sample, expand_braces, key_of, open_source, with_unique_keys
+from latentzip.data.writing.packing import Options, samples_a_shard
+from latentzip.data.writing.sources import Sample, expand_braces, key_of, open_source, with_unique_keys
 
 from .conftest import CODEC, draw_pictures, wave
 

@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from latentzip.data.sampler import BatchIndices, ElasticBatchSampler, epoch_order
+from latentzip.data.reading.sampler import BatchIndices, ElasticBatchSampler, epoch_order
 from latentzip.entropy import InputError
 
 

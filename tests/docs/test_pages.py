@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from latentzip import cli
-from latentzip.evaluation import registry
+from latentzip.evaluation.metrics import registry
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

@@ -83,8 +83,8 @@ def decode_tables(blob: bytes, bank, index, offset=0):
 
 def mixture_rows(parameters):
     """(first value, integer 24-bit frequencies, escape last) of each mixture of weights, means and scale."""
-    from latentzip.entropy._plain_mixture import _starts, windows
     from latentzip.entropy.banks import phi_table
+    from latentzip.entropy.plain.mixture import _starts, windows
 
     w, mu, scale = (np.asarray(a).reshape(-1, np.shape(a)[-1]).astype(np.int64) for a in parameters)
     first, count = np.empty(len(w), np.int64), np.empty(len(w), np.int64)

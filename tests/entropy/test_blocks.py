@@ -110,8 +110,8 @@ def test_both_bodies_refuse_the_same_damage(data):
 
 def test_compiled_body_is_not_more_lenient_than_the_reference():
     """The compiled body alone, without the slower way behind it, on systematically damaged chunks."""
-    from latentzip.entropy import _fast_blocks
     from latentzip.entropy.banks import frozen_bank
+    from latentzip.entropy.compiled import blocks as compiled
 
     bank = frozen_bank("laplace")
     x = sample((2, 40, 40), seed=5, limit=2000)  # raw bits and escapes
@@ -121,7 +121,7 @@ def test_compiled_body_is_not_more_lenient_than_the_reference():
         bad = bytearray(chunk)
         bad[at] ^= 0x41
         out = np.empty(x.shape, np.int16)
-        good = _fast_blocks.decode(np.frombuffer(bytes(bad), np.uint8), bank.lut, bank.entries, 2000, True, out)
+        good = compiled.decode(np.frombuffer(bytes(bad), np.uint8), bank.lut, bank.entries, 2000, True, out)
         try:
             expected = reference(bytes(bad), x.shape)
             assert good == (np.abs(expected.astype(np.int64)).max() <= 2000)

@@ -136,13 +136,15 @@ def test_more_escapes_than_an_encoder_sets_aside():
 
 
 def test_warm_compiles_everything_ahead():
-    from latentzip.entropy import _fast, _fast_mixture, warm
+    from latentzip.entropy import warm
+    from latentzip.entropy.compiled import coder as fast
+    from latentzip.entropy.compiled import mixture
 
     thread = warm()
     assert thread is not None
     thread.join()
     assert warm(background=False) is None
-    for loop in (_fast.encode, _fast.decode_lut_raw, _fast.decode_search, _fast_mixture.decode_mixture):
+    for loop in (fast.encode, fast.decode_lut_raw, fast.decode_search, mixture.decode_mixture):
         assert loop.signatures  # type: ignore[attr-defined]
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from latentzip.entropy import context_net
 from latentzip.entropy.coder import Decoder, Encoder, RateMeter
-from latentzip.entropy.context import ContextModel
-from latentzip.entropy.context_steps import OWN_TAPS, REACH, STEPS, geometry, mirror
+from latentzip.entropy.context import net as context_net
+from latentzip.entropy.context.model import ContextModel
+from latentzip.entropy.context.steps import OWN_TAPS, REACH, STEPS, geometry, mirror
 from latentzip.entropy.errors import InputError
 from latentzip.entropy.models import TableModel
 from latentzip.entropy.tables import TableBank

@@ -5,8 +5,8 @@ import pytest
 
 from latentzip.entropy import Decoder, Encoder, RateMeter, StreamDecoder, StreamEncoder
 from latentzip.entropy.errors import FormatError, InputError, UnsupportedError
-from latentzip.entropy.rows import NOT_CODED, MagnitudeRows, MagnitudeTables, ValueRows, ValueTables
-from latentzip.entropy.rows_fit import MagnitudeExample, ValueExample, fit_magnitudes, fit_values
+from latentzip.entropy.rows.fit import MagnitudeExample, ValueExample, fit_magnitudes, fit_values
+from latentzip.entropy.rows.program import NOT_CODED, MagnitudeRows, MagnitudeTables, ValueRows, ValueTables
 
 CLASSES = 3
 

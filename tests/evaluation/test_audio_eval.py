@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import latentzip as lz
-from latentzip.evaluation import evaluate, maps, metrics_audio
-from latentzip.evaluation.conventional_audio import CONVENTIONAL_AUDIO
+from latentzip.evaluation import evaluate
+from latentzip.evaluation.metrics import sound as metrics_audio
+from latentzip.evaluation.peers.sound import CONVENTIONAL_AUDIO
+from latentzip.evaluation.report import maps
 
 
 def test_snr_and_si_sdr(sound):

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 import latentzip as lz
-from latentzip.evaluation import Metric, Signal, coders, evaluate, register, registry
+from latentzip.evaluation import Metric, Signal, coders, evaluate, register
 from latentzip.evaluation.coders import coder, parse_settings
+from latentzip.evaluation.metrics import registry
 
 pytest.importorskip("scipy")
 

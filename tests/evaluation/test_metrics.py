@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from latentzip.evaluation.bdrate import bd_rate, overlap, quality_at_rate
-from latentzip.evaluation.metrics import ms_ssim, psnr
+from latentzip.evaluation.metrics.bdrate import bd_rate, overlap, quality_at_rate
+from latentzip.evaluation.metrics.pictures import ms_ssim, psnr
 
 
 def test_psnr_equals_scikit_image():

@@ -9,8 +9,8 @@ from PIL import Image
 from torch import nn
 
 import latentzip as lz
-from latentzip.evaluation.perception import Perception, SegmentedFolder, as_metric, class_folders, perceive
-from latentzip.evaluation.perception_tasks import Boundaries, LogMel, Network, boundary_counts, canny, linear_cka
+from latentzip.evaluation.perception.agreement import Perception, SegmentedFolder, as_metric, class_folders, perceive
+from latentzip.evaluation.perception.tasks import Boundaries, LogMel, Network, boundary_counts, canny, linear_cka
 from latentzip.evaluation.signals import Signal
 
 skimage = pytest.importorskip("skimage")
@@ -244,7 +244,8 @@ def test_observations_are_of_the_decoded():
 
 def test_a_task_as_a_metric(monkeypatch):
     """Any network may be a column of an evaluation and its report."""
-    from latentzip.evaluation import evaluate, register, registry
+    from latentzip.evaluation import evaluate, register
+    from latentzip.evaluation.metrics import registry
 
     monkeypatch.setattr(registry, "_METRICS", dict(registry._METRICS))
     task = Network("brightest", Brightest(), answers="none")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from latentzip import InputError
-from latentzip.evaluation import maps
+from latentzip.evaluation.report import maps
 
 VOID = {"meta", "br", "img", "link", "input"}
 

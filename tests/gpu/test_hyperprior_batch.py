@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from latentzip.codecs.hyperprior import HyperpriorCodec, HyperpriorConfig
+from latentzip.codecs.hyperprior.codec import HyperpriorCodec, HyperpriorConfig
 from latentzip.entropy import FormatError, UnsupportedError
 from latentzip.entropy.tables import TableBank, normalise
 
 pytest.importorskip("triton")
 
-from latentzip.codecs.hyperprior_batch import Compacted, HyperpriorBatch
+from latentzip.codecs.hyperprior.batch import Compacted, HyperpriorBatch
 
 
 def tiny(**options):

@@ -9,7 +9,7 @@ import pytest
 triton = pytest.importorskip("triton")
 ASTSource = pytest.importorskip("triton.compiler").ASTSource
 GPUTarget = pytest.importorskip("triton.backends.compiler").GPUTarget
-coder = pytest.importorskip("latentzip.entropy.cuda_kernels")
+coder = pytest.importorskip("latentzip.entropy.gpu.kernels")
 depthwise = pytest.importorskip("latentzip.kernels.cuda.depthwise")
 local_conv = pytest.importorskip("latentzip.kernels.cuda.local_conv")
 packet = pytest.importorskip("latentzip.kernels.cuda.packet")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import latentzip as lz
-from latentzip.codecs.hyperprior import HyperpriorConfig
+from latentzip.codecs.hyperprior.codec import HyperpriorConfig
 from latentzip.training import bottleneck, hyperprior
 from latentzip.training.bottleneck import DISTIL, TEACHER, TUNE, LabelledSampler, SmallCNN, classes_of
 from latentzip.training.distortion import FeatureDistortion, taps

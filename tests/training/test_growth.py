@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from latentzip.codecs.hyperprior import HyperpriorCodec, HyperpriorConfig
+from latentzip.codecs.hyperprior.codec import HyperpriorCodec, HyperpriorConfig
 from latentzip.training.growth import can_grow, grow
 
 SMALL = HyperpriorConfig(

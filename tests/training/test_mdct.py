@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import latentzip as lz
-from latentzip.codecs import audio
+from latentzip.codecs.audio import codec as audio
 from latentzip.training.cli import main
 from latentzip.training.recipes import RECIPES, make_trainer
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from latentzip.codecs.hyperprior import HyperpriorConfig
-from latentzip.codecs.walloc import WallocConfig
+from latentzip.codecs.hyperprior.codec import HyperpriorConfig
+from latentzip.codecs.walloc.codec import WallocConfig
 from latentzip.training import hyperprior, walloc
 from latentzip.training.data import CropSampler, DeviceCropSampler
 from latentzip.training.export import export

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentzip.codecs.walloc_audio import WallocAudioConfig, from_bytes
+from latentzip.codecs.walloc.audio import WallocAudioConfig, from_bytes
 from latentzip.kernels.wavelet import wavelet_packet1d
 from latentzip.training.audio_data import MixtureSampler
 from latentzip.training.recipes import make_trainer
@@ -92,7 +92,7 @@ def test_a_run_and_its_release(recordings, tmp_path):
 
 
 def test_linear_fit_is_orthonormal():
-    from latentzip.codecs.walloc_audio import WallocAudio
+    from latentzip.codecs.walloc.audio import WallocAudio
 
     model = WallocAudio(WallocAudioConfig(levels=4, latent_channels=6, width=4, depth=0))
     fit_linear(model, torch.randn(4, 2, 2048, generator=torch.Generator().manual_seed(0)), gain=10)

@@ -63,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tables(rows: list[dict[str, Any]]) -> list[str]:
+    from ..evaluation.report.tables import number, table
     from ..evaluation.signals import RATE_OF
-    from ..evaluation.tables import number, table
 
     parts = []
     for modality, rate in RATE_OF.items():

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     common.start_engines(args.threads)
-    from ..data.cache import build_cache
+    from ..data.reading.cache import build_cache
 
     with common.counter(args, "latent") as progress:
         cache = build_cache(args.source, args.out, threads=args.threads, progress=progress)

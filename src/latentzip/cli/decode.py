@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     taken: dict[str, str] = {}
     codec = None
     if args.profile:
-        from ..codecs.features import FeatureCodec
+        from ..codecs.features.codec import FeatureCodec
 
         codec = FeatureCodec.load(args.profile)
 

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"codec-cli pack: error: {error}", file=sys.stderr)
         return 2
     start = time.perf_counter()
-    from ..data.packing import ERRORS, pack
+    from ..data.writing.packing import ERRORS, pack
 
     with common.counter(args, "picture") as progress:
         result = pack(

@@ -38,7 +38,7 @@ def check_codec(args: argparse.Namespace, jobs: list[Job]) -> None:
 
 def encode(job: Job, codec: Any, args: argparse.Namespace, goal: dict[str, Any]) -> dict[str, Any]:
     """One file to one archive; the row of the report."""
-    from ..codecs.features import FeatureCodec
+    from ..codecs.features.codec import FeatureCodec
     from ..tensor_files import encode_tensors
 
     coder = codec if isinstance(codec, FeatureCodec) else FeatureCodec()

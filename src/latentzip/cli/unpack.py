@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.as_ == "png":
         common.start_engines(args.threads)
-    from ..data.unpacking import unpack
+    from ..data.reading.unpacking import unpack
 
     with common.counter(args, "sample") as progress:
         count = unpack(args.source, args.target, args.as_, force=args.force, progress=progress)

@@ -71,7 +71,7 @@ def _check_stream(stream: container.Container, quick: bool) -> dict[str, Any]:
 
 
 def _check_pack(source: str, args: argparse.Namespace) -> dict[str, Any]:
-    from ..data.check import check_pack
+    from ..data.reading.check import check_pack
 
     report = check_pack(source, args.deep)
     for problem in report.problems[:_SHOWN]:

@@ -5,37 +5,39 @@ Names are loaded on first use: opening an archive needs no torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..entropy.lazy import exports
 
 if TYPE_CHECKING:
-    from . import transforms
     from .archive import Archive
-    from .cache import Cache, build_cache
-    from .check import check_pack
-    from .collate import LatentBatch, latent_collate
-    from .dataset import LatentDataset
-    from .dequantize import Dequantize
-    from .embeddings import EmbeddingStore
-    from .packing import PackResult, pack
-    from .sampler import ElasticBatchSampler
-    from .stream import LatentStream
-    from .unpacking import unpack
+    from .embeddings.store import EmbeddingStore
+    from .reading import transforms
+    from .reading.cache import Cache, build_cache
+    from .reading.check import check_pack
+    from .reading.collate import LatentBatch, latent_collate
+    from .reading.dataset import LatentDataset
+    from .reading.dequantize import Dequantize
+    from .reading.sampler import ElasticBatchSampler
+    from .reading.stream import LatentStream
+    from .reading.unpacking import unpack
+    from .writing.packing import PackResult, pack
 
 _HOMES = {
+    "reading": ("transforms",),
     "archive": ("Archive",),
-    "cache": ("Cache", "build_cache"),
-    "check": ("check_pack",),
-    "collate": ("LatentBatch", "latent_collate"),
-    "dataset": ("LatentDataset",),
-    "dequantize": ("Dequantize",),
-    "embeddings": ("EmbeddingStore",),
-    "packing": ("PackResult", "pack"),
-    "sampler": ("ElasticBatchSampler",),
-    "stream": ("LatentStream",),
-    "unpacking": ("unpack",),
+    "reading.cache": ("Cache", "build_cache"),
+    "reading.check": ("check_pack",),
+    "reading.collate": ("LatentBatch", "latent_collate"),
+    "reading.dataset": ("LatentDataset",),
+    "reading.dequantize": ("Dequantize",),
+    "embeddings.store": ("EmbeddingStore",),
+    "writing.packing": ("PackResult", "pack"),
+    "reading.sampler": ("ElasticBatchSampler",),
+    "reading.stream": ("LatentStream",),
+    "reading.unpacking": ("unpack",),
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
 
 __all__ = [
     "Archive",
@@ -55,16 +57,4 @@ __all__ = [
     "unpack",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "transforms":
-        return import_module(".transforms", __name__)
-    if name in _HOME:
-        value = getattr(import_module(f".{_HOME[name]}", __name__), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = exports(__name__, _HOMES)

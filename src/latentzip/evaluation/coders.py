@@ -18,9 +18,9 @@ from PIL import Image
 
 from ..codecs.registry import SCHEMES, WEIGHTLESS, list_codecs, load_codec
 from ..entropy.errors import InputError
-from .conventional import CONVENTIONAL, LOSSLESS, Conventional
-from .conventional_audio import CONVENTIONAL_AUDIO, ConventionalSound
-from .conventional_tensor import CONVENTIONAL_TENSOR, PlainTensor
+from .peers.pictures import CONVENTIONAL, LOSSLESS, Conventional
+from .peers.sound import CONVENTIONAL_AUDIO, ConventionalSound
+from .peers.tensors import CONVENTIONAL_TENSOR, PlainTensor
 from .signals import Signal
 
 QUALITIES = (10, 30, 50, 70, 90)
@@ -187,7 +187,7 @@ class Features(Coder):
     def __init__(self, codec: Any = None) -> None:
         super().__init__("features", "tensor", "nmse", ERRORS)
         if codec is None:
-            from ..codecs.features import FeatureCodec
+            from ..codecs.features.codec import FeatureCodec
 
             codec = FeatureCodec()
         self.codec = codec

@@ -24,7 +24,7 @@ from ..entropy.errors import CodecError, InputError
 from ..files import atomic_writer
 from . import memory, summary
 from .coders import Coder, Setting, coder, default_codecs
-from .registry import Metric, metrics_for
+from .metrics.registry import Metric, metrics_for
 from .signals import RATE_OF, SPEED_UNIT, Signal, find, load
 
 Row = dict[str, Any]
@@ -124,7 +124,7 @@ class Evaluation:
 
     def markdown(self) -> str:
         """Averages and comparisons as tables."""
-        from .tables import markdown
+        from .report.tables import markdown
 
         return markdown(self)
 
@@ -135,7 +135,7 @@ class Evaluation:
             force: replace an existing file.
             megabytes: bound on the signals that are embedded.
         """
-        from .report import render
+        from .report.page import render
 
         target = Path(path)
         text = render(self, megabytes)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .bdrate import bd_rate, overlap, quality_at_rate
-from .registry import Metric
+from .metrics.bdrate import bd_rate, overlap, quality_at_rate
+from .metrics.registry import Metric
 from .signals import RATE_OF
 
 Row = dict[str, Any]

@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..codecs.bottleneck import BottleneckConfig, EntropicBottleneck, from_bytes, tail
+from ..codecs.bottleneck.codec import BottleneckConfig, EntropicBottleneck, from_bytes, tail
 from ..entropy.errors import InputError
 from ..files import atomic_writer
 from . import trainer

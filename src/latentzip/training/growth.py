@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..codecs.hyperprior import LOG_STEP, HyperpriorCodec, HyperpriorConfig
+from ..codecs.hyperprior.codec import LOG_STEP, HyperpriorCodec, HyperpriorConfig
 from ..entropy.banks import NUM_SCALES, scales
 from ..entropy.exact import QatConv2d
 

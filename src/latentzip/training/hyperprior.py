@@ -18,15 +18,15 @@ from torch import Tensor, nn
 
 from .. import pretrained
 from ..codecs import storage
-from ..codecs.hyperprior import (
+from ..codecs.hyperprior.codec import (
     HyperpriorCodec,
     HyperpriorConfig,
     from_bytes,
     round_weights,
     to_tensors,
 )
-from ..codecs.hyperprior_nets import ANCHORS
-from ..codecs.hyperprior_priors import HyperPriors
+from ..codecs.hyperprior.nets import ANCHORS
+from ..codecs.hyperprior.priors import HyperPriors
 from ..entropy.errors import InputError
 from ..entropy.exact import QatConv2d
 from ..entropy.tables import TableBank

@@ -15,13 +15,14 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from ..codecs import audio, audio_coding
-from ..codecs.audio import Audio, AudioConfig
-from ..codecs.audio_analysis import analyse
+from ..codecs.audio import codec as audio
+from ..codecs.audio import coding as audio_coding
+from ..codecs.audio.analysis import analyse
+from ..codecs.audio.codec import Audio, AudioConfig
+from ..codecs.audio.coding import CLASSES, NOT_CODED, Tables
+from ..codecs.audio.layout import TREES, Layout, Rows, layout
 from ..codecs.audio_base import groups_of
-from ..codecs.audio_coding import CLASSES, NOT_CODED, Tables
-from ..codecs.audio_layout import TREES, Layout, Rows, layout
-from ..entropy.rows_fit import MagnitudeExample, ValueExample, fit_magnitudes, fit_values
+from ..entropy.rows.fit import MagnitudeExample, ValueExample, fit_magnitudes, fit_values
 from ..entropy.tables import TableBank
 from . import export, trainer
 from .audio_data import list_sounds

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..codecs.walloc import Walloc, WallocConfig, from_bytes, round_weights, to_tensors
-from ..entropy.context import ContextModel
+from ..codecs.walloc.codec import Walloc, WallocConfig, from_bytes, round_weights, to_tensors
+from ..entropy.context.model import ContextModel
 from ..kernels.wavelet import wavelet_packet2d
 from . import trainer
 from .rate import CausalRate

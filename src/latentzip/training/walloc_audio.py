@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ..codecs.audio_base import Setting
-from ..codecs.walloc_audio import WallocAudio, WallocAudioConfig, from_bytes, round_weights, to_tensors
-from ..entropy.context import ContextModel
-from ..evaluation.metrics_audio import log_mel_distance
+from ..codecs.walloc.audio import WallocAudio, WallocAudioConfig, from_bytes, round_weights, to_tensors
+from ..entropy.context.model import ContextModel
+from ..evaluation.metrics.sound import log_mel_distance
 from ..kernels.wavelet import wavelet_packet1d
 from . import trainer
 from .audio_data import MixtureSampler, list_sounds, load_stereo
@@ -87,7 +87,7 @@ class Trainer(trainer.Trainer):
 
     recipe: Recipe
     columns = ("snr", "mel", "kbps")
-    loader = "latentzip.codecs.walloc_audio:load_bundled"
+    loader = "latentzip.codecs.walloc.audio:load_bundled"
 
     def build(self) -> nn.ModuleDict:
         r = self.recipe

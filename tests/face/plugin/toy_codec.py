@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentzip.codecs.walloc import Walloc, WallocConfig
+from latentzip.codecs.walloc.codec import Walloc, WallocConfig
 from latentzip.entropy.models import Laplace
 from latentzip.kernels.wavelet import wavelet_packet2d
 

@@ -1,0 +1,147 @@
+"""How the codec `audio` codes its integers, and what follows from the levels of bands: steps and classes.
+
+A level is the power of a band, 2 units an octave of amplitude, `FULL` for a mean square of one (signals are scaled so
+that their largest sample is about one); 0 stands for silence.
+The step of a band grows with the power `shape` / 16 of its amplitude, so that loud bands are coded with more error, but
+a higher ratio. From level and step follows how large symbols will be, about: their class. Where that is far below one,
+nothing is coded. All of this is integer arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...entropy.errors import FormatError
+from ...entropy.models import TableModel
+from ...entropy.rows.program import NOT_CODED, MagnitudeRows, MagnitudeTables, ValueRows, ValueTables
+from ...entropy.tables import TableBank
+from .layout import TREES, Layout, Rows, spread
+
+FULL = 48
+MAX_LEVEL = 127
+UNITS = 8  # units of steps in an octave; levels count UNITS / 2 of them each
+CLASSES = 14
+ANGLES = 16  # stereo angles in half a turn
+_REFERENCE = 35  # level whose step does not depend on the shape
+_LOUDEST = 87  # a step is never finer than this many units below its level: symbols stay below 32768
+_COARSE = 190  # unit of the step at quality 0
+_FAINTEST = -12  # units of the level above the step below which nothing is coded
+_CLASS = 4  # units a class
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """All integers that decide intervals.
+
+    trees: a table of the numbers of trees. angles, levels, coefficients: what their rows are coded with.
+    shape: how much of a band's level its step follows, in sixteenths.
+    """
+
+    trees: TableBank
+    angles: ValueTables
+    levels: ValueTables
+    coefficients: MagnitudeTables
+    shape: int
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Plain integer arrays, for safetensors."""
+        parts = {k: getattr(self, k).to_arrays() for k in ("trees", "angles", "levels", "coefficients")}
+        arrays = {f"{part}.{key}": value.copy() for part, values in parts.items() for key, value in values.items()}
+        return arrays | {"shape": np.array([self.shape], np.int32)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> Tables:
+        """The inverse of `to_arrays`; raises InputError where keys are missing or do not fit."""
+
+        def part(name: str) -> dict[str, Any]:
+            return {k.removeprefix(f"{name}."): v for k, v in arrays.items() if k.startswith(f"{name}.")}
+
+        return cls(
+            TableBank.from_arrays(part("trees")),
+            ValueTables.from_arrays(part("angles")),
+            ValueTables.from_arrays(part("levels")),
+            MagnitudeTables.from_arrays(part("coefficients")),
+            int(np.asarray(arrays.get("shape", [0]))[0]),
+        )
+
+
+def step_units(levels: Ints, quality: int, shape: int) -> Ints:
+    """Steps of bands: UNITS * log2(step), plus UNITS / 2 * FULL.
+
+    Args:
+        levels: of the bands.
+        quality: 1..100; a unit is 0.75 dB.
+        shape: see `Tables`.
+    """
+    half = UNITS // 2
+    units = _COARSE - quality + ((shape * half * (levels - _REFERENCE) + 8) >> 4)
+    return np.maximum(units, half * levels - _LOUDEST).astype(np.int32)
+
+
+def steps(units: Ints) -> Floats:
+    """Widths of cells."""
+    return np.exp2((units - UNITS // 2 * FULL) / UNITS).astype(np.float32)
+
+
+def classes(levels: Ints, units: Ints) -> npt.NDArray[np.uint8]:
+    """How large the symbols of bands will be, in classes of 3 dB; `NOT_CODED` where they are zero."""
+    over = UNITS // 2 * levels - units
+    known = np.minimum((over - _FAINTEST) // _CLASS, CLASSES - 1)
+    return np.where((levels <= 0) | (over < _FAINTEST), NOT_CODED, known).astype(np.uint8)
+
+
+def program(coder: Any, latent: Ints | None, frames: int, lay: Layout, tables: Tables, quality: int) -> Ints:
+    """Code the frames of a chunk: trees, angles, levels, coefficients.
+
+    Args:
+        coder: encoder, decoder or rate meter.
+        latent: (rows, frames), or None to decode.
+
+    Raises:
+        FormatError: decoded numbers are not of this program.
+    """
+    columns = None if latent is None else np.ascontiguousarray(latent.T)
+    a, b = 1 + lay.angles, 1 + lay.angles + lay.channels * lay.slots
+    out = np.zeros((frames, lay.latent_channels), np.int32)
+    number = np.zeros(frames, np.uint8)
+    out[:, 0] = coder.code(None if columns is None else columns[:, 0], TableModel(tables.trees, number))
+    _check(out[:, 0], len(TREES) - 1, "divisions of frames")
+    rows = Rows(lay, out[:, 0].tolist())
+    if lay.angles:
+        model = ValueRows(tables.angles, *angle_rows(frames, lay.angles), frames * lay.angles)
+        given = None if columns is None else columns[:, 1:a].reshape(-1)
+        out[:, 1:a] = np.asarray(coder.code(given, model)).reshape(frames, -1)
+        _check(out[:, 1:a], ANGLES - 1, "stereo angles")
+    given = None if columns is None else columns[:, a:b].reshape(-1)[rows.slot]
+    levels = np.asarray(coder.code(given, ValueRows(tables.levels, rows.level_rows, lay.places, rows.slot.size)))
+    _check(levels, MAX_LEVEL, "levels of bands")
+    out[:, a:b] = spread(levels, rows.slot, (frames, b - a))
+    units = step_units(levels, quality, tables.shape)
+    model = MagnitudeRows(
+        tables.coefficients, rows.coefficient_rows, units[rows.level].astype(np.int16),
+        classes(levels, units)[rows.level],
+    )  # fmt: skip
+    given = None if columns is None else columns[:, b:].reshape(-1)[rows.coefficient]
+    symbols = np.asarray(coder.code(given, model))
+    out[:, b:] = spread(symbols, rows.coefficient, (frames, out.shape[1] - b))
+    return np.ascontiguousarray(out.T)
+
+
+def angle_rows(frames: int, bands: int) -> tuple[Ints, Ints]:
+    """Angles as rows, one a frame: rows and places as `ValueRows` takes them."""
+    number = np.arange(frames)
+    rows = np.stack([number * bands, np.full(frames, bands), number - 1, np.full(frames, -1), 0 * number], 1)
+    return rows.astype(np.int32), np.arange(bands, dtype=np.int32)[None, None]
+
+
+def _check(values: Ints, most: int, what: str) -> None:
+    if values.size and (int(values.min()) < 0 or int(values.max()) > most):
+        raise FormatError(f"{what} lie outside 0..{most}: the chunk is corrupt or of another version")

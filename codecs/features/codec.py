@@ -1,0 +1,309 @@
+"""`features`: any float tensor as a short bitstream with a known error. No training; a profile makes it shorter.
+
+A tensor is seen as rows of channels. A transform (identity, Hadamard, or a KLT fitted to the tensor or brought by a
+profile) turns channels into components; one step quantises them all, which is reverse water-filling; each component
+has a table of its own; rows may be predicted from earlier ones (`rows`). Tensors with two spatial axes may be
+coded as maps instead (`maps`), and every float may be kept to the last bit (`lossless`).
+
+Symbols decode to the same integers on every machine. What is computed from them is float32 arithmetic: decoded values
+agree between machines to float noise, except for lossless streams, which are exact; error bounds leave room for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from math import isfinite
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...entropy import container
+from ...entropy.container import Header, Limits
+from ...entropy.errors import FormatError, InputError, UnsupportedError
+from ..base import Compressed, _parallel
+from ..storage import write_file
+from . import lossless as lossless_
+from . import profile as profiles
+from . import transforms
+from .decoder import Reader
+from .encoder import Goal, Job
+from .layout import DTYPES, LOSSLESS, MAPS, PROFILE, TORCH, Params, View, bits_of
+from .profile import Profile
+
+_HUGE, _TINY = 1e30, 1e-30  # float32 arithmetic is safe for magnitudes between
+
+
+class FeatureCodec:
+    """Codec of float tensors: float16, bfloat16 or float32, any shape, torch or numpy.
+
+    Args:
+        profile: what `fit` learned; None fits what it needs to each tensor and sends it along.
+
+    Example:
+        >>> import torch
+        >>> codec = FeatureCodec()
+        >>> x = torch.randn(200, 16)
+        >>> y = codec.decode(codec.encode(x, max_error=0.01))
+        >>> bool((x - y).abs().max() <= 0.01)
+        True
+    """
+
+    name: ClassVar[str] = "features"
+    modality: ClassVar[Literal["tensor"]] = "tensor"
+
+    def __init__(self, profile: Profile | None = None) -> None:
+        self.profile = profile
+        self.device = torch.device("cpu")
+
+    def __repr__(self) -> str:
+        if self.profile is None:
+            return "FeatureCodec()"
+        return f"FeatureCodec(profile {self.fingerprint.hex()}, {self.profile.channels} channels)"
+
+    def to(self, device: str | torch.device) -> FeatureCodec:
+        """A codec of the same profile that decodes onto a device; coding itself happens on the CPU."""
+        codec = FeatureCodec(self.profile)
+        codec.device = torch.device(device)
+        return codec
+
+    def eval(self) -> FeatureCodec:
+        """Itself: there is nothing to train."""
+        return self
+
+    @property
+    def fingerprint(self) -> bytes:
+        """8 bytes that name the profile, or the codec without one."""
+        return hashlib.sha256(b"features 1").digest()[:8] if self.profile is None else self.profile.fingerprint
+
+    # --- profiles ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def fit(
+        cls, samples: Tensor | np.ndarray | Iterable[Any], *, axis: int = -1, nmse: float = 0.01, weights: Any = None
+    ) -> FeatureCodec:
+        """Learn rotation, widths and a step from samples of a layer's features.
+
+        Args:
+            samples: a tensor, or several, alike in their channels; thousands of rows do better than hundreds.
+            axis: which axis holds the channels.
+            nmse: sets the default step: mean squared error over the variance about the channels' means.
+            weights: what an error costs: (D,) non-negative, or (D, D) positive semi-definite such as the mean of
+                J^T J, where J is the derivative of what the network makes of its features.
+
+        Returns:
+            A codec. `save` it; streams name it by its fingerprint, and decoding needs it.
+
+        Raises:
+            InputError: samples that do not fit each other, are not finite, or have fewer than two rows.
+        """
+        if isinstance(samples, (Tensor, np.ndarray)):
+            samples = [samples]
+        if not 0 < nmse < 1:
+            raise InputError(f"nmse is {nmse}; a number between 0 and 1 is needed")
+        axis_of = [(_tensor(x)[0], axis) for x in samples]
+        for x, a in axis_of:
+            if not -x.ndim <= a < x.ndim:
+                raise InputError(f"axis {a} does not exist in a sample of shape {tuple(x.shape)}")
+        ranks = {x.ndim for x, _ in axis_of}
+        axis = axis if axis < 0 else axis - max(ranks, default=1)
+        return cls(profiles.fit((x for x, _ in axis_of), axis, nmse, weights))
+
+    def save(self, path: str | Path) -> None:
+        """Write the profile as a safetensors file; it appears whole or not at all."""
+        if self.profile is None:
+            raise InputError("this codec has no profile to save: make one with FeatureCodec.fit")
+        write_file(path, self.profile.to_bytes())
+
+    @classmethod
+    def load(cls, path: str | Path) -> FeatureCodec:
+        """Read what `save` wrote.
+
+        Raises:
+            FormatError: not a profile.
+            OSError: the file cannot be read.
+        """
+        return from_bytes(Path(path).read_bytes())
+
+    # --- tensors <-> streams -------------------------------------------------------------------------------------
+
+    def encode(self, x: Any, **options: Any) -> bytes:
+        """One tensor to one `.ltz` stream; options as `compress`."""
+        tensor, kind = _tensor(x)
+        header = Header(self.name, self.fingerprint, self.modality, kind, tuple(tensor.shape), DTYPES[tensor.dtype])
+        container.write(header, ())  # what `read` would refuse is refused before the work
+        packed = self.compress(tensor, **options)
+        return container.write(replace(header, params=packed.params), packed.chunks)
+
+    def decode(
+        self,
+        stream: bytes,
+        *,
+        channels: int | None = None,
+        region: Sequence[int] | None = None,
+        limits: Limits = container.DEFAULT_LIMITS,
+    ) -> Any:
+        """Inverse of `encode`: the same kind of object, dtype and shape; arguments as `decompress`."""
+        box = container.read(stream, limits)
+        y = self.decompress(box.header, box.chunks, channels=channels, region=region)
+        return y.numpy() if box.header.kind == "numpy" else y
+
+    def compress(
+        self,
+        x: Tensor,
+        *,
+        max_error: float | None = None,
+        relative_error: float | None = None,
+        nmse: float | None = None,
+        bits: float | None = None,
+        lossless: bool = False,
+        nan: str = "keep",
+        transform: str = "auto",
+        axis: int | None = None,
+    ) -> Compressed:
+        """Code one tensor. At most one goal; without any, a profile's step, else lossless.
+
+        Args:
+            x: float16, bfloat16 or float32, any shape.
+            max_error: no decoded value is further from its original than this.
+            relative_error: the same as a fraction of the largest magnitude.
+            nmse: mean squared error over the variance of the tensor, at most.
+            bits: bits a value, everything counted, at most.
+            lossless: every bit is kept, those of NaN and infinities included.
+            nan: "keep" keeps NaN and infinities to the bit, whatever the goal; "refuse" raises.
+            transform: "auto" tries all; or "identity", "hadamard", "klt", "map" (the last two axes are spatial).
+            axis: the channel axis; by default the last, or the profile's.
+
+        Raises:
+            InputError: an option or goal that cannot be met; the text says which.
+        """
+        goal = Goal.of(max_error, relative_error, nmse, bits, lossless, self.profile is not None)
+        if nan not in ("keep", "refuse"):
+            raise InputError(f"nan is {nan!r}; one of 'keep', 'refuse'")
+        if transform not in ("auto", "map", *transforms.NAMES):
+            raise InputError(f"transform is {transform!r}; one of auto, map, {', '.join(transforms.NAMES)}")
+        if self.profile is not None and transform not in ("auto", "klt"):
+            raise InputError(f"transform is {transform!r}, but the profile brings its own: leave transform out")
+        x = x.detach().cpu()
+        view = View.of(x, axis, self.profile)
+        if x.numel() == 0:
+            return Compressed(Params(LOSSLESS, flags=PROFILE * view.profiled, axis=view.axis, chunk=1).pack(), [])
+        data = view.rows(x)
+        low, high = (float(v) for v in torch.aminmax(data))  # NaN where there is one
+        whole = isfinite(low) and isfinite(high)
+        finite, values = None, data.float()
+        if not whole:
+            finite = torch.isfinite(data)
+            if nan == "refuse":
+                raise InputError(
+                    f"the tensor holds {int((~finite).sum())} NaN or infinite values; nan='keep' keeps them as they are"
+                )
+            values = torch.where(finite, values, torch.zeros(()))
+            low, high = (float(v) for v in torch.aminmax(values))
+        top = max(abs(low), abs(high))
+        if goal.kind != "lossless" and (top > _HUGE or 0 < top < _TINY):
+            goal = Goal("lossless") if goal.kind != "bits" else goal
+        if goal.kind == "lossless":
+            return self._lossless(data, view)
+        goal = goal.resolved(values, self.profile.step if self.profile else 0.0)
+        if low == high and goal.kind in ("mse", "max_error"):
+            goal = Goal(goal.kind)  # nothing varies, so nothing need be lost
+        job = Job(self.profile, data, values, None if finite is None else ~finite, view, goal, top)
+        best = job.run(transform)
+        if best is None:
+            return self._lossless(data, view)
+        if goal.kind == "bits":
+            return best
+        # a tensor that is hard to approximate is kept instead
+        exact = self._lossless(data, view) if _size(best) > data.numel() * data.element_size() * 5 / 8 else best
+        return min(best, exact, key=_size)
+
+    def _lossless(self, data: Tensor, view: View) -> Compressed:
+        dtype = DTYPES[data.dtype]
+        chunk = view.block
+        parts = [bits_of(part) for part in data.split(chunk)]
+        chunks = list(_parallel(lambda part: lossless_.encode(part, dtype), parts))
+        return Compressed(Params(LOSSLESS, flags=PROFILE * view.profiled, axis=view.axis, chunk=chunk).pack(), chunks)
+
+    def decompress(
+        self,
+        header: Header,
+        chunks: Sequence[bytes],
+        *,
+        channels: int | None = None,
+        region: Sequence[int] | None = None,
+        to: Literal["signal", "latent"] = "signal",
+    ) -> Tensor:
+        """Inverse of `compress`.
+
+        Args:
+            header: of the stream, with its parameters.
+            chunks: its payloads; only those needed are read.
+            channels: decode this many components only, the first ones; the others count as zero. For streams with a
+                KLT.
+            region: (start, stop) along the first axis; only the chunks that it touches are decoded.
+            to: "latent" stops after entropy decoding and returns the symbols (N, K) int32 (bit patterns of lossless
+                streams).
+
+        Raises:
+            FormatError: not what this codec writes.
+            UnsupportedError: the stream needs another profile.
+            InputError: the region or the number of components does not suit the stream.
+        """
+        if header.fingerprint != self.fingerprint:
+            raise UnsupportedError(_other_profile(header.fingerprint, self))
+        if header.dtype not in TORCH:
+            raise FormatError(f"features: a stream of {header.dtype}, which this codec does not code")
+        p = Params.unpack(header.params, header.shape)
+        view = View.of_shape(header.shape, p.axis, p.mode == MAPS, bool(p.flags & PROFILE))
+        reader = Reader(p, view, header.dtype, chunks, self.profile)
+        return reader.read(channels, region, to).to(self.device)
+
+
+def from_bytes(data: bytes) -> FeatureCodec:
+    """The codec of a profile's file; raises FormatError: not one."""
+    return FeatureCodec(Profile.from_bytes(data))
+
+
+def _other_profile(wanted: bytes, codec: FeatureCodec) -> str:
+    if wanted == FeatureCodec().fingerprint:
+        return "the stream was made without a profile: decode it without codec="
+    have = "no profile was given" if codec.profile is None else f"the profile given is {codec.fingerprint.hex()}"
+    return (
+        f"the stream needs the feature profile {wanted.hex()}, and {have}: "
+        "pass codec=FeatureCodec.load(PATH) of that profile"
+    )
+
+
+def _tensor(x: Any) -> tuple[Tensor, Literal["numpy", "tensor"]]:
+    """A tensor of what was handed in, and which kind of object that was."""
+    if isinstance(x, Tensor):
+        kind: Literal["numpy", "tensor"] = "tensor"
+    elif isinstance(x, (np.ndarray, np.generic)):
+        x, kind = np.asarray(x), "numpy"
+        if x.dtype.newbyteorder("=") not in (np.float16, np.float32):
+            raise InputError(_DTYPE.format(x.dtype))
+        native = x.astype(x.dtype.newbyteorder("="), copy=False)
+        x = torch.from_numpy(
+            np.array(native, order="C")
+            if not native.flags.writeable
+            else np.ascontiguousarray(native).reshape(native.shape)
+        )
+    else:
+        raise InputError(f"features takes a torch tensor or a numpy array, not {type(x).__name__}")
+    if x.dtype not in DTYPES:
+        raise InputError(_DTYPE.format(x.dtype))
+    return x, kind
+
+
+_DTYPE = (
+    "features takes float16, bfloat16 or float32, not {}; convert it first, e.g. with .float() or .astype('float32')"
+)
+
+
+def _size(packed: Compressed) -> int:
+    return sum(map(len, packed.chunks)) + 8 * len(packed.chunks)

@@ -1,0 +1,435 @@
+"""Learned image codecs with a mean-scale hyperprior: one set of weights for qualities 1..100, decodable anywhere.
+
+After Minnen et al. (arXiv 1809.02736) with the layout of JPEG AI: scales come from the hyper-latent alone, through an
+exact integer network, so that all symbols of a chunk are decoded in one call and no float decides an interval. Context
+refines means only, and means are added after decoding. Quality scales the latent channel by channel (gain units, Cui
+et al., arXiv 2003.02012); in the domain of scale numbers that is the addition of an integer.
+
+A latent holds integers only: first the hyper-latent (N channels at 1/64, stored as N/16 channels at 1/16), then the
+rounded difference of the latent from its mean. `HyperpriorCodec.values` turns it into the real-valued latent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...entropy import exact
+from ...entropy.banks import NUM_SCALES, scales
+from ...entropy.errors import FormatError, InputError
+from ...entropy.models import Factorized, Gaussian, Mixture, Model, float_bits, mixture_bits
+from ...entropy.tables import TableBank
+from ...kernels import cuda
+from .. import storage
+from ..base import Codec, Shape
+from .nets import (
+    ANCHORS,
+    Analysis,
+    ByQuality,
+    HyperAnalysis,
+    Means,
+    Synthesis,
+    mixture_net,
+    scale_net,
+    standardise,
+)
+
+if TYPE_CHECKING:
+    from ...pretrained import Entry
+    from .batch import HyperpriorBatch
+
+HYPER_LIMIT = 127
+LOG_STEP = math.log(float(scales()[-1] / scales()[0])) / (NUM_SCALES - 1)
+_EIGHTHS = 8  # the exact network answers in eighths of a scale number
+_MIXTURE_ONE = 128  # added to a component's code to make its weight
+_MIXTURE_FRACTION = 32  # codes of means are in 1/32 deviations
+
+
+@dataclass(frozen=True)
+class HyperpriorConfig:
+    """Hyper-parameters, stored beside the weights.
+
+    Attributes:
+        width: channels of the trunk at 1/8.
+        analysis_depth, synthesis_depth: blocks of the trunk on either side.
+        latent: M, channels at 1/16; a multiple of 4.
+        hyper: N, channels at 1/64; a multiple of 16.
+        features: width of the hyper-decoder and the context network.
+        scale_width: width of the exact network.
+        skip: scale numbers up to this one are not coded; such elements are their mean (0 skips next to nothing).
+        components: of the distribution of a latent: 1 is a Gaussian, more a mixture of Gaussians around its mean.
+        region: whether both trunks have the region-adaptive transform (`region`).
+    """
+
+    width: int = 128
+    analysis_depth: int = 3
+    synthesis_depth: int = 5
+    latent: int = 192
+    hyper: int = 64
+    features: int = 160
+    scale_width: int = 128
+    skip: int = 2
+    components: int = 1
+    region: bool = False
+
+
+class HyperpriorCodec(Codec):
+    """See the module's text. `forward` is the training pass."""
+
+    family = "hyperprior"
+    modality = "image"
+    stride = 16
+    latent_multiple = 4
+    latent_limit = 8191
+    chunk = 64
+    tile = 128
+    variable_rate = True
+    default_quality = 50
+    _gpu: HyperpriorBatch | None = None
+
+    def __init__(self, config: HyperpriorConfig, name: str = "hyperprior") -> None:
+        super().__init__()
+        c = self.config = config
+        if c.latent % 4 or c.hyper % 16:
+            raise InputError(f"latent must be a multiple of 4 and hyper of 16, not {c.latent} and {c.hyper}")
+        self.name = name
+        self.latent_channels = c.hyper // 16 + c.latent
+        self.analysis_transform = Analysis(c.width, c.analysis_depth, c.latent, c.region)
+        self.hyper_analysis = HyperAnalysis(c.latent, c.features, c.hyper)
+        self.means = Means(c.latent, c.features, c.hyper)
+        self.scale_net = scale_net(c.hyper, c.scale_width, c.latent)
+        self.mixture_net = mixture_net(c.hyper, 3 * c.components * c.latent) if c.components > 1 else None
+        self.synthesis_transform = Synthesis(c.width, c.synthesis_depth, c.latent, c.region)
+        self.log_gain = ByQuality(c.latent)
+        self.register_buffer("std", torch.ones(c.latent, 1, 1))
+        self.std: Tensor
+        self.hyper_bank: TableBank | None = None
+        self.gain_offsets: np.ndarray | None = None
+        # 3x3 at 1/8 reach half a position each, a cell of the region grid 4; halos are rounded up to the latents' unit
+        region = 4.5 if c.region else 0
+        self.analysis_halo = _to_unit(c.analysis_depth / 2 + 1 + region)
+        # 3x3 at 1/32 and 1/16 of the hyper-decoder, three context steps, then the trunk at 1/8
+        self.synthesis_halo = _to_unit(2 + 1 + 3 + c.synthesis_depth / 2 + 1 + region)
+
+    # --- pieces that coding and training share -------------------------------------------------------------------
+
+    def gain(self, quality: Tensor) -> Tensor:
+        """Factor on the latent, (B, M, 1, 1); its inverse is the quantisation step."""
+        return torch.exp(self.log_gain(quality))
+
+    def refine(self, z: Tensor, quality: Tensor, fix: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Decoded latent (B, M, h, w): ``fix(mean, mask)`` gives each step's values from their means."""
+        features = self.means.features(z, quality)
+        b, _, h, w = features.shape
+        known = features.new_zeros(b, self.config.latent, h, w, dtype=torch.float32)
+        for step in range(4):
+            mean = self.means.predict(step, features, standardise(known, self.std)) * self.std
+            mask = self.means.step_mask(step, h, w)
+            known = known + mask * fix(mean, mask)
+        return known
+
+    def forward(
+        self, x: Tensor, quality: Tensor, hard: bool = False, regions: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Training pass, with straight-through rounding before the decoder and additive noise under the rate.
+
+        Args:
+            x: (B, 3, H, W) float in [0, 1], sides multiples of 64.
+            quality: (B,) in 1..100.
+            hard: round under the rate too, as coding does: for validation.
+            regions: (B, H/8, W/8) int64, numbers of regions for the region-adaptive transform; a grid by default.
+
+        Returns:
+            ``x_hat``; ``z``, before rounding unless ``hard``; ``residual`` (B, M, h, w), noisy or rounded, in steps;
+            ``bits``, what it costs.
+        """
+        y = self.analysis_transform(x - 0.5, quality, self.std, regions)
+        z = self.hyper_analysis(standardise(y, self.std), quality)
+        z_hat = exact.straight_through(z.round().clamp(-HYPER_LIMIT, HYPER_LIMIT), z)
+        gain = self.gain(quality)
+        residual = torch.zeros_like(y)
+
+        def fix(mean: Tensor, mask: Tensor) -> Tensor:
+            nonlocal residual
+            r = (y - mean) * gain
+            residual = residual + mask * r
+            return mean + exact.straight_through(r.round(), r) / gain
+
+        y_hat = self.refine(z_hat, quality, fix)
+        x_hat = self.synthesis_transform(y_hat, quality, self.std, regions) + 0.5
+        residual = residual.round() if hard else residual + torch.rand_like(residual) - 0.5
+        bits = self.latent_bits(residual, z_hat, quality)
+        return {"x_hat": x_hat, "z": z_hat if hard else z, "residual": residual, "bits": bits}
+
+    def latent_bits(self, residual: Tensor, z: Tensor, quality: Tensor) -> Tensor:
+        """-log2 p of a residual in steps (B, M, h, w) given the hyper-latent, differentiable: the float twin of what
+        `latent_model` codes with."""
+        top = torch.full_like(quality, 100.0)
+        offset = (self.log_gain(quality) - self.log_gain(top)) / LOG_STEP
+        given = torch.cat((z, self._quality_plane(z, quality)), 1)
+        number = self.scale_net(given) + offset
+        if self.mixture_net is None:
+            return float_bits(residual, exact.scale_of(number))
+        weights, means, spread = self._mixture_parts(self.mixture_net(given))
+        weights = weights + _MIXTURE_ONE / _MIXTURE_FRACTION
+        number = number[..., None]
+        means = means * exact.scale_of(number.clamp(0, NUM_SCALES - 1))
+        spread = exact.scale_of(number + spread * (_MIXTURE_FRACTION / _EIGHTHS))
+        return mixture_bits(residual, weights / weights.sum(-1, keepdim=True), means, spread)
+
+    def _mixture_parts(self, code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Output of the mixture network (B, 3 K M, h, w) -> weights, means, scales, each (B, M, h, w, K)."""
+        b, _, h, w = code.shape
+        parts = code.view(b, 3, self.config.components, self.config.latent, h, w).permute(1, 0, 3, 4, 5, 2)
+        return parts[0], parts[1], parts[2]
+
+    @staticmethod
+    def _quality_plane(z: Tensor, quality: Tensor) -> Tensor:
+        """The float twin of `_given`'s plane, (B, 1, h/4, w/4)."""
+        return torch.round(quality * 1.27).to(z.dtype).view(-1, 1, 1, 1).expand(-1, 1, *z.shape[2:])
+
+    # --- the three functions -------------------------------------------------------------------------------------
+
+    def latent(self, x: Tensor, quality: float | None = None) -> Tensor:
+        """Integers of one picture (3, H, W): (L, h, w) int16. The trunk runs tile by tile, what follows on the whole,
+        so that no seam shows in what is rounded."""
+        q = self._check_quality(quality)
+        y = torch.empty(self.config.latent, *self._latent_size((x.shape[-2], x.shape[-1])), device=self.device)
+        with torch.inference_mode():
+            with self.arithmetic():
+                self._by_tiles(x, lambda part: self._transform(part, q), y)
+            return self._quantise(y[None], q)[0].cpu()
+
+    @torch.inference_mode()
+    def analysis(self, x: Tensor, quality: float | None = None) -> Tensor:
+        q = self._check_quality(quality)
+        return self._quantise(self._transform(x, q), q)
+
+    def _transform(self, x: Tensor, quality: int) -> Tensor:
+        pad = [-n % (self.stride * self.latent_multiple) for n in x.shape[-2:]]
+        x = F.pad(x - 0.5, (0, pad[1], 0, pad[0]), mode="replicate")
+        return self.analysis_transform(x, self._quality(x, quality), self.std)
+
+    def _quantise(self, y: Tensor, quality: int) -> Tensor:
+        """Real latent (B, M, h, w) -> integers (B, L, h, w) int16."""
+        q = self._quality(y, quality)
+        z = self._round_hyper(y, q)
+        coded = torch.empty_like(y, dtype=torch.bool)
+        for t in self._chunk_grid(y.shape[2], y.shape[3], self.chunk):
+            block = z[..., t.y0 // 4 : t.y1 // 4, t.x0 // 4 : t.x1 // 4]
+            coded[..., t.y0 : t.y1, t.x0 : t.x1] = self.scale_index(block, quality) > self.config.skip
+        gain = self.gain(q)
+        symbols = torch.zeros_like(y)
+
+        def fix(mean: Tensor, mask: Tensor) -> Tensor:
+            nonlocal symbols
+            s = ((y - mean) * gain).round().clamp(-self.latent_limit, self.latent_limit) * coded
+            symbols = symbols + mask * s
+            return mean + s / gain
+
+        self.refine(z, q, fix)
+        return torch.cat((F.pixel_shuffle(z, 4), symbols), 1).to(torch.int16)
+
+    def _round_hyper(self, y: Tensor, quality: Tensor) -> Tensor:
+        return self.hyper_analysis(standardise(y, self.std), quality).round().clamp(-HYPER_LIMIT, HYPER_LIMIT)
+
+    def hyper_latent(self, x: Tensor, quality: int) -> Tensor:
+        """Integers (B, N, H/64, W/64) of pictures (B, 3, H, W), as float: what the tables are fitted to."""
+        return self._round_hyper(self._transform(x, quality), self._quality(x, quality))
+
+    def scale_index(self, z: Tensor, quality: int) -> Tensor:
+        """Scale numbers (B, M, h, w) int32 in 0..63 of one chunk's hyper-latent (B, N, h/4, w/4): exact integers."""
+        return _to_number(self._scale_code(z, quality))
+
+    def _scale_code(self, z: Tensor, quality: int) -> Tensor:
+        """Scale numbers in eighths, before clamping."""
+        if self.gain_offsets is None:
+            raise InputError(f"{self.name} has no entropy model yet: export it with scripts/train.py")
+        return self.scale_net(self._given(z, quality)) + _gain_offset(
+            self.gain_offsets[quality - 1].tobytes(), z.device
+        )
+
+    @staticmethod
+    def _given(z: Tensor, quality: int) -> Tensor:
+        """What the exact networks see: the hyper-latent, and the quality in 1/127 in integer arithmetic."""
+        return torch.cat((z, torch.full_like(z[:, :1], (127 * quality + 50) // 100)), 1)
+
+    def latent_model(self, z: Tensor, quality: int) -> tuple[np.ndarray, Model]:
+        """What a chunk's hyper-latent (1, N, h/4, w/4) says of its latent: which elements are coded, (M, h, w) bool,
+        and under which model, as one flat list. Integer arithmetic throughout."""
+        code = self._scale_code(z, quality)
+        index = _to_number(code)[0].cpu().numpy()
+        coded = index > self.config.skip
+        if self.mixture_net is None:
+            return coded, Gaussian(index[coded].astype(np.uint8))
+        parts = self._mixture_parts(self.mixture_net(self._given(z, quality)))
+        at = torch.from_numpy(coded)
+        weights, means, spread = (part[0].cpu()[at].numpy() for part in parts)
+        weights = weights + _MIXTURE_ONE
+        weights = 256 * weights // weights.sum(1, keepdims=True)
+        weights[:, 0] += 256 - weights.sum(1)
+        sixteenths = np.rint(16 * scales()).astype(np.int32)[index[coded]][:, None]
+        means = (means * sixteenths + _MIXTURE_FRACTION // 2) // _MIXTURE_FRACTION
+        spread = _to_number(code[0].cpu()[at][:, None] + torch.from_numpy(spread)).numpy()
+        return coded, Mixture(weights, means, spread)
+
+    @torch.inference_mode()
+    def program(self, coder: Any, latent: np.ndarray | None, shape: Shape, quality: float | None = None) -> np.ndarray:
+        q = self._check_quality(quality)
+        if self.hyper_bank is None:
+            raise InputError(f"{self.name} has no entropy model yet: export it with scripts/train.py")
+        n, (_, h, w) = self.config.hyper // 16, shape
+        z = None
+        if latent is not None:
+            z = F.pixel_unshuffle(torch.from_numpy(latent[:n]).float(), 4).to(torch.int32).numpy()
+        group = hyper_group(q)
+        model = Factorized(self.hyper_bank, (self.config.hyper, h // 4, w // 4), first=group * self.config.hyper)
+        z = torch.from_numpy(np.ascontiguousarray(coder.code(z, model))).float()
+        coded, model = self.latent_model(z[None].to(self.device), q)
+        values = coder.code(None if latent is None else latent[n:][coded], model)
+        out = np.zeros((self.latent_channels, h, w), np.int32)
+        out[:n] = F.pixel_shuffle(z, 4).to(torch.int32).numpy()
+        out[n:][coded] = values
+        return out
+
+    def dequantize(self, latent: Tensor, quality: float | None = None) -> Tensor:
+        raise InputError(
+            f"latents of {self.name} are differences from means that a network predicts: "
+            "codec.values(latent, quality) gives the real-valued latent"
+        )
+
+    @torch.inference_mode()
+    def values(self, latent: Tensor, quality: float | None = None) -> Tensor:
+        """Integers (B, L, h, w) -> the decoded latent (B, M, h, w) float32, what the synthesis transform takes."""
+        q = self._quality(latent, self._check_quality(quality))
+        n = self.config.hyper // 16
+        latent = latent.to(self.device).float()
+        gain = self.gain(q)
+        return self.refine(F.pixel_unshuffle(latent[:, :n], 4), q, lambda mean, mask: mean + latent[:, n:] / gain)
+
+    @torch.inference_mode()
+    def synthesis(self, latent: Tensor, size: tuple[int, int], quality: float | None = None) -> Tensor:
+        q = self._quality(latent, self._check_quality(quality))
+        x = self.synthesis_transform(self.values(latent, quality), q, self.std) + 0.5
+        return x[..., : size[0], : size[1]]
+
+    def _quality(self, like: Tensor, quality: int) -> Tensor:
+        return torch.full((1,), float(quality), device=like.device)
+
+    def coding_arrays(self) -> dict[str, np.ndarray]:
+        if self.hyper_bank is None or self.gain_offsets is None:
+            return {}
+        arrays = {f"hyper.{key}": array for key, array in self.hyper_bank.to_arrays().items()}
+        return arrays | {"gain_offsets": self.gain_offsets, "skip": np.array(self.config.skip)}
+
+    def encode(self, x: Tensor, quality: float | None = None) -> list[bytes]:
+        """As in the base; a batch on a GPU is coded there as a whole (`batch`)."""
+        batch = self._batch()
+        return super().encode(x, quality) if batch is None else batch.encode(x, quality)
+
+    def decode(self, streams: Sequence[bytes], to: Literal["signal", "latent"] = "signal") -> list[Tensor]:
+        """As in the base; a batch on a GPU is decoded there as a whole."""
+        batch = self._batch() if to == "signal" else None
+        return super().decode(streams, to) if batch is None else batch.decode(streams)
+
+    def _batch(self) -> HyperpriorBatch | None:
+        """What codes batches on this codec's GPU; None where there is none, or no coder for it."""
+        if self.device.type != "cuda" or self.mixture_net is not None or not cuda.HAS_TRITON:
+            return None
+        from .batch import HyperpriorBatch
+
+        if self._gpu is None or self._gpu.device != self.device:
+            self._gpu = HyperpriorBatch(self)
+        return self._gpu
+
+    # --- release -------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def freeze(self, bank: TableBank) -> None:
+        """Turn a trained codec into one that codes: exact scale network, integer gains, tables of the hyper-latent.
+
+        Args:
+            bank: ``ANCHORS * N`` tables, for each group of qualities (`hyper_group`) one a channel.
+        """
+        self.scale_net = exact.export(self.scale_net)
+        if self.mixture_net is not None:
+            self.mixture_net = exact.export(self.mixture_net)
+        qualities = torch.arange(1.0, 101.0)
+        gains = self.log_gain(qualities)[:, :, 0, 0]
+        self.gain_offsets = torch.round(_EIGHTHS * (gains - gains[-1:]) / LOG_STEP).to(torch.int16).cpu().numpy()
+        self.hyper_bank = bank
+
+
+def hyper_group(quality: float) -> int:
+    """Which tables of the hyper-latent a quality uses: the number of the nearest anchor."""
+    return int((quality - 1) * (ANCHORS - 1) / 99 + 0.5)
+
+
+@lru_cache(maxsize=256)
+def _gain_offset(row: bytes, device: torch.device) -> Tensor:
+    """A row of int16 gains on a device, (M, 1, 1) int32; kept, since a CUDA graph cannot copy from the host."""
+    with torch.inference_mode(False):
+        return torch.tensor(np.frombuffer(row, np.int16).astype(np.int32), device=device)[:, None, None]
+
+
+def _to_number(code: Tensor) -> Tensor:
+    """Eighths of a scale number, any integers -> scale numbers 0..63."""
+    return ((code + _EIGHTHS // 2) >> 3).clamp(0, NUM_SCALES - 1)
+
+
+def _to_unit(positions: float) -> int:
+    return 4 * math.ceil(positions / 4) + 4  # and one position of the hyper-latent, which is shared by all of a unit
+
+
+# --- storage -----------------------------------------------------------------------------------------------------
+
+
+def _is_byte(key: str, value: Tensor) -> bool:
+    """1x1 products between features are stored as bytes with a scale for each output channel; the linear transforms,
+    depthwise filters and what ends in pixels or means are not."""
+    inner = {"mix_in", "mix_out", "gate_in", "gate_out", "up32", "up16", "down32", "adapt", "head", "region"}
+    return value.ndim == 4 and value.is_floating_point() and not inner.isdisjoint(key.split("."))
+
+
+def round_weights(codec: HyperpriorCodec) -> None:
+    """Set the weights to what storage will keep of them, so that what is measured is what ships."""
+    storage.round_state(codec, _is_byte, torch.float16)
+
+
+def to_tensors(codec: HyperpriorCodec) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file. `round_weights` and `HyperpriorCodec.freeze` come first."""
+    if codec.hyper_bank is None:
+        raise InputError(f"{codec.name} has no entropy model to store")
+    return storage.to_tensors(codec, _is_byte, torch.float16), storage.metadata(codec, asdict(codec.config))
+
+
+def from_bytes(data: bytes) -> HyperpriorCodec:
+    """Read what `to_tensors` describes.
+
+    Raises:
+        FormatError: not a hyperprior weights file of format 1.
+    """
+    weights = storage.read(data)
+    try:
+        codec = HyperpriorCodec(HyperpriorConfig(**weights.config), weights.name)
+        hyper = {key[6:]: array for key, array in weights.coding.items() if key.startswith("hyper.")}
+        codec.freeze(TableBank.from_arrays(hyper))
+        codec.load_state_dict(weights.state)
+        codec.gain_offsets = weights.coding["gain_offsets"]
+    except (InputError, KeyError, TypeError, RuntimeError) as error:
+        raise FormatError(f"not a hyperprior weights file: {error}") from error
+    exact.check_export(codec)
+    return codec.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+
+def load_bundled(entry: Entry) -> HyperpriorCodec:
+    """Loader of the registry: weights of `latentzip.pretrained` -> codec."""
+    return from_bytes(entry.read())

@@ -1,0 +1,235 @@
+"""WaLLoC for sound: wavelet packets, a linear encoder, companded int8 latents and a light convolutional decoder.
+
+After "Learned Compression for Compressed Learning" (Jacobellis & Yadwadkar, arXiv 2412.09405), in one dimension: a
+J-level bior4.4 packet followed by one 1x1 product, so that encoding costs little more than the transform. As in
+`walloc`, steps are trained for every latent channel under a rate term, the decoder has neither norms nor attention
+(chunks agree with the whole), and edges are symmetric. The level of a signal is a number in the stream.
+
+Two channels are coded together; a single one is coded as two that are alike, and restored as their mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...entropy.errors import FormatError, InputError
+from ...kernels.compand import compand, expand, expand_table
+from ...kernels.wavelet import inverse_wavelet_packet1d, wavelet_packet1d
+from .. import storage
+from ..audio_base import AudioCodec, Setting, peak
+
+if TYPE_CHECKING:
+    from ...entropy.context.model import ContextModel
+    from ...pretrained import Entry
+
+_PACKET_HALO = 10  # frames: half of the longest filter at J = 8 (2296 taps), and the symmetric ends of every level
+
+_MARGIN = 1.1  # levels are rounded to steps of 2 ** (1 / 4)
+
+
+@dataclass(frozen=True)
+class WallocAudioConfig:
+    """Hyper-parameters, stored beside the weights.
+
+    Attributes:
+        levels: J; a frame is 2**J samples.
+        latent_channels: L; the dimension reduction is ``2 * 2**J / L``.
+        bits: latents are integers of magnitude below ``2**(bits - 1)``.
+        width, depth: decoder network; depth 0 is the linear codec.
+    """
+
+    levels: int = 8
+    latent_channels: int = 108
+    bits: int = 8
+    width: int = 256
+    depth: int = 4
+    wavelet: str = "bior4.4"
+
+
+class ResBlock(nn.Module):
+    """``x + conv3(relu(conv3(x)))`` over frames; the second convolution starts at zero."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv1d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv1d(width, width, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.relu(self.conv1(x)))
+
+
+class Decoder(nn.Module):
+    """Latent coefficients (B, L, n) -> packet bands (B, K, n): linear solution plus a residual network.
+
+    Args:
+        latent_channels, bands: L and K.
+        width, depth: channels and number of residual blocks; ``depth=0`` leaves the linear decoder.
+    """
+
+    def __init__(self, latent_channels: int, bands: int, width: int, depth: int) -> None:
+        super().__init__()
+        self.depth = depth
+        self.linear = nn.Conv1d(latent_channels, bands, 1)
+        self.register_buffer("latent_std", torch.ones(latent_channels, 1))
+        self.register_buffer("error_std", torch.ones(bands, 1))
+        self.latent_std: Tensor
+        self.error_std: Tensor
+        if depth:
+            self.conv_in = nn.Conv1d(latent_channels, width, 3, padding=1)
+            self.blocks = nn.Sequential(*[ResBlock(width) for _ in range(depth)])
+            self.conv_out = nn.Conv1d(width, bands, 3, padding=1)
+            nn.init.zeros_(self.conv_out.weight)
+            nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
+
+    @property
+    def halo(self) -> int:
+        """Frames on each side that an output frame depends on."""
+        return 2 + 2 * self.depth if self.depth else 0
+
+    def forward(self, y: Tensor) -> Tensor:
+        with torch.autocast(y.device.type, enabled=False):
+            linear = self.linear(y.float())
+        if not self.depth:
+            return linear
+        h = self.conv_out(F.relu(self.blocks(self.conv_in(y / self.latent_std))))
+        return linear + h.float() * self.error_std
+
+
+class WallocAudio(AudioCodec):
+    """See the module's text. `forward` is the differentiable pass that training uses."""
+
+    family = "walloc_audio"
+    needs_level = True
+
+    def __init__(self, config: WallocAudioConfig, name: str = "walloc-audio") -> None:
+        super().__init__()
+        self.config, self.name = config, name
+        self.latent_channels = config.latent_channels
+        self.latent_limit = (1 << (config.bits - 1)) - 1
+        bands = 2 << config.levels
+        self.encoder = nn.Conv1d(bands, config.latent_channels, 1)
+        self.log_gain = nn.Parameter(torch.zeros(config.latent_channels, 1))
+        self.decoder = Decoder(config.latent_channels, bands, config.width, config.depth)
+        self.analysis_halo = _PACKET_HALO
+        self.synthesis_halo = self.decoder.halo + _PACKET_HALO
+        self.register_buffer("expansion", expand_table(config.bits), persistent=False)
+        self.expansion: Tensor
+        self.context: ContextModel | None = None
+
+    def hop(self, rate: int) -> int:
+        return 1 << self.config.levels
+
+    def coding_rate(self, rate: int) -> int:
+        """44.1 and 48 kHz as they are; others at the one of the two that is nearer to a simple multiple of them."""
+        if rate in (44100, 48000):
+            return rate
+        return 44100 if 44100 % rate == 0 or rate % 44100 == 0 else 48000
+
+    @torch.inference_mode()
+    def level_of(self, x: Tensor) -> float:
+        """The peak, or more where a tone gathers so much in one coefficient that latents would run out of range."""
+        level = peak(x)
+        if x.shape[1]:
+            for pair in x.to(self.device).split(2):
+                y = self.coefficients(pair[None].expand(-1, 2, -1))
+                level = max(level, _MARGIN * float(y.abs().amax() / self.expansion[-1]))
+        return level
+
+    # --- samples <-> coefficients --------------------------------------------------------------------------------
+
+    def coefficients(self, x: Tensor) -> Tensor:
+        """(B, 2, T) of level 1 -> scaled linear latents before companding, (B, L, n) float."""
+        bands = wavelet_packet1d(x, self.config.levels, self.config.wavelet)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.encoder(bands) * self.log_gain.exp()
+
+    def reconstruct(self, y: Tensor, size: int | None = None) -> Tensor:
+        """Expanded latents (B, L, n) in units of the encoder's output -> (B, 2, T)."""
+        return inverse_wavelet_packet1d(self.decoder(y), self.config.levels, self.config.wavelet, size=size)
+
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Training pass: (x_hat, z). ``noise`` (B, L, n) replaces rounding (None: straight-through rounding)."""
+        z = compand(self.coefficients(x), self.config.bits)
+        z_hat = z + noise if noise is not None else z + (z.round() - z).detach()
+        y = expand(z_hat, self.config.bits) * torch.exp(-self.log_gain)
+        return self.reconstruct(y, x.shape[-1]), z
+
+    # --- the three functions -------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def analysis(self, x: Tensor, setting: Setting) -> Tensor:
+        x = x / setting.level
+        y = self.coefficients(x.expand(-1, 2, -1) if setting.channels == 1 else x)
+        return compand(y, self.config.bits).round().to(torch.int16)
+
+    def dequantize(self, latent: Tensor) -> Tensor:
+        """Latent (B, L, n) of integers -> float32 in the units of the encoder's output, for signals of level 1."""
+        y = F.embedding(latent.long() + self.latent_limit, self.expansion[:, None])[..., 0]
+        return y * torch.exp(-self.log_gain)
+
+    @torch.inference_mode()
+    def synthesis(self, latent: Tensor, setting: Setting, first: int = 0) -> Tensor:
+        x = self.reconstruct(self.dequantize(latent)) * setting.level
+        return x.mean(1, keepdim=True) if setting.channels == 1 else x
+
+    def program(self, coder: Any, latent: np.ndarray | None, shape: tuple[int, int], setting: Setting) -> np.ndarray:
+        if self.context is None:
+            raise InputError(f"{self.name} has no entropy model yet: export it with scripts/train.py")
+        rows, frames = shape
+        groups = self.context.channels  # neighbouring rows of a group are one plane: few and long steps
+        plane = None if latent is None else latent.reshape(groups, rows // groups, frames)
+        return self.context.program(coder, plane, (groups, rows // groups, frames)).reshape(shape)
+
+    def coding_arrays(self) -> dict[str, np.ndarray]:
+        return self.context.to_arrays() if self.context else {}
+
+
+# --- storage -----------------------------------------------------------------------------------------------------
+
+
+def _is_byte(key: str, value: Tensor) -> bool:
+    """Convolutions of the decoder network are stored as bytes with a scale for each output channel."""
+    return key.startswith("decoder.") and value.ndim == 3 and not key.startswith("decoder.linear")
+
+
+def round_weights(codec: WallocAudio) -> None:
+    """Set the weights to what storage will keep of them, so that what is measured is what ships."""
+    storage.round_state(codec, _is_byte)
+
+
+def to_tensors(codec: WallocAudio) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file. `round_weights` comes first."""
+    if codec.context is None:
+        raise InputError(f"{codec.name} has no entropy model to store")
+    return storage.to_tensors(codec, _is_byte), storage.metadata(codec, asdict(codec.config))
+
+
+def from_bytes(data: bytes) -> WallocAudio:
+    """Read what `to_tensors` describes.
+
+    Raises:
+        FormatError: not a weights file of this family.
+    """
+    from ...entropy.context.model import ContextModel
+
+    weights = storage.read(data)
+    try:
+        codec = WallocAudio(WallocAudioConfig(**weights.config), weights.name)
+        codec.load_state_dict(weights.state)
+    except (TypeError, RuntimeError) as error:
+        raise FormatError(f"not a WaLLoC weights file for sound: {error}") from error
+    codec.context = ContextModel.from_arrays(weights.coding)
+    return codec.eval()
+
+
+def load_bundled(entry: Entry) -> WallocAudio:
+    """Loader of the registry: weights of `latentzip.pretrained` -> codec."""
+    return from_bytes(entry.read())

@@ -1,0 +1,208 @@
+"""WaLLoC: wavelet packets, a linear encoder, companded int8 latents and a light convolutional decoder.
+
+After "Learned Compression for Compressed Learning" (Jacobellis & Yadwadkar, arXiv 2412.09405): analysis is a J-level
+bior4.4 wavelet packet followed by one 1x1 product, so encoding costs little more than the transform. Three things
+differ from the original: a trained step for every latent channel under a rate term, a decoder without global
+attention or norms (cost linear in the pixels, tiles agree with the whole), and symmetric instead of periodic edges.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...entropy.errors import FormatError, InputError
+from ...kernels import cuda
+from ...kernels.compand import compand, expand, expand_table
+from ...kernels.wavelet import inverse_wavelet_packet2d, wavelet_packet2d
+from .. import storage
+from ..base import Codec, Shape
+from .nets import Decoder
+
+if TYPE_CHECKING:
+    from ...entropy.context.model import ContextModel
+    from ...pretrained import Entry
+
+_PACKET_HALO = 5  # latent positions: half of the 57 and 61 taps at J = 3 (121 and more at J = 4) and the end blocks
+
+
+@dataclass(frozen=True)
+class WallocConfig:
+    """Hyper-parameters, stored beside the weights.
+
+    Attributes:
+        channels: signal channels, 3 for RGB.
+        levels: J; a latent position covers 2**J x 2**J pixels.
+        latent_channels: L; the dimension reduction is ``channels * 4**J / L``.
+        bits: latents are integers of magnitude below ``2**(bits - 1)``.
+        width, depth: decoder network; depth 0 is the zero-net linear codec.
+        variable_rate: whether `quality` scales the steps (linear codec only: no network has to follow them).
+    """
+
+    channels: int = 3
+    levels: int = 3
+    latent_channels: int = 12
+    bits: int = 8
+    width: int = 160
+    depth: int = 5
+    wavelet: str = "bior4.4"
+    variable_rate: bool = False
+
+
+class Walloc(Codec):
+    """See the module's text. `analysis` and `synthesis` are differentiable through `forward`."""
+
+    family = "walloc"
+    modality = "image"
+    fast_coding = True
+    latent_transforms = frozenset({"crop", "mixup"})
+    ordered_channels = True
+
+    def __init__(self, config: WallocConfig, name: str = "walloc") -> None:
+        super().__init__()
+        self.config, self.name = config, name
+        self.signal_channels = config.channels
+        self.stride = 1 << config.levels
+        self.latent_channels = config.latent_channels
+        self.variable_rate = config.variable_rate
+        self.default_quality = 50
+        self.latent_limit = (1 << (config.bits - 1)) - 1
+        bands = config.channels * 4**config.levels
+        self.encoder = nn.Conv2d(bands, config.latent_channels, 1)
+        self.log_gain = nn.Parameter(torch.zeros(config.latent_channels, 1, 1))
+        self.decoder = Decoder(config.latent_channels, bands, config.width, config.depth)
+        self.analysis_halo = _PACKET_HALO
+        self.synthesis_halo = self.decoder.halo + _PACKET_HALO
+        self.register_buffer("expansion", expand_table(config.bits), persistent=False)
+        self.expansion: Tensor
+        self.context: ContextModel | None = None
+
+    # --- signal <-> coefficients ---------------------------------------------------------------------------------
+
+    def coefficients(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] -> scaled linear latents before companding, (B, L, h, w) float."""
+        bands = wavelet_packet2d(x - 0.5, self.config.levels, self.config.wavelet)
+        return self.encoder(bands) * self.log_gain.exp()
+
+    def reconstruct(self, y: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Expanded latents (B, L, h, w) in units of the encoder's output -> (B, C, H, W), not clamped."""
+        bands = self.decoder(y)
+        return inverse_wavelet_packet2d(bands, self.config.levels, self.config.wavelet, size=size) + 0.5
+
+    def forward(self, x: Tensor, noise: Tensor | None = None, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Training pass: (x_hat, z). ``noise`` (B, L, h, w) replaces rounding (None: straight-through rounding);
+        ``keep`` (B, L, 1, 1) zeroes latent channels (nested dropout)."""
+        z = compand(self.coefficients(x), self.config.bits)
+        z_hat = z + noise if noise is not None else z + (z.round() - z).detach()
+        y = expand(z_hat, self.config.bits) * torch.exp(-self.log_gain)
+        if keep is not None:
+            y = y * keep
+        return self.reconstruct(y, (x.shape[-2], x.shape[-1])), z
+
+    # --- the three functions -------------------------------------------------------------------------------------
+
+    def _rate_gain(self, quality: float | None) -> float:
+        """Factor on the latents: 1 at quality 0, 20 at quality 100, where the companded range of a byte is full."""
+        return 20.0 ** (self._check_quality(quality) / 100)  # 0, and so 1, for a fixed rate
+
+    @torch.inference_mode()
+    def analysis(self, x: Tensor, quality: float | None = None) -> Tensor:
+        if cuda.usable(x):
+            return self._analysis_on_gpu(x, self._rate_gain(quality))
+        y = self.coefficients(x) * self._rate_gain(quality)
+        return compand(y, self.config.bits).round().to(torch.int16)
+
+    def _analysis_on_gpu(self, x: Tensor, rate_gain: float) -> Tensor:
+        """Packet, encoder, companding and rounding in one kernel."""
+        from ...kernels.cuda.packet_encode import packet_encode
+
+        gain = (self.log_gain.exp() * rate_gain).flatten()
+        weight = self.encoder.weight.flatten(1) * gain[:, None]
+        pad = [-n % self.stride for n in x.shape[-2:]]
+        x = F.pad(x, (0, pad[1], 0, pad[0]), mode="replicate") if any(pad) else x
+        bias = cast(Tensor, self.encoder.bias) * gain
+        c = self.config
+        return packet_encode(x, weight, bias, c.levels, c.wavelet, "symmetric", c.bits, -0.5).to(torch.int16)
+
+    def dequantize(self, latent: Tensor, quality: float | None = None) -> Tensor:
+        y = F.embedding(latent.long() + self.latent_limit, self.expansion[:, None])[..., 0]
+        return y * (torch.exp(-self.log_gain) / self._rate_gain(quality))
+
+    def latent_deviation(self) -> Tensor:
+        return self.decoder.latent_std
+
+    @torch.inference_mode()
+    def synthesis(self, latent: Tensor, size: tuple[int, int], quality: float | None = None) -> Tensor:
+        if not self.config.depth and latent.is_cuda and cuda.usable(self.expansion):
+            pixels = self._synthesis_on_gpu(latent, self._rate_gain(quality))
+            if pixels is not None:
+                return pixels[..., : size[0], : size[1]]
+        return self.reconstruct(self.dequantize(latent, quality), size)
+
+    def _synthesis_on_gpu(self, latent: Tensor, rate_gain: float) -> Tensor | None:
+        """Expansion, linear decoder and inverse packet in one kernel, where the packet's windows fit it."""
+        from ...kernels.cuda.packet_decode import fits, packet_decode
+
+        c = self.config
+        if not fits(*latent.shape[2:], c.levels, c.wavelet, "symmetric", latent.device) or c.latent_channels > 64:
+            return None
+        values = self.expansion * (torch.exp(-self.log_gain) / rate_gain).flatten(1)
+        linear = self.decoder.linear
+        weight, bias = linear.weight.flatten(1), cast(Tensor, linear.bias)
+        return packet_decode(latent, weight, bias, values, c.levels, c.wavelet, "symmetric", 0.5)
+
+    def program(self, coder: Any, latent: np.ndarray | None, shape: Shape, quality: float | None = None) -> np.ndarray:
+        if self.context is None:
+            raise InputError(f"{self.name} has no entropy model yet: export it with scripts/train.py")
+        return self.context.program(coder, latent, shape)
+
+    def coding_arrays(self) -> dict[str, np.ndarray]:
+        return self.context.to_arrays() if self.context else {}
+
+
+# --- storage -----------------------------------------------------------------------------------------------------
+
+
+def _is_byte(key: str, value: Tensor) -> bool:
+    """Convolutions of the decoder network are stored as bytes with a scale for each output channel."""
+    return key.startswith("decoder.") and value.ndim == 4 and not key.startswith("decoder.linear")
+
+
+def round_weights(codec: Walloc) -> None:
+    """Set the weights to what storage will keep of them, so that what is measured is what ships."""
+    storage.round_state(codec, _is_byte)
+
+
+def to_tensors(codec: Walloc) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file. `round_weights` comes first."""
+    if codec.context is None:
+        raise InputError(f"{codec.name} has no entropy model to store")
+    return storage.to_tensors(codec, _is_byte), storage.metadata(codec, asdict(codec.config))
+
+
+def from_bytes(data: bytes) -> Walloc:
+    """Read what `to_tensors` describes.
+
+    Raises:
+        FormatError: not a WaLLoC weights file of format 1.
+    """
+    from ...entropy.context.model import ContextModel
+
+    weights = storage.read(data)
+    try:
+        codec = Walloc(WallocConfig(**weights.config), weights.name)
+        codec.load_state_dict(weights.state)
+    except (TypeError, RuntimeError) as error:
+        raise FormatError(f"not a WaLLoC weights file: {error}") from error
+    codec.context = ContextModel.from_arrays(weights.coding)
+    return codec.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+
+def load_bundled(entry: Entry) -> Walloc:
+    """Loader of the registry: weights of `latentzip.pretrained` -> codec."""
+    return from_bytes(entry.read())

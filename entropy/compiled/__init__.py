@@ -1,0 +1,1 @@
+"""The loops of coding, compiled by numba. `plain` holds the same loops in NumPy and Python: their definition."""

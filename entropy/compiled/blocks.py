@@ -1,0 +1,246 @@
+"""The compiled body of `blocks.decode`: one call a chunk from its bytes to the latent, the GIL released.
+
+It accepts exactly what `ans.unpack`, `blocks.program` and `Decoder.finish` accept and says nothing about the rest:
+on failure the caller takes that slower way, which knows what to complain about.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .coder import _jit, decode_lut_raw
+
+
+@_jit
+def _varint(data, pos):  # type: ignore[no-untyped-def]
+    """(value, new position), the position -1 where `ans` refuses the bytes."""
+    value = np.int64(0)
+    for b in range(5):
+        if pos >= data.size:
+            return value, -1
+        byte = np.int64(data[pos])
+        pos += 1
+        value |= (byte & 127) << (7 * b)
+        if byte < 128:
+            return value, -1 if b and byte == 0 else pos
+    return value, -1
+
+
+@_jit
+def _word(data, at):  # type: ignore[no-untyped-def]
+    """Little-endian uint32 at a byte position; bytes beyond the end count as zero."""
+    if at + 4 <= data.size:
+        return (
+            np.uint32(data[at])
+            | np.uint32(data[at + 1]) << np.uint32(8)
+            | np.uint32(data[at + 2]) << np.uint32(16)
+            | np.uint32(data[at + 3]) << np.uint32(24)
+        )
+    word = np.uint32(0)
+    for i in range(min(4, data.size - at)):
+        word |= np.uint32(data[at + i]) << np.uint32(8 * i)
+    return word
+
+
+@_jit
+def decode(data, lut, entries, limit, whole, out):  # type: ignore[no-untyped-def]
+    """Decode a chunk, (n,) uint8, into out (C, h, w); whether that worked.
+
+    lut, entries: of the frozen Laplacian bank; limit: largest magnitude allowed; whole: whether the chunk has to end
+    with the last channel of out.
+    """
+    if data.size == 0 or data[0] >> 5 or data[0] & 7 > 6 or data[data.size - 1] == 0:
+        return False
+    # the header, as in ans.unpack
+    log_k, pos = np.int64(data[0] & 7), np.int64(1)
+    raw_size, escape_size = np.int64(0), np.int64(0)
+    if data[0] & 8:
+        raw_size, pos = _varint(data, pos)
+        if pos < 0 or raw_size == 0:
+            return False
+    if data[0] & 16:
+        escape_size, pos = _varint(data, pos)
+        if pos < 0 or escape_size == 0:
+            return False
+    streams = 1 << log_k
+    count = np.empty(streams, np.int64)
+    for j in range(streams - 1):
+        z, pos = _varint(data, pos)
+        if pos < 0:
+            return False
+        count[j] = (z >> 1) ^ -(z & 1)
+    first_word = pos + raw_size + escape_size
+    if first_word > data.size:
+        return False
+    total = (data.size - first_word + 3) >> 2
+    mean, left = total // streams, total
+    for j in range(streams - 1):
+        count[j] += mean
+        if count[j] < 0 or count[j] > left:
+            return False
+        left -= count[j]
+    count[streams - 1] = left
+    # cursors, as in Decoder
+    words = np.empty(total + 1, np.uint32)
+    words[0] = 0
+    for i in range(total):
+        words[i + 1] = _word(data, first_word + 4 * i)
+    raw = np.empty((raw_size >> 2) + 4, np.uint32)
+    for i in range(raw.size):
+        raw[i] = _word(data[: pos + raw_size], pos + 4 * i)
+    escapes = data[pos + raw_size : first_word]
+    state, ptr, begin = np.empty(streams, np.uint64), np.empty(streams, np.int64), np.empty(streams, np.int64)
+    end = np.int64(1)
+    for j in range(streams):
+        begin[j] = end
+        end += count[j]
+        if count[j] and words[end - 1] == 0:
+            return False
+        state[j] = 0
+        ptr[j] = end - min(count[j], 2)
+        for i in range(end - 1, ptr[j] - 1, -1):
+            state[j] = state[j] << np.uint64(32) | np.uint64(words[i])
+    side = np.array([0, 0, 8 * raw_size, 0, escape_size], np.int64)
+
+    channels, h, w = out.shape
+    rows, columns = (h + 7) >> 3, (w + 7) >> 3
+    tables = np.int64(64)
+    one, predictor = np.full(1, 9, np.uint8), np.empty(1, np.int32)
+    many, scale = np.full(rows * columns, 22, np.uint8), np.empty(rows * columns, np.int32)
+    index, residual = np.empty(h * w, np.uint8), np.empty(h * w, np.int32)
+    first = np.int64(10)
+    for channel in range(channels):
+        if decode_lut_raw(state, ptr, begin, words, side, raw, escapes, one, tables, lut, entries, 12, predictor):
+            return False
+        if decode_lut_raw(state, ptr, begin, words, side, raw, escapes, many, tables, lut, entries, 12, scale):
+            return False
+        if predictor[0] < 0 or predictor[0] > 1:
+            return False
+        for i in range(rows * columns):
+            near = first if i == 0 else np.int64(scale[i - 1] if i % columns else scale[i - columns])
+            near += scale[i]
+            if near < 0 or near >= 32:
+                return False
+            scale[i] = near
+        first = np.int64(scale[0])
+        _spread(scale, h, w, index)
+        done = np.int64(0)
+        while done < h * w:
+            done += _four_streams(state, ptr, begin, words, side, index[done:], lut, entries, residual[done:])
+            part, target = index[done : done + 64], residual[done : done + 64]
+            if decode_lut_raw(state, ptr, begin, words, side, raw, escapes, part, tables, lut, entries, 12, target):
+                return False
+            done += part.size
+        if predictor[0] == 1:
+            _from_med(residual, h, w)
+        if _store(residual, out[channel]) > limit:
+            return False
+    if whole:  # as Decoder.finish
+        if side[3] != side[4] or (side[1] + 7) >> 3 << 3 != side[2]:
+            return False
+        if side[1] & 7 and raw[side[1] >> 5] >> np.uint32(side[1] & 31):
+            return False
+        for j in range(streams):
+            if state[j] or ptr[j] != begin[j]:
+                return False
+    return True
+
+
+@_jit
+def _four_streams(state, ptr, begin, words, side, index, lut, entries, out):  # type: ignore[no-untyped-def]
+    """As `decode_lut_raw` on four streams, their states in registers; returns how many symbols it did.
+
+    It stops before the first four symbols of which one has raw bits or is an escape: the general loop takes over.
+    """
+    if state.shape[0] != 4:
+        return 0
+    phase = np.uint64(side[0])
+    j0, j1 = phase & np.uint64(3), (phase + np.uint64(1)) & np.uint64(3)
+    j2, j3 = (phase + np.uint64(2)) & np.uint64(3), (phase + np.uint64(3)) & np.uint64(3)
+    s0, s1, s2, s3 = state[j0], state[j1], state[j2], state[j3]
+    p0, p1, p2, p3 = np.uint64(ptr[j0]), np.uint64(ptr[j1]), np.uint64(ptr[j2]), np.uint64(ptr[j3])
+    b0, b1, b2, b3 = np.uint64(begin[j0]), np.uint64(begin[j1]), np.uint64(begin[j2]), np.uint64(begin[j3])
+    low, one, shift = np.uint64(0xFFFFFF), np.uint64(1), np.uint64(12)
+    i, end = np.uint64(0), np.uint64(out.shape[0] & ~3)
+    while i < end:
+        q0, q1, q2, q3 = s0 & low, s1 & low, s2 & low, s3 & low
+        t0, t1 = np.uint64(index[i]), np.uint64(index[i + one])
+        t2, t3 = np.uint64(index[i + np.uint64(2)]), np.uint64(index[i + np.uint64(3)])
+        e0 = entries[(t0 << np.uint64(8)) | np.uint64(lut[(t0 << shift) | (q0 >> shift)])]
+        e1 = entries[(t1 << np.uint64(8)) | np.uint64(lut[(t1 << shift) | (q1 >> shift)])]
+        e2 = entries[(t2 << np.uint64(8)) | np.uint64(lut[(t2 << shift) | (q2 >> shift)])]
+        e3 = entries[(t3 << np.uint64(8)) | np.uint64(lut[(t3 << shift) | (q3 >> shift)])]
+        if (e0 | e1 | e2 | e3) & np.uint64(31):
+            break
+        s0 = (s0 >> np.uint64(24)) * (e0 & np.uint64(0x1FFF000)) + q0 - ((e0 >> np.uint64(13)) & np.uint64(0xFFF000))
+        s1 = (s1 >> np.uint64(24)) * (e1 & np.uint64(0x1FFF000)) + q1 - ((e1 >> np.uint64(13)) & np.uint64(0xFFF000))
+        s2 = (s2 >> np.uint64(24)) * (e2 & np.uint64(0x1FFF000)) + q2 - ((e2 >> np.uint64(13)) & np.uint64(0xFFF000))
+        s3 = (s3 >> np.uint64(24)) * (e3 & np.uint64(0x1FFF000)) + q3 - ((e3 >> np.uint64(13)) & np.uint64(0xFFF000))
+        if s0 < np.uint64(0x100000000) and p0 > b0:
+            p0 -= one
+            s0 = (s0 << np.uint64(32)) | np.uint64(words[p0])
+        if s1 < np.uint64(0x100000000) and p1 > b1:
+            p1 -= one
+            s1 = (s1 << np.uint64(32)) | np.uint64(words[p1])
+        if s2 < np.uint64(0x100000000) and p2 > b2:
+            p2 -= one
+            s2 = (s2 << np.uint64(32)) | np.uint64(words[p2])
+        if s3 < np.uint64(0x100000000) and p3 > b3:
+            p3 -= one
+            s3 = (s3 << np.uint64(32)) | np.uint64(words[p3])
+        out[i] = np.int32(np.int64(e0) >> np.int64(37))
+        out[i + one] = np.int32(np.int64(e1) >> np.int64(37))
+        out[i + np.uint64(2)] = np.int32(np.int64(e2) >> np.int64(37))
+        out[i + np.uint64(3)] = np.int32(np.int64(e3) >> np.int64(37))
+        i += np.uint64(4)
+    state[j0], state[j1], state[j2], state[j3] = s0, s1, s2, s3
+    ptr[j0], ptr[j1], ptr[j2], ptr[j3] = np.int64(p0), np.int64(p1), np.int64(p2), np.int64(p3)
+    side[0] += np.int64(i)
+    return np.int64(i)
+
+
+# Unsigned positions below: numba would let signed ones count from the end, and not vectorise for it.
+
+
+@_jit
+def _spread(scale, h, w, index):  # type: ignore[no-untyped-def]
+    """The table of every position, (h * w,) uint8, from the scale numbers of the blocks."""
+    width = np.uint64(w)
+    columns = (width + np.uint64(7)) >> np.uint64(3)
+    for y in range(np.uint64(h)):
+        row, blocks = y * width, (y >> np.uint64(3)) * columns
+        for x in range(width):
+            index[row + x] = np.uint8(scale[blocks + (x >> np.uint64(3))] << 1)
+
+
+@_jit
+def _store(values, plane):  # type: ignore[no-untyped-def]
+    """(h * w,) int32 into a plane (h, w) of any integers; returns the largest magnitude."""
+    low, high = np.int32(0), np.int32(0)
+    for i in range(np.uint64(values.size)):
+        low, high = min(low, values[i]), max(high, values[i])
+    width = np.uint64(plane.shape[1])
+    for y in range(np.uint64(plane.shape[0])):
+        row = y * width
+        for x in range(width):
+            plane[y, x] = values[row + x]
+    return max(np.int64(high), -np.int64(low))
+
+
+@_jit
+def _from_med(x, h, w):  # type: ignore[no-untyped-def]
+    """`blocks.from_med` in place on (h * w,) int32."""
+    width = np.uint64(w)
+    for i in range(np.uint64(1), width):
+        x[i] += x[i - np.uint64(1)]
+    for y in range(np.uint64(1), np.uint64(h)):
+        row = y * width
+        c = np.int64(x[row - width])
+        x[row] += c
+        a = np.int64(x[row])
+        for i in range(row + np.uint64(1), row + width):
+            b = np.int64(x[i - width])
+            # the median of a, b and a + b - c
+            x[i] += min(max(a + b - c, min(a, b)), max(a, b))
+            a = np.int64(x[i])
+            c = b

@@ -1,0 +1,310 @@
+"""A store of embeddings: one file, short rows of a known error, random access by groups of rows.
+
+A fitted rotation (see `FeatureCodec.fit`) travels in the file; groups of some hundred rows are coded under it and
+decode alone. The file is a `.ltz` stream: `latentzip.inspect` reads it, every group has its checksum.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import shutil
+import struct
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from math import inf
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...codecs.features import profiled
+from ...codecs.features.codec import FeatureCodec
+from ...codecs.features.profile import Profile, water_step
+from ...entropy import container
+from ...entropy.container import Header, Limits
+from ...entropy.errors import FormatError, InputError
+from ...files import atomic_writer
+
+NAME = "embeddings"
+ROWS = 256  # of a group: fewer cost more bits, more cost more time for one row
+LIMITS = Limits(samples=1 << 44, chunks=1 << 26, header=1 << 28)
+_VERSION = 1
+_PARAMS = struct.Struct("<BIf")  # version, rows of a group, step
+_FIT_ROWS = 1 << 16  # of an iterable, from which a rotation is learned
+_HUGE = 1e30
+_MOST = container.DEFAULT_LIMITS.samples  # values of a group
+_BLOCK = 1 << 14  # rows that a search compares at once
+
+
+class EmbeddingStore:
+    """Embeddings in a file, read by number; made with `EmbeddingStore.write`.
+
+    Safe to hand to other processes: they open the file themselves.
+
+    Args:
+        path: of the file; it is mapped into memory, not read.
+
+    Attributes:
+        shape: (N, D).
+        dtype: float32 or float16, of what was written and of what is read.
+        group: rows of a group.
+        profile: the rotation that the file carries.
+
+    Raises:
+        FormatError: not a store, or a damaged one; damage of a group shows when it is read.
+        OSError: the file cannot be read.
+
+    Example:
+        >>> import numpy as np, os, tempfile
+        >>> x = np.random.default_rng(0).standard_normal((1000, 16)).astype("float32")
+        >>> path = os.path.join(tempfile.mkdtemp(), "rows.ltz")
+        >>> store = EmbeddingStore.write(path, x, nmse=0.01)
+        >>> store.shape, store[3].shape, store[[5, 900, 5]].shape, store[10:20].shape
+        ((1000, 16), (16,), (3, 16), (10, 16))
+        >>> scores, numbers = store.search(x[:2], k=5)
+        >>> numbers.shape
+        (2, 5)
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        with open(self.path, "rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                raise FormatError(f"{self.path}: empty: no store of embeddings")
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        box = container.read(memoryview(self._map), LIMITS)
+        header = box.header
+        if header.codec != NAME or header.modality != "tensor" or len(header.shape) != 2:
+            raise FormatError(f"{self.path}: a stream of {header.codec}, not a store of embeddings")
+        if len(header.params) != _PARAMS.size or header.params[0] != _VERSION or not box.chunks:
+            raise FormatError(f"{self.path}: unknown parameters; the store may need a newer latentzip")
+        _, self.group, self._step = _PARAMS.unpack(header.params)
+        self.shape: tuple[int, int] = (header.shape[0], header.shape[1])
+        self.profile = Profile.from_bytes(box.chunks[0])
+        sound = self.group > 0 and 0 < self._step < inf and header.dtype in ("float16", "float32")
+        sound = sound and self.profile.channels == self.shape[1] and self.profile.fingerprint == header.fingerprint
+        if not sound or self.group * self.shape[1] > _MOST or len(box.chunks) != 1 + -(-self.shape[0] // self.group):
+            raise FormatError(f"{self.path}: its sizes contradict each other; the store is corrupt")
+        self.dtype = np.dtype(header.dtype)
+        self._chunks = box.chunks
+        self._last: tuple[int, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"EmbeddingStore({self.path!r}, shape={self.shape}, {self.num_bytes} bytes)"
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.path,)
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the file."""
+        return len(self._map)
+
+    # --- writing -------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def write(
+        cls,
+        path: str | os.PathLike[str],
+        vectors: Any,
+        *,
+        nmse: float | None = None,
+        codec: FeatureCodec | None = None,
+        group: int = ROWS,
+        force: bool = False,
+    ) -> Self:
+        """Code embeddings into a file; it appears whole or not at all.
+
+        Args:
+            path: of the file to write.
+            vectors: (N, D) array or tensor, float32 or float16; or an iterable of such arrays, taken one by one.
+            nmse: mean squared error over the variance about the mean, over all rows alike; 0.01 without a codec.
+            codec: a fitted `FeatureCodec`, with its step where there is no nmse. None: fitted to the rows, of an
+                iterable to the first 65,536.
+            group: rows that are coded together.
+            force: replace an existing file.
+
+        Returns:
+            The store, open.
+
+        Raises:
+            InputError: no rows, rows of other sizes or dtypes, values that are not finite, or an existing file.
+        """
+        if group < 1:
+            raise InputError(f"group is {group}; rows of a group are 1 or more")
+        if nmse is not None and not 0 < nmse < 1:
+            raise InputError(f"nmse is {nmse}; a number between 0 and 1 is needed")
+        if codec is not None and codec.profile is None:
+            raise InputError("the codec has no profile: make one with FeatureCodec.fit, or leave codec out")
+        parts = iter([vectors]) if isinstance(vectors, (Tensor, np.ndarray)) else iter(vectors)
+        parts = (_rows(part) for part in parts)
+        first: list[Tensor] = []
+        for part in parts:
+            first.append(part)
+            if sum(map(len, first)) >= (_FIT_ROWS if codec is None else 1):
+                break
+        if sum(map(len, first)) < (2 if codec is None else 1):
+            raise InputError("a store needs embeddings: two rows or more, with a codec one")
+        kind = first[0]
+        profile = codec.profile if codec is not None else FeatureCodec.fit(first, nmse=nmse or 0.01).profile
+        assert profile is not None
+        if profile.channels != kind.shape[1]:
+            raise InputError(
+                f"the codec was fitted to {profile.channels} channels, the embeddings have {kind.shape[1]}"
+            )
+        if group * profile.channels > _MOST:
+            raise InputError(f"group is {group}; {_MOST // profile.channels} rows of these are the most")
+        step = profile.step if codec is None or nmse is None else _step(profile, first, nmse)
+        step = float(np.float32(step))
+        target = Path(path)
+        with atomic_writer(target, force) as file, tempfile.TemporaryFile(dir=target.parent) as payload:
+            sizes = [payload.write(container.seal(profile.to_bytes())) - container.CRC_BYTES]
+            count = 0
+            for rows in _groups(chain(first, parts), kind, group):
+                data = profiled.encode(profile, step, _finite(rows, count))
+                sizes.append(payload.write(container.seal(data)) - container.CRC_BYTES)
+                count += len(rows)
+            params = _PARAMS.pack(_VERSION, group, step)
+            dtype = str(kind.dtype).removeprefix("torch.")
+            header = Header(NAME, profile.fingerprint, "tensor", "numpy", (count, kind.shape[1]), dtype, params=params)
+            file.write(container.head(header, sizes, limits=LIMITS))
+            payload.seek(0)
+            shutil.copyfileobj(payload, file, 1 << 20)
+        return cls(path)
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
+        """A row (D,), or several (M, D), by number; negative numbers count from the end.
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        if isinstance(index, slice):
+            return self.read(range(*index.indices(len(self))))
+        if isinstance(index, (int, np.integer)):
+            return self.read([int(index)])[0]
+        return self.read(index)
+
+    def read(self, rows: Sequence[int] | np.ndarray, components: int | None = None) -> np.ndarray:
+        """Rows (M, D) by number, in the order asked for; each group that they lie in is decoded once.
+
+        Args:
+            rows: numbers; negative ones count from the end.
+            components: the strongest components only: coarser, and less to compute.
+
+        Raises:
+            IndexError: there is no such row.
+            InputError: there are not so many components.
+            FormatError: a group is damaged.
+        """
+        if components is not None and not 1 <= components <= len(self.profile.basis):
+            raise InputError(f"components is {components}; the store has {len(self.profile.basis)}")
+        numbers = np.asarray(rows)
+        if numbers.size and numbers.dtype.kind not in "iu":
+            raise InputError(f"rows are whole numbers, not {numbers.dtype}; of a mask take numpy.flatnonzero(mask)")
+        numbers = numbers.astype(np.int64).reshape(-1)
+        if numbers.size and not -len(self) <= int(numbers.min()) <= int(numbers.max()) < len(self):
+            raise IndexError(f"rows {int(numbers.min())}..{int(numbers.max())} of a store of {len(self)}")
+        numbers = numbers % max(1, len(self))
+        out = np.empty((numbers.size, self.shape[1]), self.dtype)
+        home = numbers // self.group
+        for group in np.unique(home):
+            here = home == group
+            out[here] = self._decode(int(group), components)[numbers[here] - group * self.group]
+        return out
+
+    def _decode(self, group: int, components: int | None = None) -> np.ndarray:
+        if components is None and self._last is not None and self._last[0] == group:
+            return self._last[1]
+        count = min(self.group, len(self) - group * self.group)
+        x = profiled.decode(self.profile, self._step, self._chunks[group + 1], count, components)
+        limit = float(np.finfo(self.dtype).max)
+        rows = x.clamp(-limit, limit).numpy().astype(self.dtype, copy=False)
+        if components is None:
+            self._last = group, rows
+        return rows
+
+    def search(
+        self, queries: Any, k: int = 10, metric: Literal["cosine", "dot"] = "cosine"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The nearest rows of each query, by comparing with all of them, block by block.
+
+        Args:
+            queries: (Q, D) float array or tensor.
+            k: how many; at most as many as there are rows.
+            metric: "cosine", or "dot" for the product without norms.
+
+        Returns:
+            Scores (Q, k) float32, the best first, and row numbers (Q, k) int64.
+
+        Raises:
+            InputError: queries that do not fit, or another metric.
+        """
+        if metric not in ("cosine", "dot"):
+            raise InputError(f"metric is {metric!r}; one of 'cosine', 'dot'")
+        q = _rows(queries).float()
+        if q.shape[1] != self.shape[1]:
+            raise InputError(f"queries have {q.shape[1]} channels, the store has {self.shape[1]}")
+        if not 1 <= k <= len(self):
+            raise InputError(f"k is {k}; 1..{len(self)} rows can be asked for")
+        q = torch.nn.functional.normalize(q) if metric == "cosine" else q
+        best, where = torch.empty(len(q), 0), torch.empty(len(q), 0, dtype=torch.int64)
+        block = max(1, _BLOCK // self.group) * self.group
+        for start in range(0, len(self), block):
+            x = torch.from_numpy(self[start : start + block]).float()
+            scores = q @ (torch.nn.functional.normalize(x) if metric == "cosine" else x).T
+            both = torch.cat([best, scores], 1)
+            numbers = torch.arange(start, start + len(x)).expand(len(q), -1)
+            best, at = both.topk(min(k, both.shape[1]))
+            where = torch.cat([where, numbers], 1).gather(1, at)
+        return best.numpy(), where.numpy()
+
+
+def _rows(x: Any) -> Tensor:
+    x = torch.from_numpy(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) else x
+    if not isinstance(x, Tensor) or x.ndim != 2 or x.dtype not in (torch.float16, torch.float32):
+        what = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        raise InputError(f"embeddings are rows (N, D) of float32 or float16; this is {what}")
+    return x.detach().cpu()
+
+
+def _groups(parts: Iterable[Tensor], kind: Tensor, group: int) -> Iterator[Tensor]:
+    """Rows in groups of equal size, the last one shorter."""
+    rest = kind[:0]
+    for part in parts:
+        if part.shape[1] != kind.shape[1] or part.dtype != kind.dtype:
+            raise InputError(
+                f"embeddings of {part.shape[1]} channels, {part.dtype}, after some of {kind.shape[1]}, {kind.dtype}"
+            )
+        rest = torch.cat([rest, part]) if len(rest) else part
+        whole = len(rest) // group * group
+        yield from rest[:whole].split(group) if whole else ()
+        rest = rest[whole:].clone()
+    if len(rest):
+        yield rest
+
+
+def _finite(rows: Tensor, start: int) -> Tensor:
+    x = rows.float()
+    bad = torch.nonzero(~(x.abs() < _HUGE).all(1)).reshape(-1)
+    if len(bad):
+        raise InputError(f"row {start + int(bad[0])} holds NaN, infinite or huge values; a store takes finite ones")
+    return x
+
+
+def _step(profile: Profile, samples: list[Tensor], nmse: float) -> float:
+    """A step under which rows like these have this error."""
+    x = torch.cat([s.float() for s in samples])[:_FIT_ROWS]
+    transform = profile.transform
+    assert transform.synthesis is not None
+    energy = transform.forward(x).double().square().mean(0)
+    target = nmse * float(x.double().var(0, correction=0).sum())
+    return water_step(energy, transform.synthesis.double().square().sum(1), target)

@@ -1,0 +1,364 @@
+"""The training tier: entropy-decoded latents of a pack, derived and disposable.
+
+Latents of one shape lie in ``.npy`` files (samples, L, h, w), read through memory maps; ragged ones in files of zstd
+(or zlib) records. A cache is keyed by the pack's manifest, so a pack that has changed never meets a stale one; deleting
+it costs nothing but the time to make it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ...entropy.errors import CodecError, FormatError, InputError, UnsupportedError
+from ..archive import Archive
+from ..locks import locked
+from ..remote import cache_folder, is_remote
+from ..shards import manifest_bytes, npy_bytes, write_bytes, write_file
+
+FORMAT = "latentzip-cache"
+VERSION = 1
+DESCRIPTION = "cache.json"
+RECORD_DTYPE = np.dtype([("offset", "<u8"), ("size", "<u4"), ("h", "<u4"), ("w", "<u4")])
+
+_BATCH = 256  # samples decoded at a time
+_ZSTD_LEVEL, _ZLIB_LEVEL = 3, 6
+_MAX_SIDE = 1 << 16
+
+
+def default_folder(archive: Archive) -> Path:
+    """Where the cache of a pack lies unless told otherwise: inside it; in the user's cache folder if it is remote."""
+    key = hashlib.sha256(f"{FORMAT} {VERSION} {archive.manifest_sha256}".encode()).hexdigest()[:16]
+    return (cache_folder() if is_remote(archive.path) else Path(archive.path, ".cache")) / key
+
+
+def find_cache(archive: Archive) -> Path | None:
+    """The finished cache of a pack in its default place, None where there is none."""
+    folder = default_folder(archive)
+    return folder if (folder / DESCRIPTION).is_file() else None
+
+
+# --- making ------------------------------------------------------------------------------------------------------
+
+
+def build_cache(
+    pack: str | os.PathLike[str] | Archive,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Cache:
+    """Decode a pack's latents into a training tier; what is there already is kept.
+
+    Processes that ask for the same cache at the same time wait for the first one.
+
+    Args:
+        out: folder; by default ``.cache`` inside the pack (the user's cache folder for remote packs).
+        threads: for entropy decoding; by default one a core.
+        progress: called with (latents done, latents in all).
+
+    Raises:
+        InputError: ``out`` holds the cache of another pack.
+        FormatError: the pack is damaged.
+        OSError: the folder cannot be written; name another with ``out``.
+    """
+    archive = pack if isinstance(pack, Archive) else Archive(pack)
+    folder = default_folder(archive) if out is None else Path(out)
+    if (folder / DESCRIPTION).is_file():
+        return Cache(folder, archive)
+    owner = folder / ".pack"
+    begun = owner.is_file() and owner.read_text() == archive.manifest_sha256
+    used = folder.exists() and any(not p.name.endswith(".part") and p.name != ".lock" for p in folder.iterdir())
+    if used and not begun:
+        raise InputError(f"{folder} is not empty and holds no cache of this pack; name another folder or delete it")
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / ".lock"):
+        if not (folder / DESCRIPTION).is_file():
+            write_bytes(owner, archive.manifest_sha256.encode())
+            _fill(folder, archive, threads or os.cpu_count() or 1, progress or (lambda done, total: None))
+    return Cache(folder, archive)
+
+
+def _fill(folder: Path, archive: Archive, threads: int, progress: Callable[[int, int], None]) -> None:
+    """Make the files that are missing, then the description."""
+    from ...codecs.registry import load_codec
+
+    manifest = archive.manifest
+    codec = load_codec(manifest["codec"], fingerprint=bytes.fromhex(manifest["fingerprint"]))
+    fixed = manifest["latent"]["fixed_shape"]
+    dtype = np.dtype({"int8": "|i1", "int16": "<i2"}[manifest["latent"]["dtype"]])
+    compress, compression = _compressor() if fixed is None else (None, None)
+    total, done = len(archive) * archive.variants, 0
+    shards: list[dict[str, Any]] = []
+    for number, shard in enumerate(manifest["shards"]):
+        files = [file_name(shard["file"], variant, fixed is not None) for variant in range(archive.variants)]
+        for variant, name in enumerate(files):
+            if not (folder / name).exists():
+                batches = _decoded(archive, number, variant, codec, threads, dtype)
+                if fixed is not None:
+                    _write_array(folder / name, batches, (shard["samples"], *fixed), dtype)
+                elif compress is not None:
+                    _write_records(folder / name, batches, compress)
+            done += shard["samples"]
+            progress(done, total)
+        shards.append({"samples": shard["samples"], "files": files})
+    description = {
+        "format": FORMAT,
+        "version": VERSION,
+        "pack": archive.manifest_sha256,
+        "shape": fixed,
+        "channels": manifest["latent"]["channels"],
+        "dtype": dtype.str,
+        "variants": archive.variants,
+        "compression": compression,
+        "shards": shards,
+    }
+    write_bytes(folder / DESCRIPTION, manifest_bytes(description))
+
+
+def file_name(shard: str, variant: int, fixed: bool) -> str:
+    """``00000.tar`` -> ``00000.npy`` or ``00000.mirror.rec``."""
+    return shard.removesuffix(".tar") + (".mirror" if variant else "") + (".npy" if fixed else ".rec")
+
+
+def _decoded(archive: Archive, shard: int, variant: int, codec: Any, threads: int, dtype: np.dtype) -> Iterator[Any]:
+    """Latents of one shard in batches: lists of (L, h, w)."""
+    from .decoding import decode_latents
+
+    first, last = int(archive.starts[shard]), int(archive.starts[shard + 1])
+    for begin in range(first, last, _BATCH):
+        blobs = archive.read_many(np.arange(begin, min(begin + _BATCH, last)), variant)
+        yield [np.ascontiguousarray(z, dtype) for z in decode_latents(blobs, codec, threads)]
+
+
+def _write_array(path: Path, batches: Iterator[Any], shape: tuple[int, ...], dtype: np.dtype) -> None:
+    def write(file: BinaryIO) -> None:
+        # written, not mapped: a full disk is then an error and not a crash
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for batch in batches:
+            for latent in batch:
+                if latent.shape != shape[1:]:
+                    raise FormatError(f"a latent of shape {latent.shape} in a pack of {shape[1:]}: damaged manifest")
+                file.write(latent.data)
+
+    _atomically(path, write)
+
+
+def _write_records(path: Path, batches: Iterator[Any], pack: Callable[[bytes], bytes]) -> None:
+    rows: list[tuple[int, int, int, int]] = []
+
+    def write(file: BinaryIO) -> None:
+        at = 0
+        for batch in batches:
+            for latent in batch:
+                record = pack(latent.tobytes())
+                file.write(record)
+                rows.append((at, len(record), *latent.shape[1:]))
+                at += len(record)
+        write_bytes(path.with_name(path.name + ".npy"), npy_bytes(np.array(rows, RECORD_DTYPE)))
+
+    _atomically(path, write)
+
+
+def _atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    for stale in path.parent.glob(f".{path.name}.*.part"):
+        stale.unlink(missing_ok=True)
+    write_file(path, write)
+
+
+def _compressor() -> tuple[Callable[[bytes], bytes], str]:
+    try:
+        import zstandard
+    except ImportError:
+        return lambda data: zlib.compress(data, _ZLIB_LEVEL), "zlib"
+    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress, "zstd"
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+class Cache:
+    """Decoded latents of a pack, by sample number. Safe in threads, after a fork, and when pickled.
+
+    Args:
+        path: a folder that `build_cache` made.
+        archive: the pack; a cache of another one is refused.
+
+    Attributes:
+        shape: (L, h, w) of every latent, None where they differ.
+        dtype: int8, or int16 where the codec needs it.
+        variants: 2 where mirrored twins are there, else 1.
+
+    Raises:
+        FormatError: no cache, a damaged one, or that of another pack.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], archive: Archive | None = None) -> None:
+        self.path = os.fspath(path)
+        self._open(None if archive is None else archive.manifest_sha256)
+
+    def _open(self, expected: str | None) -> None:
+        where = os.path.join(self.path, DESCRIPTION)
+        try:
+            facts = json.loads(Path(where).read_bytes())
+            if facts["format"] != FORMAT or facts["version"] != VERSION:
+                raise FormatError(f"{where}: made by another version of latentzip; delete the folder and make it again")
+            self._pack: str = facts["pack"]
+            self.shape: tuple[int, int, int] | None = None if facts["shape"] is None else tuple(facts["shape"])
+            self.dtype, self.variants, self._channels = np.dtype(facts["dtype"]), facts["variants"], facts["channels"]
+            self._compression = facts["compression"]
+            counts = [shard["samples"] for shard in facts["shards"]]
+            files = [shard["files"] for shard in facts["shards"]]
+            if self.dtype not in (np.dtype("i1"), np.dtype("<i2")) or any(len(f) != self.variants for f in files):
+                raise FormatError(f"{where}: damaged; delete the folder and make the cache again")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FormatError(f"{where}: no description of a cache: {error}") from None
+        if expected is not None and expected != self._pack:
+            raise FormatError(f"{self.path}: the cache of another pack, or of this one before it changed; delete it")
+        self.starts = np.concatenate([[0], np.cumsum(np.array(counts, np.int64))]).astype(np.int64)
+        load = self._map_array if self.shape is not None else self._map_records
+        self._maps = [[load(f[v], n) for f, n in zip(files, counts)] for v in range(self.variants)]
+        self._local = threading.local()
+
+    def _map_array(self, name: str, samples: int) -> Any:
+        assert self.shape is not None
+        array = self._load(name, samples)
+        if array.dtype != self.dtype or array.shape != (samples, *self.shape):
+            raise FormatError(
+                f"{self.path}/{name}: {array.dtype}{array.shape} is not what {DESCRIPTION} says; delete the cache"
+            )
+        return array.reshape(-1).view(np.uint8).data  # rows are copied twice as fast as between arrays
+
+    def _map_records(self, name: str, samples: int) -> Any:
+        rows = self._load(name + ".npy", samples)
+        if rows.dtype != RECORD_DTYPE or rows.shape != (samples,):
+            raise FormatError(f"{self.path}/{name}.npy: damaged; delete the cache")
+        try:
+            data = np.memmap(os.path.join(self.path, name), np.uint8, "r") if samples else np.empty(0, np.uint8)
+        except (OSError, ValueError) as error:
+            raise FormatError(f"{self.path}/{name}: {error}; delete the cache and make it again") from None
+        return data, rows
+
+    def _load(self, name: str, samples: int) -> np.ndarray:
+        path = os.path.join(self.path, name)
+        try:
+            # a plain view: memmap's own indexing costs several times as much
+            return np.load(path, mmap_mode="r" if samples else None, allow_pickle=False).view(np.ndarray)
+        except (OSError, ValueError, EOFError) as error:
+            raise FormatError(f"{path}: {error}; delete the cache and make it again") from None
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __repr__(self) -> str:
+        return f"Cache({self.path!r}, samples={len(self)}, shape={self.shape})"
+
+    def __getstate__(self) -> tuple[str, str]:
+        return self.path, self._pack
+
+    def __setstate__(self, state: tuple[str, str]) -> None:
+        self.path, pack = state
+        self._open(pack)
+
+    def read(self, i: int, variant: int = 0) -> np.ndarray:
+        """The latent (L, h, w) of sample ``i``; negative numbers count from the end."""
+        return np.asarray(self.gather([i], variant)[0])
+
+    def gather(
+        self,
+        indices: Sequence[int] | np.ndarray,
+        variant: int | Sequence[int] | np.ndarray = 0,
+        out: np.ndarray | None = None,
+    ) -> Any:
+        """Latents of several samples, in the order of ``indices``.
+
+        Args:
+            variant: 0 as packed, 1 the mirrored twin; one number, or one a sample.
+            out: (B, L, h, w) of `dtype`, C-contiguous, to fill; for latents of one shape.
+
+        Returns:
+            (B, L, h, w), ``out`` if it was given; a list of (L, h, w) where shapes differ.
+
+        Raises:
+            IndexError: a number out of range.
+            InputError: a mirrored twin that is not there, or an unsuitable ``out``.
+            FormatError: a damaged record.
+        """
+        numbers = np.asarray(indices, np.int64)
+        if numbers.ndim != 1:
+            raise InputError(f"indices have shape {numbers.shape}; a list of numbers is needed")
+        count = len(self)
+        low, high = (int(numbers.min()), int(numbers.max())) if numbers.size else (0, -1)
+        if not (-count <= low and high < count):
+            raise IndexError(f"sample {int(numbers[np.argmax(np.abs(numbers))])} of a cache of {count}")
+        if low < 0:
+            numbers = np.where(numbers < 0, numbers + count, numbers)
+        chosen = np.asarray(variant)
+        if chosen.size and not (int(chosen.min()) >= 0 and int(chosen.max()) < self.variants):
+            raise InputError(
+                f"variant {int(chosen.max())} of a cache with {self.variants}; mirrored twins: pack --mirror"
+            )
+        if self.shape is None and out is not None:
+            raise InputError("latents of different shapes do not fit into one array; leave out away")
+        if self.shape is not None and out is None and chosen.ndim == 0 and 0 <= low <= high:
+            shard = int(np.searchsorted(self.starts, low, side="right")) - 1
+            if high < self.starts[shard + 1]:  # all from one file: numpy's own gather beats the loop below
+                rows = np.frombuffer(self._maps[int(chosen)][shard], self.dtype).reshape(-1, *self.shape)
+                return rows[numbers - self.starts[shard]] if self.starts[shard] else rows[numbers]
+        chosen = np.broadcast_to(chosen, numbers.shape)
+        if self.shape is None:
+            return [self._record(i, v) for i, v in zip(numbers.tolist(), chosen.tolist())]
+        shape = (len(numbers), *self.shape)
+        if out is None:
+            out = np.empty(shape, self.dtype)
+        elif out.shape != shape or out.dtype != self.dtype or not out.flags.c_contiguous:
+            raise InputError(f"out is {out.dtype}{out.shape}; a C-contiguous {self.dtype}{shape} is needed")
+        shards = np.searchsorted(self.starts, numbers, side="right") - 1
+        size = math.prod(self.shape) * self.dtype.itemsize
+        begins = ((numbers - self.starts[shards]) * size).tolist()
+        target, maps = out.reshape(-1).view(np.uint8).data, self._maps
+        at = 0
+        for v, shard, begin in zip(chosen.tolist(), shards.tolist(), begins):
+            target[at : at + size] = maps[v][shard][begin : begin + size]
+            at += size
+        return out
+
+    def _record(self, i: int, variant: int) -> np.ndarray:
+        shard = int(np.searchsorted(self.starts, i, side="right")) - 1
+        data, rows = self._maps[variant][shard]
+        offset, size, h, w = rows[i - int(self.starts[shard])].tolist()
+        where = f"{self.path}: record of sample {i}"
+        if offset + size > len(data) or max(h, w) > _MAX_SIDE:
+            raise FormatError(f"{where} lies outside its file; delete the cache and make it again")
+        length = self._channels * h * w * self.dtype.itemsize
+        raw = self._unpack(data[offset : offset + size].tobytes(), length, where)
+        if len(raw) != length:
+            raise FormatError(f"{where}: {len(raw)} bytes instead of {length}; delete the cache and make it again")
+        return np.frombuffer(bytearray(raw), self.dtype).reshape(self._channels, h, w)
+
+    def _unpack(self, record: bytes, length: int, where: str) -> bytes:
+        try:
+            if self._compression == "zlib":
+                return zlib.decompressobj().decompress(record, length + 1)
+            reader = getattr(self._local, "zstd", None)
+            if reader is None:
+                import zstandard
+
+                reader = self._local.zstd = zstandard.ZstdDecompressor()
+            return reader.decompress(record, max_output_size=length)
+        except ImportError as error:
+            raise UnsupportedError(f"{self.path} is compressed with zstd: pip install latentzip[data]") from error
+        except CodecError:
+            raise
+        except Exception as error:  # zlib.error, zstandard.ZstdError
+            raise FormatError(f"{where}: {error}; delete the cache and make it again") from error

@@ -1,0 +1,115 @@
+"""Streams of one codec -> latents or signals, a batch at a time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...codecs.base import Codec, Shape
+from ...entropy import container
+from ...entropy.batch import run_batch
+from ...entropy.blocks import decode as decode_blocks
+from ...entropy.container import Container
+from ...entropy.errors import FormatError
+from ...info import stored_quality
+
+
+def _open(blob: bytes, codec: Codec) -> Container:
+    stream = container.read(blob)
+    header = stream.header
+    if header.codec != codec.name or header.fingerprint != codec.fingerprint:
+        raise FormatError(
+            f"a stream of {header.codec} ({header.fingerprint.hex()}) in a data set of {codec.name} "
+            f"({codec.fingerprint.hex()}): the pack is damaged, check it with codec-cli verify"
+        )
+    return stream
+
+
+class _LatentReader:
+    """Reads latents of one codec; what holds for all streams of one shape is worked out once."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+        self.dtype = np.dtype(np.int8 if codec.latent_dtype == torch.int8 else np.int16)
+        self._shapes: dict[tuple[bytes, tuple[int, ...], int], Shape | None] = {}
+
+    def read(self, blob: bytes, out: np.ndarray | None) -> np.ndarray:
+        """The latent (L, h, w), decoded into ``out`` where that is given."""
+        codec, stream = self.codec, _open(blob, self.codec)
+        header, count = stream.header, len(stream.chunks)
+        size = header.shape[-2], header.shape[-1]
+        key = header.params, header.shape, count
+        if key not in self._shapes:
+            self._shapes[key] = codec.single_fast_chunk(header.params, count, size)
+        shape = self._shapes[key]
+        if shape is None:
+            latent = codec.decompress(header.params, stream.chunks, size, to="latent").numpy()
+            shape = latent.shape
+        else:
+            latent = None
+        if out is not None and out.shape != shape:
+            raise FormatError(f"a latent of shape {shape} in a data set of {out.shape}: the manifest is wrong")
+        if latent is None:
+            latent = np.empty(shape, self.dtype) if out is None else out
+            decode_blocks(stream.chunks[0], latent, codec.latent_limit)
+        elif out is not None:
+            out[...] = latent
+        return latent
+
+
+def decode_latents(
+    blobs: Sequence[bytes], codec: Codec, threads: int = 1, shape: tuple[int, ...] | None = None
+) -> np.ndarray | list[np.ndarray]:
+    """Entropy-decode a batch in one call over threads; the GIL is released in the coder.
+
+    Args:
+        blobs: `.ltz` streams of `codec`.
+        threads: at most so many.
+        shape: (L, h, w) that all latents are known to have: then they are decoded into one array.
+
+    Returns:
+        (B, L, h, w) int8 or int16 with a shape, else a list of (L, h, w).
+
+    Raises:
+        FormatError: a stream is damaged, of another codec, or of another shape.
+    """
+    reader = _LatentReader(codec)
+    edges = [len(blobs) * i // max(threads, 1) for i in range(max(threads, 1) + 1)]
+    spans = [range(a, b) for a, b in zip(edges, edges[1:]) if a < b]
+    if shape is None:
+        parts = run_batch(lambda span: [reader.read(blobs[i], None) for i in span], spans, threads=threads)
+        return [latent for part in parts for latent in part]
+    out = np.empty((len(blobs), *shape), reader.dtype)
+
+    def fill(span: range) -> None:
+        for i in span:
+            reader.read(blobs[i], out[i])
+
+    run_batch(fill, spans, threads=threads)
+    return out
+
+
+def decode_signals(blobs: Sequence[bytes], codec: Codec, threads: int = 1) -> list[Tensor]:
+    """Streams -> signals (C, H, W) float32 in [0, 1] on the codec's device; equal shapes are decoded as one batch."""
+    streams = [_open(blob, codec) for blob in blobs]
+    latents = decode_latents(blobs, codec, threads)
+    out: list[Tensor | None] = [None] * len(blobs)
+    groups: dict[tuple[bytes, tuple[int, ...]], list[int]] = defaultdict(list)
+    for i, stream in enumerate(streams):
+        groups[stream.header.params, stream.header.shape].append(i)
+    for (params, shape), members in groups.items():
+        size = shape[-2], shape[-1]
+        # large pictures go tile by tile, and what the latent alone does not decide is the codec's business
+        if max(latents[members[0]].shape[-2:]) > codec.tile or not codec.fast_coding:
+            for i in members:
+                out[i] = codec.decompress(params, streams[i].chunks, size)
+            continue
+        stacked = torch.from_numpy(np.stack([latents[i] for i in members])).to(codec.device)
+        signals = codec.synthesis(stacked, size, stored_quality(params)).clamp(0, 1)  # a new tensor, fit for training
+        for i, signal in zip(members, signals):
+            out[i] = signal
+    return [signal for signal in out if signal is not None]

@@ -1,0 +1,1 @@
+"""Writing packs: samples from sources, prepared, coded by an engine, in shards."""

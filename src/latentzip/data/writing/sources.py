@@ -1,0 +1,413 @@
+"""What `pack` reads: folders of pictures, WebDataset tars, Hugging Face data sets on disk; all as lists of samples.
+
+A source is listed once, before anything is coded, in an order that depends on names alone; a worker then reads any
+sample by itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from ...entropy.errors import InputError, UnsupportedError
+from ...files import PICTURE_SUFFIXES
+from ..remote import is_remote
+from ..shards import MAX_KEY
+
+Label = str | int | None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One signal of a source.
+
+    Attributes:
+        key: its name in the pack: a relative path without extension, unique, plain.
+        name: as users know it; relative to the source.
+        num_bytes: as stored in the source.
+        file, offset: where its bytes begin; of a row of a table ``offset`` is the row.
+        label: None where the source says nothing.
+    """
+
+    key: str
+    name: str
+    num_bytes: int
+    file: str = ""
+    offset: int = 0
+    label: Label = None
+
+
+class Source(Protocol):
+    """Where samples come from; small and picklable."""
+
+    @property
+    def root(self) -> str:
+        """Path of the source, for messages and relative labels."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """``"folder"``, ``"webdataset"`` or ``"hf"``."""
+        ...
+
+    def samples(self) -> list[Sample]:
+        """All samples, in an order that is the same everywhere; keys are not unique yet."""
+        ...
+
+    def read(self, sample: Sample) -> bytes:
+        """The encoded file of one sample."""
+        ...
+
+
+# --- folders -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """Picture files below a folder, sorted by their relative paths; hidden ones are left out."""
+
+    root: str
+    kind: str = "folder"
+
+    def samples(self) -> list[Sample]:
+        found: list[tuple[str, int]] = []
+        for folder, folders, files in os.walk(self.root, followlinks=True):
+            folders[:] = [f for f in folders if not f.startswith(".")]
+            for file in files:
+                if not file.startswith(".") and Path(file).suffix.lower() in PICTURE_SUFFIXES:
+                    path = Path(folder, file)
+                    found.append((path.relative_to(self.root).as_posix(), path.stat().st_size))
+        return [Sample(key_of(name), name, size, name) for name, size in sorted(found)]
+
+    def read(self, sample: Sample) -> bytes:
+        return Path(self.root, sample.file).read_bytes()
+
+
+# --- WebDataset --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TarSource:
+    """WebDataset shards: members that share all up to the first dot of the file name belong to one sample.
+
+    The label is what ``.cls`` (a number or a word) or ``.json`` (``label`` or ``class``) say.
+    """
+
+    files: tuple[str, ...]
+    root: str = ""
+    kind: str = "webdataset"
+
+    def samples(self) -> list[Sample]:
+        return [sample for file in self.files for sample in self._scan(file)]
+
+    def _scan(self, file: str) -> Iterator[Sample]:
+        sample: Sample | None = None
+        stem, label = None, None
+        try:
+            with tarfile.open(file, "r:") as tar:
+                for member in tar:
+                    if not member.isfile():
+                        continue
+                    name, _, extension = _split_member(member.name)
+                    if name != stem:
+                        if sample is not None:
+                            yield replace(sample, label=label)
+                        sample, stem, label = None, name, None
+                    if "." + extension.rpartition(".")[2] in PICTURE_SUFFIXES:
+                        if sample is not None:
+                            raise InputError(f"{file}: {stem} has two pictures, {sample.name} and {member.name}")
+                        origin = f"{Path(file).name}/{member.name}"
+                        sample = Sample(key_of(member.name), origin, member.size, file, member.offset_data)
+                    elif extension in ("cls", "json"):
+                        found = _label_of(extension, tar.extractfile(member), f"{file}: {member.name}")
+                        label = found if found is not None else label
+                if sample is not None:
+                    yield replace(sample, label=label)
+        except tarfile.TarError as error:
+            raise InputError(f"{file}: not a plain tar file, or a damaged one: {error}") from error
+
+    def read(self, sample: Sample) -> bytes:
+        with open(sample.file, "rb") as file:
+            file.seek(sample.offset)
+            return file.read(sample.num_bytes)
+
+
+def _split_member(name: str) -> tuple[str, str, str]:
+    folder, slash, base = name.rpartition("/")
+    stem, dot, extension = base.partition(".")
+    return folder + slash + stem, dot, extension.lower()
+
+
+def _label_of(extension: str, stream: Any, where: str) -> Label:
+    data = stream.read()
+    try:
+        if extension == "cls":
+            return _number_or_text(data.decode().strip())
+        row = json.loads(data)
+        value = row.get("label", row.get("class")) if isinstance(row, dict) else None
+        return value if isinstance(value, (str, int)) and not isinstance(value, bool) else None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: unreadable label: {error}") from None
+
+
+# --- Hugging Face ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A data set saved by ``datasets.Dataset.save_to_disk``: its picture column, and its label column if it has one."""
+
+    root: str
+    kind: str = "hf"
+
+    def samples(self) -> list[Sample]:
+        table, column, label = _hub_table(self.root)
+        import pyarrow.compute as pc  # pyright: ignore[reportMissingImports]
+
+        cells = table.data.column(column)  # sizes and names without reading the pictures
+        sizes = pc.binary_length(pc.struct_field(cells, "bytes")).to_pylist()
+        paths = pc.struct_field(cells, "path").to_pylist()
+        labels = [None] * len(table) if label is None else table.data.column(label).to_pylist()
+        names = None if label is None else getattr(table.features[label], "names", None)
+        samples = []
+        for row, (size, path, found) in enumerate(zip(sizes, paths, labels)):
+            if names is not None and found is not None:
+                found = names[found] if found >= 0 else None
+            name = f"row {row}" + (f" ({PurePosixPath(path).name})" if path else "")
+            size = os.path.getsize(path) if size is None else size
+            samples.append(Sample(f"{row:08d}", name, size, "", row, found))
+        return samples
+
+    def read(self, sample: Sample) -> bytes:
+        table, column, _ = _hub_table(self.root)
+        value = table[sample.offset][column]
+        return value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
+
+
+@lru_cache(maxsize=2)
+def _hub_table(root: str) -> tuple[Any, str, str | None]:
+    """(table with encoded pictures, its picture column, its label column or None)."""
+    try:
+        import datasets  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise UnsupportedError(
+            f"{root} is a Hugging Face data set; reading it needs: pip install latentzip[hf]"
+        ) from error
+    table: Any = datasets.load_from_disk(root)
+    if isinstance(table, datasets.DatasetDict):
+        raise InputError(
+            f"{root} holds several splits ({', '.join(table)}); pack one of them: {root}/{next(iter(table))}"
+        )
+    pictures = [name for name, kind in table.features.items() if isinstance(kind, datasets.Image)]
+    if len(pictures) != 1:
+        raise InputError(f"{root}: one picture column is needed, found {len(pictures)}: {', '.join(table.features)}")
+    labels = [name for name, kind in table.features.items() if isinstance(kind, datasets.ClassLabel)]
+    label = "label" if "label" in table.features else labels[0] if labels else None
+    keep = [pictures[0]] + ([label] if label else [])
+    table = table.select_columns(keep).cast_column(pictures[0], datasets.Image(decode=False))
+    return table.flatten_indices(), pictures[0], label
+
+
+# --- opening -----------------------------------------------------------------------------------------------------
+
+
+def open_source(src: str | os.PathLike[str]) -> Source:
+    """The source that a path or brace pattern stands for.
+
+    Raises:
+        InputError: nothing there that can be packed.
+        FileNotFoundError: no such file or folder.
+    """
+    text = os.fspath(src)
+    if is_remote(text):
+        raise InputError(f"{text}: sources are read from this machine; copy or mount it first")
+    if not os.path.exists(text) and "{" in text:
+        files = tuple(expand_braces(text))
+        missing = [f for f in files if not os.path.isfile(f)]
+        if missing:
+            raise InputError(f"{text}: {len(missing)} of {len(files)} shards are missing, such as {missing[0]}")
+        return TarSource(files, text)
+    path = Path(text)
+    if not path.exists():
+        raise FileNotFoundError(2, "No such file or directory", text)
+    if path.is_file():
+        if path.suffix.lower() != ".tar":
+            raise InputError(f"{text}: a folder, a tar file or a Hugging Face data set on disk is needed")
+        return TarSource((text,), text)
+    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+        return HubSource(text)
+    tars = tuple(str(p) for p in sorted(path.glob("*.tar")))
+    return TarSource(tars, text) if tars else FolderSource(text)
+
+
+def expand_braces(pattern: str) -> Iterator[str]:
+    """``a-{000..002}.tar`` -> a-000.tar, a-001.tar, a-002.tar; ``{x,y}`` lists alternatives."""
+    match = re.search(r"\{([^{}]*)\}", pattern)
+    if not match:
+        yield pattern
+        return
+    body = match[1]
+    steps = re.fullmatch(r"(\d+)\.\.(\d+)", body)
+    if steps:
+        first, last, width = int(steps[1]), int(steps[2]), len(steps[1])
+        if last - first > 1_000_000:
+            raise InputError(f"{pattern}: {body} stands for more than a million shards")
+        choices: Iterable[str] = (f"{n:0{width}d}" for n in range(first, last + 1))
+    else:
+        choices = body.split(",")
+    for choice in choices:
+        yield from expand_braces(pattern[: match.start()] + choice + pattern[match.end() :])
+
+
+# --- keys --------------------------------------------------------------------------------------------------------
+
+
+def key_of(name: str) -> str:
+    """A sample's key from its file name: no extension, no further dots (readers of tars split at the first one).
+
+    Names that a tar header cannot hold, and such as lead out of a folder, are replaced by a hash.
+    """
+    folder, slash, base = name.rpartition("/")
+    stem = base.rpartition(".")[0] or base
+    key = folder + slash + stem.replace(".", "_")
+    parts = key.split("/")
+    plain = key.isprintable() and not any(part in ("", ".", "..") for part in parts) and "\\" not in key
+    if plain and len(key.encode()) <= MAX_KEY and len(parts[-1].encode()) < 80 and _fits(key):
+        return key
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _fits(key: str) -> bool:
+    """Whether ``KEY.mirror.ltz`` splits into the 155 + 100 bytes of a tar header."""
+    data = key.encode() + b".mirror.ltz"
+    return len(data) <= 100 or any(at <= 155 and len(data) - at - 1 <= 100 for at, c in enumerate(data) if c == 0x2F)
+
+
+def with_unique_keys(samples: Sequence[Sample]) -> list[Sample]:
+    """Samples with keys made unique, by the extension if that helps (photo.jpg, photo.png), else by a number."""
+    taken: set[str] = set()
+    out = []
+    for sample in samples:
+        key, number = sample.key, 2
+        if key in taken:
+            key = f"{sample.key}_{Path(sample.name).suffix[1:].lower()}"
+        while key in taken:
+            key, number = f"{sample.key}_{number}", number + 1
+        taken.add(key)
+        out.append(sample if key == sample.key else replace(sample, key=key))
+    return out
+
+
+# --- labels ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Samples whose labels are numbers (or all None), and the names of the classes where they have names."""
+
+    samples: list[Sample]
+    classes: list[str] | None = field(default=None)
+
+
+def labelled(source: Source, labels: str | None) -> Labelled:
+    """All samples of a source with their labels.
+
+    Args:
+        labels: ``"folders"`` takes the first folder of the relative path; a ``.csv`` or ``.json`` file names them;
+            None takes what the source itself says.
+
+    Raises:
+        InputError: nothing to pack, or a sample without label where others have one; the text names it.
+    """
+    samples = with_unique_keys(source.samples())
+    if not samples:
+        raise InputError(f"nothing to pack: no pictures in {source.root}")
+    if labels == "folders":
+        samples = [replace(s, label=_class_folder(s, source.root)) for s in samples]
+    elif labels is not None:
+        table = read_labels(labels)
+        samples = [replace(s, label=_look_up(table, s, source, labels)) for s in samples]
+    without = [s for s in samples if s.label is None]
+    if len(without) == len(samples):
+        return Labelled(samples)
+    if without:
+        raise InputError(f"{without[0].name} has no label while others have one ({len(without)} such samples)")
+    if all(isinstance(s.label, int) for s in samples):
+        return Labelled(samples)
+    classes = sorted({str(s.label) for s in samples})
+    numbers = {name: i for i, name in enumerate(classes)}
+    return Labelled([replace(s, label=numbers[str(s.label)]) for s in samples], classes)
+
+
+def _class_folder(sample: Sample, root: str) -> str:
+    folder, slash, _ = sample.file.partition("/")
+    if not slash or os.path.isabs(sample.file):
+        raise InputError(f"{sample.name} lies in no class folder of {root}; name its label in a CSV or JSON file")
+    return folder
+
+
+_PATH_NAMES = ("path", "file", "file_name", "filename", "image", "key", "name")
+_LABEL_NAMES = ("label", "class", "category", "target")
+
+
+def read_labels(path: str) -> Mapping[str, Label]:
+    """Path -> label from a CSV file with a header line, or JSON ({path: label}, or a list of such rows).
+
+    Raises:
+        InputError: unreadable, or the columns cannot be told apart.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".csv", ".json"):
+        raise InputError(f"labels are 'folders', a .csv or a .json file, not {path}")
+    text = Path(path).read_text(encoding="utf-8-sig")
+    try:
+        if suffix == ".csv":
+            rows: Any = list(csv.DictReader(io.StringIO(text)))
+        else:
+            rows = json.loads(text)
+    except (ValueError, RecursionError, csv.Error) as error:
+        raise InputError(f"{path}: {error}") from None
+    if isinstance(rows, dict):
+        return {str(k): _checked_label(v, path) for k, v in rows.items()}
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"{path}: a header line and rows, a JSON object or a list of objects is needed")
+    names = {str(n).lower(): n for n in rows[0]}
+    source = next((names[n] for n in _PATH_NAMES if n in names), None)
+    target = next((names[n] for n in _LABEL_NAMES if n in names), None)
+    if source is None or target is None:
+        raise InputError(
+            f"{path}: needs a column of paths ({', '.join(_PATH_NAMES)}) and one of labels "
+            f"({', '.join(_LABEL_NAMES)}); it has {', '.join(map(str, rows[0]))}"
+        )
+    values = [_checked_label(row.get(target), path) for row in rows]
+    if suffix == ".csv" and all(isinstance(_number_or_text(str(v)), int) for v in values):
+        values = [int(str(v)) for v in values]
+    return dict(zip((str(row.get(source)) for row in rows), values))
+
+
+def _checked_label(value: Any, path: str) -> Label:
+    if value is None or isinstance(value, (bool, float)) or not isinstance(value, (str, int)):
+        raise InputError(f"{path}: {value!r} is no label; words or integers are")
+    return value
+
+
+def _number_or_text(text: str) -> str | int:
+    return int(text) if re.fullmatch(r"-?\d{1,18}", text) else text
+
+
+def _look_up(table: Mapping[str, Label], sample: Sample, source: Source, labels: str) -> Label:
+    base = os.path.basename(source.root.rstrip("/"))
+    for name in (sample.name, sample.key, f"{base}/{sample.name}", sample.name.rpartition("/")[2]):
+        if name in table:
+            return table[name]
+    raise InputError(f"{labels} has no label for {sample.name}")

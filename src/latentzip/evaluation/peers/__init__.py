@@ -1,0 +1,1 @@
+"""The conventional codecs that ours are compared with, by kind of signal."""
