@@ -1,0 +1,198 @@
+"""Targets: the best stream of at most so many bytes, or the smallest of at least such a quality, by bisection.
+
+Written once for every codec of variable rate: all that is asked of one is a function that encodes at a quality.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from .entropy.errors import InputError
+
+Kind = Literal["size", "bpp", "psnr", "kbps"]
+UNDER = 0.02  # a size is met when at most this share of it is left unused
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
+_TEXT = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(?:(?P<rate>bpp|db|kbps|kbit/s|kb/s)|(?P<unit>[kmg]i?)?b?)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a stream is to reach: ``size`` in bytes, ``bpp``, ``kbps`` (1000 bits a second) or ``psnr`` in dB."""
+
+    kind: Kind
+    value: float
+
+    def __post_init__(self) -> None:
+        value = self.value
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+            raise InputError(f"target_{self.kind} is {value!r}; a number above 0 is needed")
+
+    def __str__(self) -> str:
+        unit = {"size": "bytes", "bpp": "bpp", "psnr": "dB", "kbps": "kbps"}[self.kind]
+        return f"{self.value:,.0f} {unit}" if self.kind == "size" else f"{self.value:g} {unit}"
+
+    def num_bytes(self, pixels: int | None = None, seconds: float | None = None) -> float:
+        """The most bytes that a stream may have.
+
+        Args:
+            pixels: of a picture, for ``bpp``. seconds: of a sound, for ``kbps``.
+
+        Raises:
+            InputError: a rate that this signal has no unit for.
+        """
+        if self.kind == "bpp":
+            if pixels is None:
+                raise InputError("target_bpp is for pictures; sound takes target_kbps or target_size")
+            return self.value * pixels / 8
+        if self.kind == "kbps":
+            if seconds is None:
+                raise InputError("target_kbps is for sound; pictures take target_size, target_bpp or target_psnr")
+            return self.value * seconds * 125
+        return self.value
+
+
+def parse(text: str) -> Target:
+    """``60KB``, ``60000``, ``1.5MiB``; ``0.5bpp``; ``38dB``; ``64kbps``: see `Target`.
+
+    Raises:
+        InputError: anything else.
+    """
+    match = _TEXT.fullmatch(text.strip())
+    if match is None:
+        raise InputError(f"target {text!r}; write a size (60KB), bits a pixel (0.5bpp), a PSNR (38dB) or a rate (64kbps)")
+    value, rate = float(match[1]), (match["rate"] or "").lower()
+    if not rate:
+        return Target("size", value * _UNITS[(match["unit"] or "").lower()])
+    kinds: dict[str, Kind] = {"bpp": "bpp", "db": "psnr"}
+    return Target(kinds.get(rate, "kbps"), value)
+
+
+def chosen(
+    size: float | None = None, bpp: float | None = None, psnr: float | None = None, kbps: float | None = None
+) -> Target | None:
+    """The one target that is given, None without any; InputError where there are two."""
+    kinds: tuple[tuple[Kind, float | None], ...] = (("size", size), ("bpp", bpp), ("psnr", psnr), ("kbps", kbps))
+    given = [Target(kind, value) for kind, value in kinds if value is not None]
+    if len(given) > 1:
+        names = " and ".join(f"target_{t.kind}" for t in given)
+        raise InputError(f"{names} contradict each other: give one target")
+    return given[0] if given else None
+
+
+class Found(NamedTuple):
+    """A stream, the quality that it was made with, and what was measured of it (bytes, or dB)."""
+
+    stream: bytes
+    quality: int
+    measured: float
+
+
+def largest(encode: Callable[[int], bytes], limit: float, name: str, low: int = 1, high: int = 100) -> Found:
+    """The stream of the highest quality that has at most ``limit`` bytes.
+
+    Args:
+        encode: quality -> stream; sizes grow with quality, nearly.
+        limit: bytes.
+        name: of the codec, for messages.
+        low, high: the range of qualities.
+
+    Raises:
+        InputError: even ``low`` is larger, or even ``high`` leaves more than `UNDER` of the limit unused; the text
+            names the range.
+    """
+    tried: dict[int, bytes] = {}
+
+    def size(quality: int) -> int:
+        if quality not in tried:
+            tried[quality] = encode(quality)
+        return len(tried[quality])
+
+    best = _bisect(lambda quality: size(quality) <= limit, low, high)
+    # nearly monotone: a neighbour above may fit as well
+    while best is not None and best < high and size(best + 1) <= limit:
+        best += 1
+    if best is None or (best == high and size(high) < (1 - UNDER) * limit):
+        raise InputError(
+            f"{limit:,.0f} bytes lie outside of what {name} makes of this signal: {size(low):,} bytes at quality {low} "
+            f"to {size(high):,} at quality {high}"
+        )
+    return Found(tried[best], best, len(tried[best]))
+
+
+def smallest(
+    encode: Callable[[int], bytes],
+    measure: Callable[[bytes], float],
+    goal: float,
+    name: str,
+    low: int = 1,
+    high: int = 100,
+) -> Found:
+    """The stream of the lowest quality whose ``measure`` (PSNR in dB) reaches ``goal``; arguments as in `largest`.
+
+    Raises:
+        InputError: even ``high`` stays below, or even ``low`` exceeds it by more than 1 dB; the text names the range.
+    """
+    tried: dict[int, Found] = {}
+
+    def reached(quality: int) -> float:
+        if quality not in tried:
+            stream = encode(quality)
+            tried[quality] = Found(stream, quality, measure(stream))
+        return tried[quality].measured
+
+    below = _bisect(lambda quality: reached(quality) < goal, low, high)
+    best = low if below is None else below + 1
+    if best > high or (best == low and reached(low) > goal + 1):
+        raise InputError(
+            f"{goal:g} dB lie outside of what {name} makes of this signal: {reached(low):.2f} dB at quality {low} to "
+            f"{reached(high):.2f} at quality {high}"
+        )
+    return tried[best]
+
+
+def _bisect(holds: Callable[[int], bool], low: int, high: int) -> int | None:
+    """The last number of low..high for which ``holds``, true up to somewhere and false beyond; None when at none."""
+    if not holds(low):
+        return None
+    if holds(high):
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def trimmed(encode: Callable[[float], bytes], limit: float, tries: int = 6) -> bytes | None:
+    """The largest stream of at most ``limit`` bytes that a continuous knob makes, None where none fits.
+
+    Args:
+        encode: thrift (1 is what the quality says, more gives up quality for bytes) -> stream.
+        limit: bytes.
+        tries: streams made at most; the first within `UNDER` below the limit ends the search.
+    """
+    goal, thrift = (1 - UNDER / 2) * limit, 1.0
+    best: bytes | None = None
+    above: tuple[float, float] | None = None  # logarithms of thrift and size, of the nearest stream on either side
+    below: tuple[float, float] | None = None
+    for _ in range(tries):
+        stream = encode(thrift)
+        size = len(stream)
+        at = math.log(thrift), math.log(size)
+        if size <= limit:
+            below = at
+            best = stream if best is None or size > len(best) else best
+            if size >= (1 - UNDER) * limit:
+                break
+        else:
+            above = at
+        if above and below and above[1] > below[1]:
+            share = (above[1] - math.log(goal)) / (above[1] - below[1])
+            share = min(0.9, max(0.1, share))
+            thrift = math.exp(above[0] + share * (below[0] - above[0]))
+        else:  # a size falls with about the square root of the thrift, or less
+            thrift *= min(4.0, max(0.25, (size / goal) ** 2.5))
+    return best
