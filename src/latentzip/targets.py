@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from .entropy.errors import InputError
 
 Kind = Literal["size", "bpp", "psnr", "kbps"]
+_SLOPE = -2.5  # of log thrift by log size, at first
 UNDER = 0.02  # a size is met when at most this share of it is left unused
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 _TEXT = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(?:(?P<rate>bpp|db|kbps|kbit/s|kb/s)|(?P<unit>[kmg]i?)?b?)", re.IGNORECASE)
@@ -63,7 +64,9 @@ def parse(text: str) -> Target:
     """
     match = _TEXT.fullmatch(text.strip())
     if match is None:
-        raise InputError(f"target {text!r}; write a size (60KB), bits a pixel (0.5bpp), a PSNR (38dB) or a rate (64kbps)")
+        raise InputError(
+            f"target {text!r}; write a size (60KB), bits a pixel (0.5bpp), a PSNR (38dB) or a rate (64kbps)"
+        )
     value, rate = float(match[1]), (match["rate"] or "").lower()
     if not rate:
         return Target("size", value * _UNITS[(match["unit"] or "").lower()])
@@ -166,7 +169,7 @@ def _bisect(holds: Callable[[int], bool], low: int, high: int) -> int | None:
     return low
 
 
-def trimmed(encode: Callable[[float], bytes], limit: float, tries: int = 6) -> bytes | None:
+def trimmed(encode: Callable[[float], bytes], limit: float, tries: int = 7) -> bytes | None:
     """The largest stream of at most ``limit`` bytes that a continuous knob makes, None where none fits.
 
     Args:
@@ -174,25 +177,20 @@ def trimmed(encode: Callable[[float], bytes], limit: float, tries: int = 6) -> b
         limit: bytes.
         tries: streams made at most; the first within `UNDER` below the limit ends the search.
     """
-    goal, thrift = (1 - UNDER / 2) * limit, 1.0
+    goal, thrift = math.log((1 - UNDER / 2) * limit), 1.0
     best: bytes | None = None
-    above: tuple[float, float] | None = None  # logarithms of thrift and size, of the nearest stream on either side
-    below: tuple[float, float] | None = None
+    seen: list[tuple[float, float]] = []  # logarithms of size and thrift
     for _ in range(tries):
         stream = encode(thrift)
         size = len(stream)
-        at = math.log(thrift), math.log(size)
-        if size <= limit:
-            below = at
-            best = stream if best is None or size > len(best) else best
-            if size >= (1 - UNDER) * limit:
-                break
-        else:
-            above = at
-        if above and below and above[1] > below[1]:
-            share = (above[1] - math.log(goal)) / (above[1] - below[1])
-            share = min(0.9, max(0.1, share))
-            thrift = math.exp(above[0] + share * (below[0] - above[0]))
-        else:  # a size falls with about the square root of the thrift, or less
-            thrift *= min(4.0, max(0.25, (size / goal) ** 2.5))
+        if size <= limit and (best is None or size > len(best)):
+            best = stream
+        if (1 - UNDER) * limit <= size <= limit:
+            break
+        seen.append((math.log(size), math.log(thrift)))
+        seen.sort(key=lambda point: abs(point[0] - goal))
+        slope = _SLOPE
+        if len(seen) > 1 and (rise := seen[1][0] - seen[0][0]):
+            slope = min(-1.0, max(-12.0, (seen[1][1] - seen[0][1]) / rise))
+        thrift = math.exp(seen[0][1] + min(2.0, max(-2.0, slope * (goal - seen[0][0]))))
     return best
