@@ -8,7 +8,6 @@ point group ``latentzip.codecs``: the entry's name is the codec's name, its valu
 from __future__ import annotations
 
 import difflib
-import json
 import os
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import pretrained
+from ..entropy import opening
 from ..entropy.errors import CodecError, FormatError, InputError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -126,13 +126,12 @@ def _ready(codec: Codec, device: str, precision: Precision) -> Codec:
 
 def _from_file(path: Path) -> Any:
     """The codec of a weights file; the file names the family that reads it."""
-    data = path.read_bytes()
-    try:
-        meta = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-        module = FAMILIES[meta.get("family", meta["codec"])]
-    except (KeyError, TypeError, ValueError) as error:
+    data = opening.read_file(path, opening.MAX_WEIGHTS)
+    meta = opening.metadata(data, os.fspath(path))
+    module = FAMILIES.get(meta.get("family", meta.get("codec", "")))
+    if module is None:
         known = ", ".join(FAMILIES)
-        raise FormatError(f"{path} holds no weights, or of a family that is not known here ({known})") from error
+        raise FormatError(f"{path} holds no weights, or of a family that is not known here ({known})")
     return import_module(module, __package__).from_bytes(data)
 
 

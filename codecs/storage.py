@@ -9,24 +9,35 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import pretrained
-from ..entropy.errors import FormatError
+from ..entropy import opening, schema
+from ..entropy.errors import CodecError, FormatError
+from ..entropy.schema import Check
 from ..pretrained import Entry
 from .base import BaseCodec
 
 FORMAT = "1"
 AsBytes = Callable[[str, Tensor], bool]
+Network = TypeVar("Network", bound=nn.Module)
+
+# bounds that configurations share
+CHANNELS = schema.integer(1, 1 << 14)
+DEPTH = schema.integer(0, 64)
+_NAME = schema.text(r"[ -~]+", 64)
+_METADATA = schema.record(
+    {"codec": _NAME, "config": schema.text(most=1 << 16)},
+    {"family": _NAME, "base": schema.text(r"[ -~]+:(?:[0-9a-f]{2})+", 128)},
+)
 
 
 @dataclass(frozen=True)
@@ -95,22 +106,23 @@ def metadata(codec: BaseCodec, config: dict[str, Any]) -> dict[str, str]:
 
 
 def read(data: bytes) -> Weights:
-    """A weights file; no pickle is involved.
+    """A weights file; no pickle is involved, nothing in it is believed unseen.
 
     Raises:
-        FormatError: not a weights file of this format.
+        FormatError: not a weights file of this format, or one that holds NaN or infinite values.
     """
-    try:
-        meta = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-        if meta["format"] != FORMAT:
-            raise FormatError(f"weights of format {meta['format']} need a newer latentzip")
-        tensors = load(data)
-        name, config = meta["codec"], json.loads(meta["config"])
-        if "base" in meta:
-            base, _, fingerprint = meta["base"].partition(":")
+    meta = opening.metadata(data)
+    if meta.get("format") != FORMAT:
+        raise FormatError(f"weights of format {meta.get('format')!r:.40} need a newer latentzip, or are none")
+    meta = _METADATA(meta, "weights file")
+    config = schema.parse(meta["config"], "weights file: config", schema.record({}))
+    tensors = opening.tensors(data)
+    if "base" in meta:
+        base, _, fingerprint = meta["base"].partition(":")
+        try:
             tensors = load(pretrained.find(base, bytes.fromhex(fingerprint)).read()) | tensors
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise FormatError(f"not a weights file: {error}") from error
+        except CodecError as error:
+            raise FormatError(f"weights that share tensors with another release: {error}") from error
     state = {}
     for key, value in tensors.items():
         if not key.startswith("model."):
@@ -118,10 +130,51 @@ def read(data: bytes) -> Weights:
         key = key.removeprefix("model.")
         scale = tensors.get(f"scale.{key}")
         if scale is not None:
+            if not value.ndim or tuple(scale.shape) != (len(value), *[1] * (value.ndim - 1)):
+                raise FormatError(f"weights file: scale.{key} of shape {tuple(scale.shape)} for {tuple(value.shape)}")
             value = value.float() * scale
         state[key] = value.float() if value.is_floating_point() else value
     coding = {k.removeprefix("coding."): v.numpy() for k, v in tensors.items() if k.startswith("coding.")}
-    return Weights(name, config, state, coding)
+    return Weights(meta["codec"], config, state, coding)
+
+
+def coding_array(weights: Weights, name: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """A coding array that must have this dtype and shape; raises FormatError."""
+    array = weights.coding.get(name)
+    if array is None or array.dtype != dtype or array.shape != shape:
+        found = "missing" if array is None else f"{array.dtype} {array.shape}"
+        raise FormatError(f"weights file: coding.{name} is {found}, not {np.dtype(dtype)} {shape}")
+    return array
+
+
+def checked(kind: str, bounds: Mapping[str, Check], config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration whose every field is known and within bounds; raises FormatError."""
+    return schema.record({}, bounds, closed=True)(config, f"configuration of {kind}")
+
+
+def build(make: Callable[[], Network], state: Mapping[str, Tensor], kind: str) -> Network:
+    """A network with this state. Its sizes are compared with the state's before any memory is taken for it.
+
+    Raises:
+        FormatError: tensors that are missing, unknown or of another shape.
+    """
+    with torch.device("meta"):
+        expected = make().state_dict()
+    for key, like in expected.items():
+        if key not in state:
+            raise FormatError(f"not the weights of {kind}: {key} is missing")
+        value = state[key]
+        exact = like.is_floating_point() or value.dtype == like.dtype
+        if value.shape != like.shape or value.is_floating_point() != like.is_floating_point() or not exact:
+            raise FormatError(
+                f"not the weights of {kind}: {key} is {value.dtype} {tuple(value.shape)}, not {like.dtype} "
+                f"{tuple(like.shape)}"
+            )
+    if unknown := [key for key in state if key not in expected]:
+        raise FormatError(f"not the weights of {kind}: {unknown[0]} is none of its tensors")
+    network = make()
+    network.load_state_dict(dict(state))
+    return network
 
 
 def write_file(path: str | Path, data: bytes) -> None:

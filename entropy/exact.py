@@ -50,12 +50,10 @@ class _Exact(nn.Module):
         for name, a in (("weight", weight), ("bias", bias), ("shift", shift)):
             if a.is_floating_point():
                 raise InputError(f"{name} of an exact layer must be integers, not {a.dtype}")
-        if int(weight.abs().max()) > 127:
-            raise InputError("weights of an exact layer must lie within +-127")
         if bias.shape != weight.shape[:1] or shift.shape != weight.shape[:1]:
             raise InputError(f"{weight.shape[0]} output channels need as many biases and shifts")
-        if int(shift.min()) < 0 or int(shift.max()) > 23:
-            raise InputError(f"shifts must lie in 0..23, not {int(shift.min())}..{int(shift.max())}")
+        if not weight.is_meta and int(weight.abs().max()) > 127:  # before they are bytes
+            raise InputError("weights of an exact layer must lie within +-127")
         if max(map(abs, in_range)) > 255:
             raise InputError(f"activations of an exact layer must fit nine bits with sign, not {in_range}")
         self.in_range, self.out_range = in_range, out_range
@@ -63,7 +61,8 @@ class _Exact(nn.Module):
         self.register_buffer("bias", bias.to(torch.int32))
         self.register_buffer("shift", shift.to(torch.int32))
         self.compute_dtype = torch.float32
-        self.check()
+        if not weight.is_meta:  # a meta tensor has sizes and no values
+            self.check()
 
     def bounds(self) -> Tensor:
         """(O,) int64: the largest magnitude that any sum in a channel can reach."""
@@ -75,8 +74,12 @@ class _Exact(nn.Module):
         """The largest bound of all channels.
 
         Raises:
-            InputError: a channel could leave the integers that float32 holds exactly.
+            InputError: a channel could leave the integers that float32 holds exactly, or a shift those that it may be.
         """
+        if int(self.shift.min()) < 0 or int(self.shift.max()) > 23:
+            raise InputError(f"shifts must lie in 0..23, not {int(self.shift.min())}..{int(self.shift.max())}")
+        if int(self.weight.min()) < -127:
+            raise InputError("weights of an exact layer must lie within +-127")
         bounds = self.bounds()
         worst = int(bounds.argmax())
         if int(bounds[worst]) >= BOUND:

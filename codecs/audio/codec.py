@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...entropy import schema
 from ...entropy.errors import FormatError, InputError
 from ...kernels.mdct import unlapped
 from .. import storage
@@ -172,11 +173,11 @@ def from_bytes(data: bytes) -> Audio:
         FormatError: not a weights file of this codec.
     """
     weights = storage.read(data)
+    config = AudioConfig(**storage.checked("audio", {"shape": schema.integer(0, 16)}, weights.config))
     try:
-        codec = Audio(AudioConfig(**weights.config), weights.name)
-        codec.load_state_dict(weights.state)
+        codec = storage.build(lambda: Audio(config, weights.name), weights.state, "the codec audio")
         codec.tables = coding.Tables.from_arrays(weights.coding)
-    except (TypeError, RuntimeError, InputError) as error:
+    except InputError as error:
         raise FormatError(f"not a weights file of the codec audio: {error}") from error
     return codec.eval()
 

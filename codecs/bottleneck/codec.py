@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from ...entropy import container, exact
+from ...entropy import container, exact, opening, schema
 from ...entropy.banks import NUM_SCALES, scales
 from ...entropy.container import Header, Limits
 from ...entropy.errors import FormatError, InputError, UnsupportedError
@@ -70,6 +70,12 @@ class BottleneckConfig:
     hyper: int = 16
     encoder_width: int = 64
     decoder_width: int = 64
+
+
+_BOUNDS = {
+    **dict.fromkeys(("inputs", "outputs", "latent", "hyper", "encoder_width", "decoder_width"), storage.CHANNELS),
+    "down": schema.integer(1, 256), "up": schema.integer(1, 256), "prior": schema.one_of("factorized", "hyperprior"),
+}  # fmt: skip
 
 
 class EntropicBottleneck(BaseCodec):
@@ -444,24 +450,34 @@ class EntropicBottleneck(BaseCodec):
             FormatError: not the weights of a bottleneck, or of one with other networks.
             OSError: the file cannot be read.
         """
-        return from_bytes(Path(path).read_bytes(), encoder, decoder)
+        return from_bytes(opening.read_file(path, opening.MAX_WEIGHTS), encoder, decoder)
 
 
 def from_bytes(data: bytes, encoder: nn.Module | None = None, decoder: nn.Module | None = None) -> EntropicBottleneck:
     """Inverse of `EntropicBottleneck.to_bytes`; arguments and errors as `EntropicBottleneck.load`."""
     weights = storage.read(data)
+    config = BottleneckConfig(**storage.checked("a bottleneck", _BOUNDS, weights.config))
+    tables = {key[6:]: array for key, array in weights.coding.items() if key.startswith("prior.")}
     try:
-        codec = EntropicBottleneck(BottleneckConfig(**weights.config), weights.name, encoder, decoder)
-        if codec.scale_net is not None:
-            codec.scale_net = exact.export(codec.scale_net)
-        tables = {key[6:]: array for key, array in weights.coding.items() if key.startswith("prior.")}
-        codec._freeze(TableBank.from_arrays(tables), weights.coding["gain_offsets"])
-        codec.load_state_dict(weights.state)
-    except (InputError, KeyError, TypeError, RuntimeError) as error:
+        bank = TableBank.from_arrays(tables)
+        coded = config.hyper if config.prior == "hyperprior" else config.latent
+        if bank.num_tables != ANCHORS * coded:
+            raise FormatError(f"{bank.num_tables} tables, not {ANCHORS * coded}")
+
+        def make() -> EntropicBottleneck:
+            codec = EntropicBottleneck(config, weights.name, encoder, decoder)
+            codec.priors = None
+            if codec.scale_net is not None:
+                codec.scale_net = exact.export(codec.scale_net)
+            return codec
+
+        codec = storage.build(make, weights.state, "a bottleneck")
+        codec._freeze(bank, storage.coding_array(weights, "gain_offsets", np.int16, (100, config.latent)))
+        exact.check_export(codec)
+    except (InputError, FormatError) as error:
         raise FormatError(
             f"not the weights of a bottleneck, or of one with networks of its own (hand them to load): {error}"
         ) from error
-    exact.check_export(codec)
     return codec.eval()
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...entropy import container
+from ...entropy import container, opening
 from ...entropy.container import Header, Limits
 from ...entropy.errors import FormatError, InputError, UnsupportedError
 from ..base import Compressed, _parallel
@@ -127,7 +127,7 @@ class FeatureCodec:
             FormatError: not a profile.
             OSError: the file cannot be read.
         """
-        return from_bytes(Path(path).read_bytes())
+        return from_bytes(opening.read_file(path, opening.MAX_WEIGHTS))
 
     # --- tensors <-> streams -------------------------------------------------------------------------------------
 

@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from ...entropy import banks
+from ...entropy import banks, opening, schema
 from ...entropy.errors import FormatError, InputError
 from . import transforms
 from .transforms import LINEAR, Transform
 
 FORMAT = "1"
+MOST = 1e30  # float32 arithmetic is safe for magnitudes below
+STEP = schema.number(1e-30, MOST)
+_CONFIG = schema.record({"step": STEP, "axis": schema.integer(-64, 63)})
 WIDTH_UNIT = log(256.0 / 0.11) / (banks.NUM_SCALES - 1)  # between the widths of neighbouring tables
 
 
@@ -80,31 +81,35 @@ class Profile:
     @classmethod
     def from_bytes(cls, data: bytes) -> Profile:
         """Raises FormatError: not a profile, or one of a newer version."""
-        try:
-            meta = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-            if meta["format"] != FORMAT or meta["codec"] != "features":
-                raise FormatError(
-                    f"not a feature profile of format {FORMAT} but {meta['codec']} {meta['format']}; it may need a "
-                    "newer latentzip"
-                )
-            config = json.loads(meta["config"])
-            return cls.of_tensors(load_tensors(data), float(config["step"]), int(config["axis"]))
-        except (KeyError, TypeError, ValueError, SafetensorError) as error:
-            raise FormatError(f"not a feature profile: {error}") from error
+        config = read_config(data, "features", "feature profile", _CONFIG)
+        tensors = opening.tensors(data, "feature profile")
+        return cls.of_tensors(tensors, float(config["step"]), config["axis"])
 
     @classmethod
     def of_tensors(cls, t: dict[str, Tensor], step: float, axis: int) -> Profile:
-        """Inverse of `tensors`; raises FormatError where they do not fit each other, KeyError where one is missing."""
-        made = cls(t["basis"], t["scale"], t["mean"], t["width"], step, axis)
-        k, d = made.basis.shape if made.basis.ndim == 2 else (-1, -1)
-        shapes = [tuple(v.shape) for v in (made.scale, made.mean, made.width)]
-        dtypes = [v.dtype for v in (made.basis, made.scale, made.mean, made.width)]
-        if shapes != [(k,), (d,), (k,)] or dtypes != [torch.int8, torch.float32, torch.float32, torch.int16] or k > d:
-            raise FormatError(f"a feature profile's tensors do not fit each other: {shapes}, {dtypes}")
-        finite = all(bool(torch.isfinite(v).all()) for v in (made.scale, made.mean))
-        if not finite or not 0 < made.step < float("inf"):
-            raise FormatError("a feature profile holds values that are not finite")
-        return made
+        """Inverse of `tensors`; raises FormatError where they are missing or do not fit each other."""
+        where = "feature profile"
+        basis = opening.take(t, "basis", torch.int8, (-1, -1), where)
+        k, d = basis.shape
+        scale = opening.take(t, "scale", torch.float32, (k,), where)
+        mean = opening.take(t, "mean", torch.float32, (d,), where)
+        width = opening.take(t, "width", torch.int16, (k,), where)
+        if not 1 <= k <= d <= transforms.MAX_FITTED:
+            raise FormatError(f"{where}: {k} components of {d} channels; 1 to {transforms.MAX_FITTED} are possible")
+        if not bool((basis != 0).any(1).all()) or not bool(((scale > 0) & (scale < MOST)).all()):
+            raise FormatError(f"{where}: a component of zeros, or of a scale beyond 0..{MOST:g}: it is damaged")
+        if not bool((mean.abs() < MOST).all()):
+            raise FormatError(f"{where}: means that are not finite, or beyond {MOST:g}")
+        return cls(basis, scale, mean, width, step, axis)
+
+
+def read_config(data: bytes, codec: str, where: str, check: schema.Check) -> Any:
+    """The configuration in a profile's file; raises FormatError: not a profile of this codec and format."""
+    meta = opening.metadata(data, where)
+    if (meta.get("format"), meta.get("codec")) != (FORMAT, codec):
+        found = f"{meta.get('codec')} {meta.get('format')}"
+        raise FormatError(f"not a {where} of format {FORMAT} but {found:.60}; it may need a newer latentzip")
+    return schema.parse(meta.get("config", ""), f"{where}: config", check)
 
 
 def pack(tensors: dict[str, Tensor], meta: dict[str, str]) -> bytes:

@@ -50,7 +50,9 @@ class Transform:
         assert self.synthesis is not None
         matrix = self.synthesis.double()
         if matrix.shape[0] == matrix.shape[1]:
-            return torch.linalg.inv(matrix).float()
+            inverse, info = torch.linalg.inv_ex(matrix)
+            if not int(info):
+                return inverse.float()
         return torch.linalg.pinv(matrix).float()
 
     def recentred(self, mean: Tensor) -> Transform:

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...entropy import exact
+from ...entropy import exact, schema
 from ...entropy.banks import NUM_SCALES, scales
 from ...entropy.errors import FormatError, InputError
 from ...entropy.models import Factorized, Gaussian, Mixture, Model, float_bits, mixture_bits
@@ -79,6 +79,14 @@ class HyperpriorConfig:
     skip: int = 2
     components: int = 1
     region: bool = False
+
+
+_BOUNDS = {
+    "width": storage.CHANNELS, "analysis_depth": storage.DEPTH, "synthesis_depth": storage.DEPTH,
+    "latent": storage.CHANNELS, "hyper": storage.CHANNELS, "features": storage.CHANNELS,
+    "scale_width": storage.CHANNELS, "skip": schema.integer(0, 63), "components": schema.integer(1, 16),
+    "region": schema.boolean,
+}  # fmt: skip
 
 
 class HyperpriorCodec(Codec):
@@ -353,15 +361,19 @@ class HyperpriorCodec(Codec):
     # --- release -------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
+    def to_exact(self) -> None:
+        """Turn the networks that choose tables into integers."""
+        self.scale_net = exact.export(self.scale_net)
+        if self.mixture_net is not None:
+            self.mixture_net = exact.export(self.mixture_net)
+
     def freeze(self, bank: TableBank) -> None:
         """Turn a trained codec into one that codes: exact scale network, integer gains, tables of the hyper-latent.
 
         Args:
             bank: ``ANCHORS * N`` tables, for each group of qualities (`hyper_group`) one a channel.
         """
-        self.scale_net = exact.export(self.scale_net)
-        if self.mixture_net is not None:
-            self.mixture_net = exact.export(self.mixture_net)
+        self.to_exact()
         qualities = torch.arange(1.0, 101.0)
         gains = self.log_gain(qualities)[:, :, 0, 0]
         self.gain_offsets = torch.round(_EIGHTHS * (gains - gains[-1:]) / LOG_STEP).to(torch.int16).cpu().numpy()
@@ -418,15 +430,24 @@ def from_bytes(data: bytes) -> HyperpriorCodec:
         FormatError: not a hyperprior weights file of format 1.
     """
     weights = storage.read(data)
+    config = HyperpriorConfig(**storage.checked("hyperprior", _BOUNDS, weights.config))
     try:
-        codec = HyperpriorCodec(HyperpriorConfig(**weights.config), weights.name)
         hyper = {key[6:]: array for key, array in weights.coding.items() if key.startswith("hyper.")}
-        codec.freeze(TableBank.from_arrays(hyper))
-        codec.load_state_dict(weights.state)
-        codec.gain_offsets = weights.coding["gain_offsets"]
-    except (InputError, KeyError, TypeError, RuntimeError) as error:
+        bank = TableBank.from_arrays(hyper)
+        if bank.num_tables != ANCHORS * config.hyper:
+            raise FormatError(f"a hyperprior weights file with {bank.num_tables} tables, not {ANCHORS * config.hyper}")
+
+        def make() -> HyperpriorCodec:
+            codec = HyperpriorCodec(config, weights.name)
+            codec.to_exact()
+            return codec
+
+        codec = storage.build(make, weights.state, "a hyperprior codec")
+        codec.hyper_bank = bank
+        codec.gain_offsets = storage.coding_array(weights, "gain_offsets", np.int16, (100, config.latent))
+        exact.check_export(codec)
+    except InputError as error:
         raise FormatError(f"not a hyperprior weights file: {error}") from error
-    exact.check_export(codec)
     return codec.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 

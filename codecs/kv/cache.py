@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...entropy import container
+from ...entropy import container, opening
 from ...entropy.container import Limits
 from ...entropy.errors import InputError
 from ..storage import write_file
@@ -205,7 +205,7 @@ class KVCacheCodec:
             FormatError: not a KV profile.
             OSError: the file cannot be read.
         """
-        return cls(KVProfile.from_bytes(Path(path).read_bytes()))
+        return cls(KVProfile.from_bytes(opening.read_file(path, opening.MAX_WEIGHTS)))
 
     # --- caches <-> streams --------------------------------------------------------------------------------------
 

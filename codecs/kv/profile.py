@@ -7,22 +7,30 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import inf, log, sqrt
+from math import log, sqrt
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from torch import Tensor
 
+from ...entropy import opening, schema
 from ...entropy.errors import FormatError, InputError
 from ..features import profile as profiles
 from ..features.profile import Profile
 from ..features.transforms import MAX_FITTED
 from .layout import Geometry, Pairs, Rotary, geometry_of, pairs_of, rows_of
 
-FORMAT = "1"
+_SIZE = schema.integer(1, 1 << 16)
+_TOKENS = schema.integer(0, 1 << 48)
+_CONFIG = schema.record({
+    "geometry": schema.array(_SIZE, 4, 4), "groups": _SIZE, "upright": schema.array(schema.integer(0, 1), 1 << 16),
+    "rotary": schema.nullable(schema.record({
+        "inv_freq": schema.array(schema.number(-1e6, 1e6), 1 << 15, 1), "interleaved": schema.boolean
+    })),
+    "steps": schema.array(profiles.STEP, 1 << 16), "first": _TOKENS, "recent": _TOKENS,
+    "segment": schema.integer(1, 1 << 32),
+})  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,38 +85,30 @@ class KVProfile:
         """A safetensors file."""
         fixed, free = self._config()
         tensors = {f"{name}.{i}": t for i, u in enumerate(self.units) for name, t in u.tensors().items()}
-        meta = {"format": FORMAT, "codec": "kv-cache", "config": json.dumps(fixed | free)}
+        meta = {"format": profiles.FORMAT, "codec": "kv-cache", "config": json.dumps(fixed | free)}
         return profiles.pack(tensors, meta)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> KVProfile:
         """Raises FormatError: not a profile, or one of a newer version."""
-        try:
-            meta = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-            if meta["format"] != FORMAT or meta["codec"] != "kv-cache":
-                raise FormatError(
-                    f"not a KV profile of format {FORMAT} but {meta['codec']} {meta['format']}; it may need a newer "
-                    "latentzip"
-                )
-            c, t = json.loads(meta["config"]), load_tensors(data)
-            geometry = Geometry(*(int(v) for v in c["geometry"]))
-            count = geometry.layers * int(c["groups"])
-            units = tuple(
-                Profile.of_tensors({n: t[f"{n}.{i}"] for n in ("basis", "scale", "mean", "width")}, 1.0, -1)
-                for i in range(count)
-            )
-            r = c["rotary"]
-            rotary = None if r is None else Rotary(tuple(float(f) for f in r["inv_freq"]), bool(r["interleaved"]))
-            keep = {name: int(c[name]) for name in ("first", "recent", "segment")}
-            steps = tuple(float(s) for s in c["steps"])
-            made = cls(geometry, units, tuple(bool(u) for u in c["upright"]), rotary, steps, **keep)
-        except (KeyError, TypeError, ValueError, SafetensorError) as error:
-            raise FormatError(f"not a KV profile: {error}") from error
-        sound = len(steps) == len(made.upright) == geometry.layers > 0 and all(0 < s < inf for s in steps)
-        sound = sound and geometry.heads % made.groups == 0 and (rotary is not None or not any(made.upright))
+        c = profiles.read_config(data, "kv-cache", "KV profile", _CONFIG)
+        t = opening.tensors(data, "KV profile")
+        geometry = Geometry(*c["geometry"])
+        if geometry.heads % c["groups"] or len(t) != 4 * geometry.layers * c["groups"]:
+            raise FormatError("a KV profile's tensors are not those of its layers and groups")
+        units = tuple(
+            Profile.of_tensors({n: t.get(f"{n}.{i}") for n in ("basis", "scale", "mean", "width")}, 1.0, -1)
+            for i in range(geometry.layers * c["groups"])
+        )
+        r = c["rotary"]
+        rotary = None if r is None else Rotary(tuple(map(float, r["inv_freq"])), bool(r["interleaved"]))
+        keep = {name: c[name] for name in ("first", "recent", "segment")}
+        steps = tuple(map(float, c["steps"]))
+        made = cls(geometry, units, tuple(map(bool, c["upright"])), rotary, steps, **keep)
+        sound = len(steps) == len(made.upright) == geometry.layers and (rotary is not None or not any(made.upright))
         sound = sound and all(u.channels * made.groups == geometry.width for u in units)
         sound = sound and (rotary is None or 0 < 2 * len(rotary.inv_freq) <= geometry.key_dim)
-        if not sound or min(made.first, made.recent) < 0 or made.segment < 1:
+        if not sound:
             raise FormatError("a KV profile's parts do not fit each other")
         return made
 

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...entropy import schema
 from ...entropy.errors import FormatError, InputError
 from ...kernels.compand import compand, expand, expand_table
 from ...kernels.wavelet import inverse_wavelet_packet1d, wavelet_packet1d
@@ -50,6 +51,12 @@ class WallocAudioConfig:
     width: int = 256
     depth: int = 4
     wavelet: str = "bior4.4"
+
+
+_BOUNDS = {
+    "levels": schema.integer(1, 12), "latent_channels": storage.CHANNELS, "bits": schema.integer(2, 15),
+    "width": storage.CHANNELS, "depth": storage.DEPTH, "wavelet": schema.text(most=32),
+}  # fmt: skip
 
 
 class ResBlock(nn.Module):
@@ -221,12 +228,12 @@ def from_bytes(data: bytes) -> WallocAudio:
     from ...entropy.context.model import ContextModel
 
     weights = storage.read(data)
+    config = WallocAudioConfig(**storage.checked("WaLLoC for sound", _BOUNDS, weights.config))
     try:
-        codec = WallocAudio(WallocAudioConfig(**weights.config), weights.name)
-        codec.load_state_dict(weights.state)
-    except (TypeError, RuntimeError) as error:
+        codec = storage.build(lambda: WallocAudio(config, weights.name), weights.state, "WaLLoC for sound")
+        codec.context = ContextModel.from_arrays(weights.coding)
+    except InputError as error:
         raise FormatError(f"not a WaLLoC weights file for sound: {error}") from error
-    codec.context = ContextModel.from_arrays(weights.coding)
     return codec.eval()
 
 

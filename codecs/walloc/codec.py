@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...entropy import schema
 from ...entropy.errors import FormatError, InputError
 from ...kernels import cuda
 from ...kernels.compand import compand, expand, expand_table
@@ -52,6 +53,13 @@ class WallocConfig:
     depth: int = 5
     wavelet: str = "bior4.4"
     variable_rate: bool = False
+
+
+_BOUNDS = {
+    "channels": schema.integer(1, 64), "levels": schema.integer(1, 6), "latent_channels": storage.CHANNELS,
+    "bits": schema.integer(2, 15), "width": storage.CHANNELS, "depth": storage.DEPTH,
+    "wavelet": schema.text(most=32), "variable_rate": schema.boolean,
+}  # fmt: skip
 
 
 class Walloc(Codec):
@@ -194,12 +202,12 @@ def from_bytes(data: bytes) -> Walloc:
     from ...entropy.context.model import ContextModel
 
     weights = storage.read(data)
+    config = WallocConfig(**storage.checked("WaLLoC", _BOUNDS, weights.config))
     try:
-        codec = Walloc(WallocConfig(**weights.config), weights.name)
-        codec.load_state_dict(weights.state)
-    except (TypeError, RuntimeError) as error:
+        codec = storage.build(lambda: Walloc(config, weights.name), weights.state, "WaLLoC")
+        codec.context = ContextModel.from_arrays(weights.coding)
+    except InputError as error:
         raise FormatError(f"not a WaLLoC weights file: {error}") from error
-    codec.context = ContextModel.from_arrays(weights.coding)
     return codec.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 
