@@ -114,7 +114,7 @@ def read(data: bytes) -> Weights:
     meta = opening.metadata(data)
     if meta.get("format") != FORMAT:
         raise FormatError(f"weights of format {meta.get('format')!r:.40} need a newer latentzip, or are none")
-    meta = _METADATA(meta, "weights file")
+    meta = _METADATA(meta, "weights file: ")
     config = schema.parse(meta["config"], "weights file: config", schema.record({}))
     tensors = opening.tensors(data)
     if "base" in meta:
@@ -149,7 +149,7 @@ def coding_array(weights: Weights, name: str, dtype: Any, shape: tuple[int, ...]
 
 def checked(kind: str, bounds: Mapping[str, Check], config: dict[str, Any]) -> dict[str, Any]:
     """A configuration whose every field is known and within bounds; raises FormatError."""
-    return schema.record({}, bounds, closed=True)(config, f"configuration of {kind}")
+    return schema.record({}, bounds, closed=True)(config, f"configuration of {kind}: ")
 
 
 def build(make: Callable[[], Network], state: Mapping[str, Tensor], kind: str) -> Network:

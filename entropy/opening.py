@@ -18,6 +18,7 @@ from .errors import FormatError
 
 MAX_WEIGHTS = 1 << 32  # bytes of a weights file
 _NPY_HEAD = 1 << 16  # bytes that the header of an array may have
+_PIECE = 1 << 20  # bytes that are unpacked at a time
 
 
 def open_regular(path: str | os.PathLike[str]) -> int:
@@ -45,7 +46,7 @@ def read_file(path: str | os.PathLike[str], most: int) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > most:
             raise FormatError(f"{os.fspath(path)}: {size} bytes, more than the {most} that it may have")
-        return file.read(most)
+        return file.read(size)
 
 
 # --- arrays ------------------------------------------------------------------------------------------------------
@@ -106,8 +107,10 @@ def npz_array(path: str | os.PathLike[str], name: str, count: int, kinds: str, m
         try:
             with zipfile.ZipFile(file) as box, box.open(f"{name}.npy") as member:
                 shape, dtype = npy_header(member, where)  # type: ignore[arg-type]
-                if shape != (count,) or dtype.kind not in kinds or dtype.itemsize > most:
-                    raise FormatError(f"{where}: {dtype}{shape} where {count} entries are needed")
+                if len(shape) != 1 or dtype.kind not in kinds or dtype.itemsize > most:
+                    raise FormatError(f"{where}: {dtype}{shape} is no such column")
+                if shape != (count,):
+                    raise FormatError(f"{where} has {shape[0]} entries for {count} samples")
                 size = count * dtype.itemsize
                 data = member.read(size + 1)
         except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError, NotImplementedError, RuntimeError) as e:
@@ -171,7 +174,7 @@ def take(found: Mapping[str, Any], name: str, dtype: Any, shape: tuple[int, ...]
     return value
 
 
-def zstd(data: bytes, size: int) -> bytes:
+def zstd(data: bytes, size: int) -> bytes | bytearray:
     """Unpack a zstd record that must have ``size`` bytes, without ever making more.
 
     Raises:
@@ -180,10 +183,12 @@ def zstd(data: bytes, size: int) -> bytes:
     """
     import zstandard
 
+    raw = bytearray()
     try:
         with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(io.BytesIO(data)) as reader:
-            raw = reader.read(size + 1)
-    except (zstandard.ZstdError, MemoryError) as error:
+            while len(raw) <= size and (part := reader.read(min(_PIECE, size + 1 - len(raw)))):
+                raw += part
+    except zstandard.ZstdError as error:
         raise FormatError(f"zstd: {error}") from None
     if len(raw) != size:
         raise FormatError(f"zstd: {'more' if len(raw) > size else len(raw)} bytes where {size} belong")
@@ -204,4 +209,3 @@ def inflate(data: bytes, size: int) -> bytes:
     if len(raw) != size or not reader.eof or reader.unused_data:
         raise FormatError(f"zlib: {'more' if len(raw) > size else len(raw)} bytes where {size} belong")
     return raw
-

@@ -16,7 +16,7 @@ from .errors import FormatError
 
 Check = Callable[[Any, str], Any]
 
-PLAIN_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*"  # of a file in the same folder: never a way out of it
+PLAIN_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"  # of a file in the same folder: never a way out of it
 HEX = r"(?:[0-9a-f]{2})+"
 _SHOWN = 60  # characters of a wrong value that a message repeats
 
@@ -25,6 +25,11 @@ def _wrong(value: Any, where: str, needed: str) -> FormatError:
     shown = repr(value) if not isinstance(value, (dict, list)) else f"{type(value).__name__} of {len(value)}"
     shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "..."
     return FormatError(f"{where} is {shown}; {needed} is needed")
+
+
+def _at(where: str, name: str) -> str:
+    """The place of a field: ``file: field``, then ``file: field.field``."""
+    return f"{where}{name}" if where.endswith(" ") else f"{where}.{name}"
 
 
 def integer(low: int, high: int) -> Check:
@@ -108,7 +113,7 @@ def mapping(item: Check, most: int, key: Check | None = None) -> Check:
         if key is not None:
             for k in value:
                 key(k, f"{where}: the name")
-        return {k: item(v, f"{where}.{str(k)[:_SHOWN]}") for k, v in value.items()}
+        return {k: item(v, _at(where, str(k)[:_SHOWN])) for k, v in value.items()}
 
     return check
 
@@ -119,17 +124,17 @@ def record(required: Mapping[str, Check], optional: Mapping[str, Check] | None =
 
     def check(value: Any, where: str) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise _wrong(value, where, "an object")
+            raise _wrong(value, where.rstrip(": "), "an object")
         missing = [name for name in required if name not in value]
         if missing:
-            raise FormatError(f"{where} lacks {missing[0]}")
+            raise FormatError(f"{_at(where, missing[0])} is missing")
         unknown = [str(name) for name in value if name not in required and name not in optional] if closed else []
         if unknown:
-            raise FormatError(f"{where} has {unknown[0][:_SHOWN]!r}, which does not belong there")
+            raise FormatError(f"{_at(where, unknown[0][:_SHOWN])} is unknown here")
         out = dict(value)
         for name, inner in (*required.items(), *optional.items()):
             if name in value:
-                out[name] = inner(value[name], f"{where}.{name}")
+                out[name] = inner(value[name], _at(where, name))
         return out
 
     return check
@@ -140,6 +145,7 @@ def parse(data: bytes | str, where: str, check: Check | None = None, most: int =
 
     Args:
         where: names the file in messages.
+        check: the schema.
         most: bytes that it may have.
 
     Raises:
@@ -151,7 +157,7 @@ def parse(data: bytes | str, where: str, check: Check | None = None, most: int =
         value = json.loads(data, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{where}: not JSON: {error}") from None
-    return value if check is None else check(value, where)
+    return value if check is None else check(value, f"{where}: ")
 
 
 def _refuse(name: str) -> Any:

@@ -18,6 +18,17 @@ def picture(seed: int, size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(np.clip(base * 60 + 128 + rng.normal(0, 6, base.shape), 0, 255).astype(np.uint8))
 
 
+def manifest(codec, fingerprint, shards, **fields):
+    """A manifest of shards that were not made by `pack`."""
+    latent = {"channels": 12, "dtype": "int8", "fixed_shape": [12, 8, 8], "shapes": {}}
+    made = {
+        "format": "latentzip-pack", "version": 1, "codec": codec, "fingerprint": fingerprint, "modality": "image",
+        "samples": sum(s["samples"] for s in shards), "variants": 1, "latent": latent,
+        "columns": {"key": {"dtype": "str"}}, "shards": shards,
+    }  # fmt: skip
+    return made | fields
+
+
 def make_pack(folder, sizes, classes=("a", "b"), **options):
     """A pack of one picture a size, dealt out over classes in turn; returns its path."""
     for i, size in enumerate(sizes):

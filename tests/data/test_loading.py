@@ -21,7 +21,7 @@ from latentzip.data.reading import transforms
 from latentzip.data.reading.draw import Draw
 
 sys.path.insert(0, str(Path(__file__).parent))
-from packs import make_pack, picture
+from packs import make_pack, manifest, picture
 
 CODEC = "walloc-rgb-16x"
 
@@ -411,14 +411,10 @@ def test_epoch_over_a_large_index_touches_no_sample(tmp_path):
         index = np.zeros(each, INDEX_DTYPE)
         index["offset"], index["size"] = np.arange(each) * 1024 + 512, 500
         np.save(tmp_path / index_name(f"{n:05d}.tar"), index)
-        shards.append({"file": f"{n:05d}.tar", "samples": each, "bytes": each * 1024 + 1024, "sha256": "0"})
-    codec = lz.load_codec(CODEC)
-    manifest = {
-        "format": "latentzip-pack", "version": 1, "codec": CODEC, "fingerprint": codec.fingerprint.hex(),
-        "samples": 100_000, "variants": 1, "latent": {"fixed_shape": [12, 8, 8], "dtype": "int8"},
-        "columns": {"label": {"dtype": "int64", "classes": None}}, "shards": shards,
-    }  # fmt: skip
-    (tmp_path / "manifest.json").write_bytes(manifest_bytes(manifest))
+        shards.append({"file": f"{n:05d}.tar", "samples": each, "bytes": each * 1024 + 1024, "sha256": "0" * 64})
+    columns = {"key": {"dtype": "str"}, "label": {"dtype": "int64", "classes": None}}
+    facts = manifest(CODEC, lz.load_codec(CODEC).fingerprint.hex(), shards, columns=columns)
+    (tmp_path / "manifest.json").write_bytes(manifest_bytes(facts))
     (tmp_path / "columns.npz").write_bytes(npz_bytes({"label": np.zeros(100_000, np.int64)}))
     tracemalloc.start()
     data = lz.data.LatentDataset(tmp_path)

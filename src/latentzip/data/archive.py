@@ -6,30 +6,31 @@ docs/datasets.md is normative. Reading needs neither torch nor a codec; `pack` w
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
 import threading
 import weakref
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..entropy.errors import FormatError, InputError, UnsupportedError
+from ..entropy.errors import FormatError, InputError
+from ..entropy.opening import map_array, npz_array, open_regular, read_file
+from .manifest import MAX_MANIFEST, columns_of, parse_manifest
 from .remote import Remote, is_remote, local_path
 
-FORMAT = "latentzip-pack"
-VERSION = 1
 MANIFEST = "manifest.json"
 COLUMNS = "columns.npz"
 INDEX_DTYPE = np.dtype([("offset", "<u8"), ("size", "<u4"), ("crc32", "<u4")])
-MAX_MANIFEST = 1 << 28  # bytes; a shard takes about 200
+MAX_TEXT = 1 << 12  # characters of a text in a column
+MAX_COLUMNS = 1 << 36  # bytes of a file of columns
+_NPY_HEAD = 1 << 16
+_KINDS = {"key": "U", **dict.fromkeys(("label", "width", "height", "latent_h", "latent_w"), "iu")}
 
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _OPEN_FILES = 256  # shards kept open; reads from further ones open and close their file
 
 
@@ -38,56 +39,26 @@ def index_name(shard: str, variant: int = 0) -> str:
     return shard.removesuffix(".tar") + (".mirror.idx.npy" if variant else ".idx.npy")
 
 
-def parse_manifest(data: bytes, where: str) -> dict[str, Any]:
-    """Manifest from its bytes, with everything checked that reading relies on.
-
-    Raises:
-        FormatError: not a manifest, or one that contradicts itself.
-        UnsupportedError: a newer version of the format.
-    """
-    try:
-        manifest = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{where}: not JSON: {error}") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise FormatError(f"{where}: not the manifest of a {FORMAT}")
-    if manifest.get("version") != VERSION:
-        raise UnsupportedError(
-            f"{where}: format version {manifest.get('version')!r}, this latentzip reads version {VERSION}; "
-            "install a newer latentzip (pip install -U latentzip)"
-        )
-    try:
-        shards, samples = manifest["shards"], manifest["samples"]
-        sound = manifest["variants"] in (1, 2) and all(
-            isinstance(manifest[key], kind)
-            for key, kind in (("codec", str), ("fingerprint", str), ("latent", dict), ("columns", dict))
-        )
-        for shard in shards:
-            sound = sound and _PLAIN_NAME.fullmatch(shard["file"]) is not None and shard["file"].endswith(".tar")
-            sound = sound and shard["samples"] >= 0 and shard["bytes"] >= 0 and isinstance(shard["sha256"], str)
-        sound = sound and samples == sum(shard["samples"] for shard in shards)
-        sound = sound and len({shard["file"] for shard in shards}) == len(shards)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise FormatError(f"{where}: damaged manifest: {type(error).__name__} {error}") from None
-    if not sound:
-        raise FormatError(f"{where}: damaged manifest: its fields contradict each other")
-    return manifest
-
-
 class Columns(Mapping[str, np.ndarray]):
     """Columns by name, one entry a sample, each read when it is first asked for."""
 
-    def __init__(self, path: Path, samples: int, names: Iterable[str]) -> None:
-        self._path, self._samples, self._names = path, samples, tuple(sorted(names))
+    def __init__(self, path: Path, samples: int, classes: Mapping[str, int | None]) -> None:
+        self._path, self._samples, self._classes = path, samples, classes
+        self._names = tuple(sorted(classes))
         self._loaded: dict[str, np.ndarray] = {}
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._loaded:
             if name not in self._names:
                 raise KeyError(f"{name!r}; the pack has the columns {', '.join(self._names)}")
-            column = load_column(self._path, name)
-            if len(column) != self._samples:
-                raise FormatError(f"{self._path}: column {name} has {len(column)} entries for {self._samples} samples")
+            with _complete(self._path):
+                column = npz_array(self._path, name, self._samples, _KINDS.get(name, "biufU"), 4 * MAX_TEXT)
+            classes = self._classes[name]
+            inside = column.dtype.kind in "iu" and (
+                not len(column) or 0 <= int(column.min()) <= int(column.max()) < (classes or 0)
+            )
+            if classes is not None and not inside:
+                raise FormatError(f"{self._path}: column {name}: {name}s outside the {classes} classes")
             self._loaded[name] = column
         return self._loaded[name]
 
@@ -98,39 +69,29 @@ class Columns(Mapping[str, np.ndarray]):
         return len(self._names)
 
 
-def load_column(path: Path, name: str) -> np.ndarray:
-    """One array of an ``.npz`` file.
-
-    Raises:
-        FormatError: the file is damaged or has no such array.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return file[name]
-    except FileNotFoundError:
-        raise FormatError(f"{path} is missing; the pack is incomplete: run pack again") from None
-    except Exception as error:  # zipfile, zlib and numpy each have their own for damage
-        raise FormatError(f"{path}: damaged column {name}: {error}") from error
-
-
 def load_index(path: Path, samples: int, num_bytes: int) -> np.ndarray:
     """Index of one shard, memory-mapped: (samples,) of `INDEX_DTYPE`.
 
     Raises:
         FormatError: missing, damaged, or pointing outside the shard.
     """
-    try:
-        index = np.load(path, mmap_mode="r" if samples else None, allow_pickle=False)
-    except FileNotFoundError:
-        raise FormatError(f"{path} is missing; the pack is incomplete: run pack again") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise FormatError(f"{path}: damaged index: {error}") from error
-    if index.dtype != INDEX_DTYPE or index.shape != (samples,):
-        raise FormatError(f"{path}: an index of {samples} entries was expected, not {index.dtype}{index.shape}")
+    with _complete(path):
+        try:
+            index = map_array(path, INDEX_DTYPE, (samples,))
+        except FormatError as error:
+            raise FormatError(f"{path}: an index of {samples} entries was expected: {error}") from None
     room = num_bytes - index["size"].astype(np.int64)
-    if bool((index["offset"] > room.clip(0).astype(np.uint64)).any()):
+    if bool((index["offset"] > room.clip(0).astype(np.uint64)).any() or (room < 0).any()):
         raise FormatError(f"{path}: the index points beyond the end of its shard of {num_bytes} bytes")
     return index
+
+
+@contextmanager
+def _complete(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise FormatError(f"{path} is missing; the pack is incomplete: run pack again") from None
 
 
 class Archive:
@@ -200,16 +161,21 @@ class Archive:
 
     # --- tables --------------------------------------------------------------------------------------------------
 
-    def local_file(self, name: str) -> Path:
-        """A small file of the pack on this machine: fetched once into the cache folder when the pack is remote."""
+    def local_file(self, name: str, most: int) -> Path:
+        """A small file of the pack on this machine: fetched once into the cache folder when the pack is remote.
+
+        Args:
+            most: bytes that it may have there.
+        """
         if self._remote is None:
             return Path(self.path) / name
-        return self._remote.fetched(name, self.manifest_sha256, self._cache_dir)
+        return self._remote.fetched(name, self.manifest_sha256, self._cache_dir, most)
 
     @cached_property
     def columns(self) -> Mapping[str, np.ndarray]:
         """Column name -> array with one entry a sample; a column is read when it is first used."""
-        return Columns(self.local_file(COLUMNS), len(self), self.manifest["columns"])
+        most = self.manifest.get("columns_file", {}).get("bytes", MAX_COLUMNS)
+        return Columns(self.local_file(COLUMNS, most), len(self), columns_of(self.manifest))
 
     @cached_property
     def offsets(self) -> np.ndarray:
@@ -230,7 +196,8 @@ class Archive:
     def _concatenated(self, variant: int) -> np.ndarray:
         parts = []
         for shard in self.manifest["shards"]:
-            path = self.local_file(index_name(shard["file"], variant))
+            name, most = index_name(shard["file"], variant), INDEX_DTYPE.itemsize * shard["samples"] + _NPY_HEAD
+            path = self.local_file(name, most)
             parts.append(load_index(path, shard["samples"], shard["bytes"]))
         return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, INDEX_DTYPE), *parts])
 
@@ -297,10 +264,8 @@ class Archive:
         fd = self._files.get(shard)
         if fd is None:
             path = os.path.join(self.path, self._shards[shard])
-            try:
-                fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-            except FileNotFoundError:
-                raise FormatError(f"{path} is missing; the pack is incomplete: run pack again") from None
+            with _complete(Path(path)):
+                fd = open_regular(path)
             with self._lock:
                 kept = shard not in self._files and len(self._files) < _OPEN_FILES
                 if kept:
@@ -324,7 +289,7 @@ def _close_all(files: dict[int, int]) -> None:
 
 def _manifest_bytes(folder: Path) -> bytes:
     try:
-        return (folder / MANIFEST).read_bytes()
+        return read_file(folder / MANIFEST, MAX_MANIFEST)
     except (FileNotFoundError, NotADirectoryError):
         if not folder.exists():
             raise FileNotFoundError(2, "No such file or directory", str(folder)) from None

@@ -67,13 +67,16 @@ class Remote:
         except FileNotFoundError:
             raise FormatError(f"{self.url} is no packed data set: it has no {name}") from None
 
-    def fetched(self, name: str, version: str, cache_dir: str | None) -> Path:
-        """A local copy of a file; ``version`` names the state of the pack, so that no stale copy is ever met."""
+    def fetched(self, name: str, version: str, cache_dir: str | None, most: int) -> Path:
+        """A local copy of a file of at most so many bytes.
+
+        ``version`` names the state of the pack, so that no stale copy is ever met.
+        """
         key = hashlib.sha256(f"{self.url}\n{version}".encode()).hexdigest()[:32]
         target = (Path(cache_dir) if cache_dir else cache_folder()) / key / name
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            data = self.fetch(name, 1 << 40)
+            data = self.fetch(name, most)
             part = target.with_name(f".{name}.{os.getpid()}.part")
             part.write_bytes(data)
             os.replace(part, target)

@@ -8,10 +8,8 @@ it costs nothing but the time to make it again.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
-import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,9 +17,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ...entropy.errors import CodecError, FormatError, InputError, UnsupportedError
+from ...entropy import schema
+from ...entropy.errors import FormatError, InputError, UnsupportedError
+from ...entropy.opening import inflate, map_array, open_regular, read_file, zstd
 from ..archive import Archive
 from ..locks import locked
+from ..manifest import MAX_LATENT, MAX_MANIFEST
 from ..remote import cache_folder, is_remote
 from ..shards import manifest_bytes, npy_bytes, write_bytes, write_file
 
@@ -33,6 +34,16 @@ RECORD_DTYPE = np.dtype([("offset", "<u8"), ("size", "<u4"), ("h", "<u4"), ("w",
 _BATCH = 256  # samples decoded at a time
 _ZSTD_LEVEL, _ZLIB_LEVEL = 3, 6
 _MAX_SIDE = 1 << 16
+_SIDE = schema.integer(1, _MAX_SIDE)
+_SCHEMA = schema.record({
+    "pack": schema.text(r"[0-9a-f]{64}", 64), "shape": schema.nullable(schema.array(_SIDE, 3, 3)), "channels": _SIDE,
+    "dtype": schema.one_of("|i1", "<i2"), "variants": schema.one_of(1, 2),
+    "compression": schema.one_of(None, "zstd", "zlib"),
+    "shards": schema.array(schema.record({
+        "samples": schema.integer(0, 1 << 32),
+        "files": schema.array(schema.text(schema.PLAIN_NAME, 210), 2, 1),
+    }), 1 << 22),
+})  # fmt: skip
 
 
 def default_folder(archive: Archive) -> Path:
@@ -90,10 +101,10 @@ def build_cache(
 
 def _fill(folder: Path, archive: Archive, threads: int, progress: Callable[[int, int], None]) -> None:
     """Make the files that are missing, then the description."""
-    from ...codecs.registry import load_codec
+    from .decoding import codec_of
 
     manifest = archive.manifest
-    codec = load_codec(manifest["codec"], fingerprint=bytes.fromhex(manifest["fingerprint"]))
+    codec = codec_of(manifest)
     fixed = manifest["latent"]["fixed_shape"]
     dtype = np.dtype({"int8": "|i1", "int16": "<i2"}[manifest["latent"]["dtype"]])
     compress, compression = _compressor() if fixed is None else (None, None)
@@ -210,51 +221,48 @@ class Cache:
     def _open(self, expected: str | None) -> None:
         where = os.path.join(self.path, DESCRIPTION)
         try:
-            facts = json.loads(Path(where).read_bytes())
-            if facts["format"] != FORMAT or facts["version"] != VERSION:
-                raise FormatError(f"{where}: made by another version of latentzip; delete the folder and make it again")
-            self._pack: str = facts["pack"]
-            self.shape: tuple[int, int, int] | None = None if facts["shape"] is None else tuple(facts["shape"])
-            self.dtype, self.variants, self._channels = np.dtype(facts["dtype"]), facts["variants"], facts["channels"]
-            self._compression = facts["compression"]
-            counts = [shard["samples"] for shard in facts["shards"]]
-            files = [shard["files"] for shard in facts["shards"]]
-            if self.dtype not in (np.dtype("i1"), np.dtype("<i2")) or any(len(f) != self.variants for f in files):
-                raise FormatError(f"{where}: damaged; delete the folder and make the cache again")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            data = read_file(where, MAX_MANIFEST)
+        except OSError as error:
             raise FormatError(f"{where}: no description of a cache: {error}") from None
+        facts = schema.parse(data, where, schema.record({}), MAX_MANIFEST)
+        if (facts.get("format"), facts.get("version")) != (FORMAT, VERSION):
+            raise FormatError(f"{where}: made by another version of latentzip; delete the folder and make it again")
+        facts = _SCHEMA(facts, f"{where}: damaged, delete the folder and make the cache again: ")
+        self._pack: str = facts["pack"]
+        self.shape: tuple[int, int, int] | None = None if facts["shape"] is None else tuple(facts["shape"])
+        self.dtype, self.variants, self._channels = np.dtype(facts["dtype"]), facts["variants"], facts["channels"]
+        self._compression = facts["compression"]
+        counts = [shard["samples"] for shard in facts["shards"]]
+        files = [shard["files"] for shard in facts["shards"]]
+        sound = all(len(f) == self.variants for f in files) and (self._compression is None) != (self.shape is None)
+        if not sound or (self.shape is not None and self.shape[0] != self._channels):
+            raise FormatError(f"{where}: damaged; delete the folder and make the cache again")
         if expected is not None and expected != self._pack:
             raise FormatError(f"{self.path}: the cache of another pack, or of this one before it changed; delete it")
         self.starts = np.concatenate([[0], np.cumsum(np.array(counts, np.int64))]).astype(np.int64)
         load = self._map_array if self.shape is not None else self._map_records
         self._maps = [[load(f[v], n) for f, n in zip(files, counts)] for v in range(self.variants)]
-        self._local = threading.local()
 
     def _map_array(self, name: str, samples: int) -> Any:
         assert self.shape is not None
-        array = self._load(name, samples)
-        if array.dtype != self.dtype or array.shape != (samples, *self.shape):
-            raise FormatError(
-                f"{self.path}/{name}: {array.dtype}{array.shape} is not what {DESCRIPTION} says; delete the cache"
-            )
+        array = self._load(name, self.dtype, (samples, *self.shape))
         return array.reshape(-1).view(np.uint8).data  # rows are copied twice as fast as between arrays
 
     def _map_records(self, name: str, samples: int) -> Any:
-        rows = self._load(name + ".npy", samples)
-        if rows.dtype != RECORD_DTYPE or rows.shape != (samples,):
-            raise FormatError(f"{self.path}/{name}.npy: damaged; delete the cache")
+        rows = self._load(name + ".npy", RECORD_DTYPE, (samples,))
         try:
-            data = np.memmap(os.path.join(self.path, name), np.uint8, "r") if samples else np.empty(0, np.uint8)
-        except (OSError, ValueError) as error:
+            with os.fdopen(open_regular(os.path.join(self.path, name)), "rb") as file:
+                empty = not os.fstat(file.fileno()).st_size
+                data = np.empty(0, np.uint8) if empty else np.memmap(file, np.uint8, "r").view(np.ndarray)
+        except OSError as error:
             raise FormatError(f"{self.path}/{name}: {error}; delete the cache and make it again") from None
         return data, rows
 
-    def _load(self, name: str, samples: int) -> np.ndarray:
+    def _load(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
         path = os.path.join(self.path, name)
         try:
-            # a plain view: memmap's own indexing costs several times as much
-            return np.load(path, mmap_mode="r" if samples else None, allow_pickle=False).view(np.ndarray)
-        except (OSError, ValueError, EOFError) as error:
+            return map_array(path, dtype, shape)
+        except (OSError, FormatError) as error:
             raise FormatError(f"{path}: {error}; delete the cache and make it again") from None
 
     def __len__(self) -> int:
@@ -338,27 +346,16 @@ class Cache:
         data, rows = self._maps[variant][shard]
         offset, size, h, w = rows[i - int(self.starts[shard])].tolist()
         where = f"{self.path}: record of sample {i}"
-        if offset + size > len(data) or max(h, w) > _MAX_SIDE:
+        if offset + size > len(data) or max(h, w) > _MAX_SIDE or self._channels * h * w > MAX_LATENT:
             raise FormatError(f"{where} lies outside its file; delete the cache and make it again")
         length = self._channels * h * w * self.dtype.itemsize
         raw = self._unpack(data[offset : offset + size].tobytes(), length, where)
-        if len(raw) != length:
-            raise FormatError(f"{where}: {len(raw)} bytes instead of {length}; delete the cache and make it again")
         return np.frombuffer(bytearray(raw), self.dtype).reshape(self._channels, h, w)
 
-    def _unpack(self, record: bytes, length: int, where: str) -> bytes:
+    def _unpack(self, record: bytes, length: int, where: str) -> bytes | bytearray:
         try:
-            if self._compression == "zlib":
-                return zlib.decompressobj().decompress(record, length + 1)
-            reader = getattr(self._local, "zstd", None)
-            if reader is None:
-                import zstandard
-
-                reader = self._local.zstd = zstandard.ZstdDecompressor()
-            return reader.decompress(record, max_output_size=length)
+            return inflate(record, length) if self._compression == "zlib" else zstd(record, length)
         except ImportError as error:
             raise UnsupportedError(f"{self.path} is compressed with zstd: pip install latentzip[data]") from error
-        except CodecError:
-            raise
-        except Exception as error:  # zlib.error, zstandard.ZstdError
-            raise FormatError(f"{where}: {error}; delete the cache and make it again") from error
+        except FormatError as error:
+            raise FormatError(f"{where}: {error}; delete the cache and make it again") from None

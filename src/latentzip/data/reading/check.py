@@ -6,7 +6,7 @@ import hashlib
 import os
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 from ...entropy import container
 from ...entropy.container import EXTENSION
 from ...entropy.errors import CodecError, InputError
+from ...entropy.opening import open_regular
 from ..archive import COLUMNS, Archive, index_name, load_index
 from ..remote import is_remote
 from ..shards import MIRROR, member_header
@@ -77,9 +78,9 @@ def check_pack(
 
 
 def _codec(archive: Archive) -> Any:
-    from ...codecs.registry import load_codec
+    from .decoding import codec_of
 
-    return load_codec(archive.manifest["codec"], fingerprint=bytes.fromhex(archive.manifest["fingerprint"]))
+    return codec_of(archive.manifest)
 
 
 class _Wrong(CodecError):
@@ -90,25 +91,39 @@ def _check_columns(archive: Archive, folder: Path, report: Report) -> list[str] 
     """Columns against the manifest; the keys, None where they cannot be read."""
     m, path, problems = archive.manifest, folder / COLUMNS, report.problems
     try:
-        if hashlib.sha256(path.read_bytes()).hexdigest() != m["columns_file"]["sha256"]:
+        if _sha256(path) != m.get("columns_file", {}).get("sha256"):
             problems.append(f"{path}: its SHA-256 is not the one in the manifest")
-        columns = {name: archive.columns[name] for name in archive.columns}
-        keys = columns["key"].tolist()
+        keys = archive.columns["key"].tolist()
         if len(set(keys)) != len(keys):
             problems.append(f"{path}: a key occurs twice")
-        classes = m["columns"].get("label", {}).get("classes")
-        if classes is not None and not bool(np.isin(columns["label"], np.arange(len(classes))).all()):
-            problems.append(f"{path}: labels outside the {len(classes)} classes")
-        shapes = Counter(f"{h}x{w}" for h, w in zip(columns["latent_h"].tolist(), columns["latent_w"].tolist()))
-        if any(shapes[name] != count for name, count in m["latent"]["shapes"].items()):
-            problems.append(f"{path}: latent shapes differ from those counted in the manifest")
-        fixed = m["latent"]["fixed_shape"]
-        if fixed is not None and set(shapes) != {f"{fixed[1]}x{fixed[2]}"}:
-            problems.append(f"{path}: latents have other shapes than the one in the manifest")
-    except (CodecError, OSError, KeyError, TypeError, AttributeError) as error:
+    except (CodecError, OSError) as error:
         problems.append(f"{path}: {error}" if not isinstance(error, CodecError) else str(error))
         return None
+    columns: dict[str, np.ndarray] = {}
+    for name in archive.columns:
+        try:
+            columns[name] = archive.columns[name]
+        except CodecError as error:
+            problems.append(str(error))
+    if {"latent_h", "latent_w"} <= set(columns):
+        problems += _check_shapes(columns, m["latent"], path)
+    elif not {"latent_h", "latent_w"} <= set(archive.columns):
+        problems.append(f"{path}: no columns of latent shapes")
     return keys
+
+
+def _sha256(path: Path) -> str:
+    with os.fdopen(open_regular(path), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_shapes(columns: dict[str, np.ndarray], latent: dict[str, Any], path: Path) -> Iterator[str]:
+    shapes = Counter(f"{h}x{w}" for h, w in zip(columns["latent_h"].tolist(), columns["latent_w"].tolist()))
+    if any(shapes[name] != count for name, count in latent["shapes"].items()):
+        yield f"{path}: latent shapes differ from those counted in the manifest"
+    fixed = latent["fixed_shape"]
+    if fixed is not None and set(shapes) != {f"{fixed[1]}x{fixed[2]}"}:
+        yield f"{path}: latents have other shapes than the one in the manifest"
 
 
 def _check_shard(folder: Path, shard: dict[str, Any], m: dict[str, Any], keys: Any, sizes: Any, model: Any) -> None:
@@ -118,7 +133,7 @@ def _check_shard(folder: Path, shard: dict[str, Any], m: dict[str, Any], keys: A
         load_index(folder / index_name(shard["file"], v), shard["samples"], shard["bytes"]) for v in range(variants)
     ]
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
 
         def take(count: int) -> bytes:
             data = file.read(count)

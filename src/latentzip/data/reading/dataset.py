@@ -13,12 +13,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from ...codecs.base import Codec
-from ...codecs.registry import load_codec
 from ...entropy.errors import InputError
 from ..archive import Archive
 from .cache import Cache, build_cache, find_cache
 from .collate import LatentBatch
-from .decoding import decode_latents, decode_signals
+from .decoding import codec_of, decode_latents, decode_signals
 from .draw import Draw
 from .sampler import BatchIndices, ElasticBatchSampler
 from .transforms import check_declared
@@ -132,9 +131,7 @@ class LatentDataset(Dataset[dict[str, Any]]):
     @property
     def codec(self) -> Codec:
         """The codec with the weights that the pack was made with."""
-        manifest = self.archive.manifest
-        device = self.device if self.to == "signal" else "cpu"
-        return load_codec(manifest["codec"], device, fingerprint=bytes.fromhex(manifest["fingerprint"]))
+        return codec_of(self.archive.manifest, self.device if self.to == "signal" else "cpu")
 
     @property
     def quality(self) -> float | None:
@@ -206,7 +203,10 @@ class LatentDataset(Dataset[dict[str, Any]]):
     def __getitems__(self, indices: Sequence[int] | np.ndarray) -> LatentBatch:
         """Samples read in one go; the order is that of ``indices``."""
         numbers = np.asarray(indices, np.int64)
-        numbers = np.where(numbers < 0, numbers + len(self), numbers)
+        count = len(self)
+        if numbers.size and not (-count <= int(numbers.min()) and int(numbers.max()) < count):
+            raise IndexError(f"sample {int(numbers[np.argmax(np.abs(numbers))])} of a data set of {count}")
+        numbers = np.where(numbers < 0, numbers + count, numbers)
         seed, epoch = self.seed, self.epoch
         if isinstance(indices, BatchIndices):
             seed, epoch = indices.seed, indices.epoch

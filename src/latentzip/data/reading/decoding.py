@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...codecs.base import Codec, Shape
+from ...codecs.registry import load_codec
 from ...entropy import container
 from ...entropy.batch import run_batch
 from ...entropy.blocks import decode as decode_blocks
@@ -26,7 +28,28 @@ def _open(blob: bytes, codec: Codec) -> Container:
             f"a stream of {header.codec} ({header.fingerprint.hex()}) in a data set of {codec.name} "
             f"({codec.fingerprint.hex()}): the pack is damaged, check it with codec-cli verify"
         )
+    if header.modality != codec.modality or len(header.shape) != 3 or header.shape[0] != codec.signal_channels:
+        raise FormatError(f"a stream of {header.modality} {header.shape} that claims to be of {codec.name}: damaged")
     return stream
+
+
+def codec_of(manifest: dict[str, Any], device: str = "cpu") -> Codec:
+    """The codec with the weights that a pack was made with; raises FormatError where it contradicts the manifest."""
+    codec = load_codec(manifest["codec"], device, fingerprint=bytes.fromhex(manifest["fingerprint"]))
+    latent = manifest["latent"]
+    facts = codec.modality, codec.latent_channels, str(codec.latent_dtype).removeprefix("torch.")
+    if facts != (manifest["modality"], latent["channels"], latent["dtype"]):
+        raise FormatError(
+            f"the manifest says {latent['channels']} channels of {latent['dtype']}, {codec.name} has {facts[1]} of "
+            f"{facts[2]}: the pack is damaged, check it with codec-cli verify"
+        )
+    return codec
+
+
+def latent_size(codec: Codec, size: tuple[int, int]) -> tuple[int, int]:
+    """(h, w) of the latent of a picture of (H, W) pixels."""
+    unit = codec.stride * codec.latent_multiple
+    return -(-size[0] // unit) * codec.latent_multiple, -(-size[1] // unit) * codec.latent_multiple
 
 
 class _LatentReader:
@@ -36,6 +59,13 @@ class _LatentReader:
         self.codec = codec
         self.dtype = np.dtype(np.int8 if codec.latent_dtype == torch.int8 else np.int16)
         self._shapes: dict[tuple[bytes, tuple[int, ...], int], Shape | None] = {}
+
+    def check(self, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
+        """Raises FormatError when a latent has another shape than all are said to have."""
+        if tuple(found) != tuple(expected):
+            raise FormatError(
+                f"a latent of shape {tuple(found)} in a data set of {tuple(expected)}: the manifest is wrong"
+            )
 
     def read(self, blob: bytes, out: np.ndarray | None) -> np.ndarray:
         """The latent (L, h, w), decoded into ``out`` where that is given."""
@@ -51,8 +81,8 @@ class _LatentReader:
             shape = latent.shape
         else:
             latent = None
-        if out is not None and out.shape != shape:
-            raise FormatError(f"a latent of shape {shape} in a data set of {out.shape}: the manifest is wrong")
+        if out is not None:
+            self.check(shape, out.shape)
         if latent is None:
             latent = np.empty(shape, self.dtype) if out is None else out
             decode_blocks(stream.chunks[0], latent, codec.latent_limit)
@@ -78,6 +108,9 @@ def decode_latents(
         FormatError: a stream is damaged, of another codec, or of another shape.
     """
     reader = _LatentReader(codec)
+    if shape is not None and len(blobs):  # before so many of them are allocated
+        size = _open(blobs[0], codec).header.shape[-2:]
+        reader.check((codec.latent_channels, *latent_size(codec, (size[0], size[1]))), shape)
     edges = [len(blobs) * i // max(threads, 1) for i in range(max(threads, 1) + 1)]
     spans = [range(a, b) for a, b in zip(edges, edges[1:]) if a < b]
     if shape is None:

@@ -49,9 +49,9 @@ def unpack(
     suffix = EXTENSION if as_ == "ltz" else ".png"
     codec = None
     if as_ == "png":
-        from ...codecs.registry import load_codec
+        from .decoding import codec_of
 
-        codec = load_codec(archive.manifest["codec"], fingerprint=bytes.fromhex(archive.manifest["fingerprint"]))
+        codec = codec_of(archive.manifest)
     folder.mkdir(parents=True, exist_ok=True)
     _write_labels(archive, folder / LABELS, [key + suffix for key in keys], force)
     for i, key in enumerate(keys):

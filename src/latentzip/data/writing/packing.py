@@ -23,8 +23,9 @@ import numpy as np
 
 from ... import DEFAULT_CODEC
 from ...entropy.errors import CodecError, FormatError, InputError, UnsupportedError
-from ..archive import COLUMNS, FORMAT, MANIFEST, VERSION, index_name
+from ..archive import COLUMNS, MANIFEST, index_name
 from ..locks import locked
+from ..manifest import FORMAT, VERSION
 from ..remote import is_remote
 from ..shards import ShardWriter, manifest_bytes, npz_bytes, write_bytes
 from .sources import Sample, Source, labelled, open_source
@@ -414,6 +415,7 @@ def pack_shard(job: ShardJob, progress: Progress | None = None) -> str:
     """
     from ...api import encode
     from ...codecs.registry import load_codec
+    from ..reading.decoding import latent_size
     from .prepare import load_picture, mirrored
 
     o, folder = job.options, Path(job.dst)
@@ -455,12 +457,6 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def latent_size(model: Codec, size: tuple[int, int]) -> tuple[int, int]:
-    """(h, w) of the latent of a picture of (H, W) pixels."""
-    unit = model.stride * model.latent_multiple
-    return -(-size[0] // unit) * model.latent_multiple, -(-size[1] // unit) * model.latent_multiple
 
 
 # --- after -------------------------------------------------------------------------------------------------------
