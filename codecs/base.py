@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from ..entropy.blocks import decode as decode_blocks
 from ..entropy.blocks import encode as encode_blocks
 from ..entropy.errors import FormatError, InputError
+from .samples import Samples, header_dtype
 from .tiling import Tile, tile_grid
 
 Shape = tuple[int, int, int]
@@ -168,6 +169,7 @@ class Codec(BaseCodec):
         latent_transforms: what may be done to dequantised latents because it amounts to the same on the signal:
             ``"crop"`` (on the latent grid; a border as wide as `analysis_halo` remembers what lay outside) and
             ``"mixup"`` (the analysis is linear).
+        reads_parts: whether `latent` takes `Samples`, of which only parts become floats at a time.
     """
 
     signal_channels: int = 3
@@ -178,6 +180,7 @@ class Codec(BaseCodec):
     analysis_halo: int = 0
     synthesis_halo: int = 0
     latent_transforms: ClassVar[frozenset[str]] = frozenset()
+    reads_parts: ClassVar[bool] = False
 
     # --- the three functions -------------------------------------------------------------------------------------
 
@@ -205,14 +208,13 @@ class Codec(BaseCodec):
 
     # --- signal <-> parameters and chunks ------------------------------------------------------------------------
 
-    def _check_signal(self, x: Tensor) -> None:
+    def _check_signal(self, x: Tensor | Samples) -> Samples:
         if x.ndim != 3 or x.shape[0] != self.signal_channels or 0 in x.shape:
             raise InputError(
                 f"{self.name} takes signals of shape ({self.signal_channels}, H, W) with H, W >= 1, "
                 f"not {tuple(x.shape)}"
             )
-        if not bool(torch.isfinite(x).all()):
-            raise InputError(f"the signal contains NaN or infinite values; {self.name} cannot code them")
+        return x if isinstance(x, Samples) else Samples.of(x.detach())
 
     def _latent_region(self, region: Region, size: tuple[int, int]) -> Region:
         """Latent positions (top, left, bottom, right) that a region of the signal touches."""
@@ -229,14 +231,14 @@ class Codec(BaseCodec):
     def _chunk_grid(self, h: int, w: int, side: int) -> list[Tile]:
         return tile_grid(h, w, side, multiple=self.latent_multiple)
 
-    def latent(self, x: Tensor, quality: float | None = None) -> Tensor:
+    def latent(self, x: Tensor | Samples, quality: float | None = None) -> Tensor:
         """Integer latent of one signal (C, H, W), computed tile by tile: (L, h, w) int16 on the CPU."""
         quality = self._check_quality(quality) or None
         out = torch.empty(self.latent_channels, *self._latent_size((x.shape[-2], x.shape[-1])), dtype=torch.int16)
         self._by_tiles(x, lambda part: self.analysis(part, quality), out)
         return out
 
-    def _by_tiles(self, x: Tensor, function: Callable[[Tensor], Tensor], out: Tensor) -> None:
+    def _by_tiles(self, x: Tensor | Samples, function: Callable[[Tensor], Tensor], out: Tensor) -> None:
         """Fill ``out`` (K, h, w) with ``function`` of tiles (1, C, H, W) of a signal and the halo of the analysis."""
         height, width = x.shape[-2:]
         s = self.stride
@@ -245,26 +247,30 @@ class Codec(BaseCodec):
             z = function(part[None].to(self.device))[0]
             out[:, t.y0 : t.y1, t.x0 : t.x1] = z[:, t.y0 - t.hy0 : t.y1 - t.hy0, t.x0 - t.hx0 : t.x1 - t.hx0]
 
-    def compress(self, x: Tensor, quality: float | None = None, coding: str = "default") -> Compressed:
+    def compress(self, x: Tensor | Samples, quality: float | None = None, coding: str = "default") -> Compressed:
         """Code one signal.
 
         Args:
-            x: (C, H, W) float32 in [0, 1], any size from 1 x 1.
+            x: (C, H, W), any size from 1 x 1: floats in [0, 1], uint8, uint16, or `Samples`.
             quality: 1..100 for codecs of variable rate.
             coding: "default" is the codec's own entropy model; "fast" codes the same latent with
                 `entropy.blocks`: more bytes, decoded many times faster.
 
         Raises:
-            InputError: wrong number of channels, NaN or Inf, quality refused.
+            InputError: wrong number of channels or dtype, floats beyond [0, 1], NaN or Inf, quality refused.
         """
-        self._check_signal(x)
+        samples = self._check_signal(x)
+        x = samples if self.reads_parts else samples.all()
         q, fast = self._check_quality(quality), self.check_coding(coding)
-        latent = self.latent(x, q or None).numpy().astype(np.int32)
+        latent = self.latent(x, q or None).numpy()
         tiles = self._chunk_grid(*latent.shape[1:], self.chunk)
-        blocks = [np.ascontiguousarray(latent[:, t.y0 : t.y1, t.x0 : t.x1]) for t in tiles]
-        encode = encode_blocks if fast else lambda block: self._encode_chunk(block, q or None)
+
+        def encode(t: Tile) -> bytes:
+            block = latent[:, t.y0 : t.y1, t.x0 : t.x1].astype(np.int32, order="C")
+            return encode_blocks(block) if fast else self._encode_chunk(block, q or None)
+
         version = _FAST_PARAMS_VERSION if fast else _PARAMS_VERSION
-        return Compressed(bytes([version, q, self.chunk // _CHUNK_UNIT]), list(_parallel(encode, blocks)))
+        return Compressed(bytes([version, q, self.chunk // _CHUNK_UNIT]), list(_parallel(encode, tiles)))
 
     def _encode_chunk(self, block: np.ndarray, quality: float | None) -> bytes:
         from ..entropy.coder import Encoder
@@ -399,17 +405,22 @@ class Codec(BaseCodec):
     # --- tensors <-> files in memory -----------------------------------------------------------------------------
 
     def encode(self, x: Tensor, quality: float | None = None) -> list[bytes]:
-        """Signals (B, C, H, W) float32 in [0, 1] -> one `.ltz` stream each."""
-        if x.ndim != 4:
-            raise InputError(f"encode takes a batch (B, {self.signal_channels}, H, W), not {tuple(x.shape)}")
+        """Signals (B, C, H, W), floats in [0, 1], uint8 or uint16 -> one `.ltz` stream each.
+
+        Raises:
+            InputError: as `compress`.
+        """
+        if not isinstance(x, Tensor) or x.ndim != 4:
+            what = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise InputError(f"encode takes a batch (B, {self.signal_channels}, H, W), a tensor, not {what}")
         from ..entropy.container import Header, write
 
         streams = []
         for signal in x:
-            c = self.compress(signal.float(), quality)
+            c = self.compress(signal, quality)
             header = Header(
                 codec=self.name, fingerprint=self.fingerprint, modality=self.modality, kind="tensor",
-                shape=tuple(signal.shape), dtype="float32", params=c.params,
+                shape=tuple(signal.shape), dtype=header_dtype(signal), params=c.params,
             )  # fmt: skip
             streams.append(write(header, c.chunks))
         return streams

@@ -8,10 +8,8 @@ codec that shares tensors with a release of another one may store what differs a
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -175,14 +173,3 @@ def build(make: Callable[[], Network], state: Mapping[str, Tensor], kind: str) -
     network = make()
     network.load_state_dict(dict(state))
     return network
-
-
-def write_file(path: str | Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all."""
-    target = Path(path)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)

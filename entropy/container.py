@@ -31,9 +31,9 @@ DTYPES = {"uint8": 0, "uint16": 1, "float16": 2, "bfloat16": 3, "float32": 4, "f
 SOUND_DTYPES = frozenset({"int16", "int24", "int32"})
 MODES = {"": 0, "L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 5, "I": 6, "F": 7, "L;1": 8, "mono": 9, "file": 10}
 
-ICC, EXIF, XMP, TAGS, AUX = 1, 2, 3, 4, 0x85
+ICC, EXIF, XMP, TAGS, AUX, RANGE = 1, 2, 3, 4, 0x85, 0x86
 CRITICAL = 0x80  # set in a box type that decoding depends on
-BOX_NAMES = {ICC: "ICC", EXIF: "EXIF", XMP: "XMP", TAGS: "TAGS", AUX: "AUX"}
+BOX_NAMES = {ICC: "ICC", EXIF: "EXIF", XMP: "XMP", TAGS: "TAGS", AUX: "AUX", RANGE: "RANGE"}
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from functools import cache
-from importlib.util import find_spec
 from types import ModuleType
 from typing import NamedTuple
+
+from ..kernels.compiled import usable
 
 
 class Engine(NamedTuple):
@@ -31,8 +32,8 @@ def load_engine(name: str) -> Engine:
 
 
 def current_engine() -> Engine:
-    """The engine in use: numba, unless it is not installed or `LATENTZIP_NO_NUMBA` is set to 1."""
-    plain = os.environ.get("LATENTZIP_NO_NUMBA", "0") not in ("", "0") or find_spec("numba") is None
+    """The engine in use: numba, unless it is missing or told not to compile, or `LATENTZIP_NO_NUMBA` is 1."""
+    plain = os.environ.get("LATENTZIP_NO_NUMBA", "0") not in ("", "0") or not usable()
     return load_engine("plain" if plain else "numba")
 
 

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from ._fast_rows import _jit
+from .compiled import compiled as _jit
 
 
 @_jit

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-
-def _jit(function):  # type: ignore[no-untyped-def]
-    try:
-        return njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written: compile each time
-        return njit(nogil=True, error_model="numpy", boundscheck=False)(function)
-
+from .compiled import compiled as _jit
 
 _u = np.uint64
 _TILE = 16  # rows between component-major symbols and row-major reconstructions: a cache line

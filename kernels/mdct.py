@@ -15,11 +15,12 @@ import math
 import os
 from collections.abc import Sequence
 from functools import lru_cache
-from importlib.util import find_spec
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from .compiled import usable
 
 
 def lapped(x: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -118,7 +119,7 @@ def _window(half: int) -> tuple[Tensor, Tensor]:
 
 def compiled() -> bool:
     """Whether compiled loops are there and wanted."""
-    return os.environ.get("LATENTZIP_NO_NUMBA", "0") in ("", "0") and find_spec("numba") is not None
+    return os.environ.get("LATENTZIP_NO_NUMBA", "0") in ("", "0") and usable()
 
 
 def _compiled_takes(x: Tensor) -> bool:

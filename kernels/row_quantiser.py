@@ -13,12 +13,13 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from .compiled import usable
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
@@ -35,7 +36,7 @@ def _compiled(plain: bool) -> ModuleType | None:
 
 
 def _body() -> ModuleType | None:
-    plain = os.environ.get("LATENTZIP_NO_NUMBA", "0") not in ("", "0") or find_spec("numba") is None
+    plain = os.environ.get("LATENTZIP_NO_NUMBA", "0") not in ("", "0") or not usable()
     return _compiled(plain)
 
 

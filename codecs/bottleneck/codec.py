@@ -31,7 +31,7 @@ from ...entropy.container import Header, Limits
 from ...entropy.errors import FormatError, InputError, UnsupportedError
 from ...entropy.models import Factorized, Gaussian, float_bits
 from ...entropy.tables import TableBank
-from .. import storage
+from .. import outputs, storage
 from ..base import BaseCodec, Compressed, Shape, _parallel
 from ..hyperprior.codec import HYPER_LIMIT, LOG_STEP, hyper_group
 from ..hyperprior.nets import ANCHORS, ByQuality, scale_net
@@ -438,7 +438,7 @@ class EntropicBottleneck(BaseCodec):
 
     def save(self, path: str | Path) -> None:
         """Write the weights file; it appears whole or not at all."""
-        storage.write_file(path, self.to_bytes())
+        outputs.write_file(path, self.to_bytes())
 
     @classmethod
     def load(

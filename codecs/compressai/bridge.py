@@ -24,6 +24,7 @@ from ...entropy.errors import FormatError, InputError, UnsupportedError
 from ...entropy.models import Factorized, Gaussian
 from ...entropy.snap import snap
 from ..base import Codec, Compressed, Region, Shape
+from ..samples import Samples
 from ..tiling import Tile, tile_grid
 from .weights import Weights, build_model
 
@@ -225,8 +226,8 @@ class CompressAICodec(Codec):
             signals.append(self._signal(y_hat, whole, size))
         return torch.stack(signals)
 
-    def compress(self, x: Tensor, quality: float | None = None, coding: str = "default") -> Compressed:
-        self._check_signal(x)
+    def compress(self, x: Tensor | Samples, quality: float | None = None, coding: str = "default") -> Compressed:
+        x = self._check_signal(x).all()
         self._check_quality(quality)
         self.check_coding(coding)
         y, z = self._y_and_z(x)

@@ -26,7 +26,7 @@ from ...entropy import container, opening
 from ...entropy.container import Header, Limits
 from ...entropy.errors import FormatError, InputError, UnsupportedError
 from ..base import Compressed, _parallel
-from ..storage import write_file
+from ..outputs import write_file
 from . import lossless as lossless_
 from . import profile as profiles
 from . import transforms

@@ -20,6 +20,7 @@ from ...entropy.container import Header, read, write
 from ...entropy.errors import FormatError, InputError, UnsupportedError
 from ...kernels.cuda.graphs import Captured
 from ..base import _CHUNK_UNIT, _PARAMS_VERSION
+from ..samples import Samples, header_dtype
 from ..tiling import Tile
 
 if TYPE_CHECKING:
@@ -52,19 +53,18 @@ class HyperpriorBatch:
     # --- pixels to files -----------------------------------------------------------------------------------------
 
     def encode(self, x: Tensor, quality: float | None = None) -> list[bytes]:
-        """Pictures (B, 3, H, W) float32 in [0, 1], or uint8, on the device -> one `.ltz` stream each.
+        """Pictures (B, 3, H, W) floats in [0, 1], uint8 or uint16, on the device -> one `.ltz` stream each.
 
         Raises:
-            InputError: another shape, or values that are no numbers.
+            InputError: another shape, or dtype, floats beyond [0, 1], NaN or infinite values.
         """
         codec = self.codec
         q = codec._check_quality(quality)
         if x.ndim != 4 or x.shape[1] != 3 or 0 in x.shape:
             raise InputError(f"encode takes pictures (B, 3, H, W), not {tuple(x.shape)}")
         x = x.to(self.device)
-        x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
-        if not bool(torch.isfinite(x).all()):
-            raise InputError("a picture contains NaN or infinite values")
+        dtype = header_dtype(x)
+        x = Samples.of(x, "the batch").all()
         key = q, codec.precision
         if key not in self._analyse:
             self._analyse[key] = Captured(partial(self._latent, quality=q))
@@ -74,7 +74,7 @@ class HyperpriorBatch:
         for b, picture in enumerate(x):
             header = Header(
                 codec=codec.name, fingerprint=codec.fingerprint, modality=codec.modality, kind="tensor",
-                shape=tuple(picture.shape), dtype="float32", params=params,
+                shape=tuple(picture.shape), dtype=dtype, params=params,
             )  # fmt: skip
             streams.append(write(header, chunks[b]))
         return streams

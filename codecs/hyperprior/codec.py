@@ -30,6 +30,7 @@ from ...entropy.tables import TableBank
 from ...kernels import cuda
 from .. import storage
 from ..base import Codec, Shape
+from ..samples import Samples
 from .nets import (
     ANCHORS,
     Analysis,
@@ -100,6 +101,7 @@ class HyperpriorCodec(Codec):
     chunk = 64
     tile = 128
     variable_rate = True
+    reads_parts = True
     default_quality = 50
     _gpu: HyperpriorBatch | None = None
 
@@ -206,7 +208,7 @@ class HyperpriorCodec(Codec):
 
     # --- the three functions -------------------------------------------------------------------------------------
 
-    def latent(self, x: Tensor, quality: float | None = None) -> Tensor:
+    def latent(self, x: Tensor | Samples, quality: float | None = None) -> Tensor:
         """Integers of one picture (3, H, W): (L, h, w) int16. The trunk runs tile by tile, what follows on the whole,
         so that no seam shows in what is rounded."""
         q = self._check_quality(quality)

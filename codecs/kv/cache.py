@@ -20,7 +20,7 @@ from torch import Tensor
 from ...entropy import container, opening
 from ...entropy.container import Limits
 from ...entropy.errors import InputError
-from ..storage import write_file
+from ..outputs import write_file
 from . import profile as profiles
 from . import segments
 from .budget import allocate

@@ -70,6 +70,7 @@ class Walloc(Codec):
     fast_coding = True
     latent_transforms = frozenset({"crop", "mixup"})
     ordered_channels = True
+    reads_parts = True
 
     def __init__(self, config: WallocConfig, name: str = "walloc") -> None:
         super().__init__()

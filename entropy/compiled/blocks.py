@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .coder import _jit, decode_lut_raw
+from ...kernels.compiled import compiled as _jit
+from .coder import decode_lut_raw
 
 
 @_jit

@@ -14,19 +14,13 @@ conventions:
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from ...kernels.compiled import compiled as _jit
 
 BAD_INDEX = -1
 RAW_END = -2
 ESCAPE_END = -3
 ESCAPE_BAD = -4
-
-
-def _jit(function):
-    try:
-        return njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written: compile each time
-        return njit(nogil=True, error_model="numpy", boundscheck=False)(function)
 
 
 _u = np.uint64  # unsigned indices spare numba's wrap-around of negative ones

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from ...kernels.compiled import compiled as _jit
 
-@numba.njit(cache=True, nogil=True)
+
+@_jit
 def read(known, pad, own_base, planes, cross_base, back, offsets, tables, which, out):  # type: ignore[no-untyped-def]
     """As `net.read`."""
     grid = np.empty(pad.size, np.uint8)
@@ -25,7 +26,7 @@ def read(known, pad, own_base, planes, cross_base, back, offsets, tables, which,
                 row[i] = table[plane[cross_base[i] + offset]]
 
 
-@numba.njit(cache=True, nogil=True)
+@_jit
 def conclude(front, b1, scale, w2, b, start, drop, top, mean_bits, fraction_bits, class_bits, index, offset):  # type: ignore[no-untyped-def]
     """As `net.conclude`."""
     units = b1.size

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .coder import _escape, _jit, _u
+from ...kernels.compiled import compiled as _jit
+from .coder import _escape, _u
 
 BAD_MIXTURE = -5
 MEAN_LIMIT = 1 << 19

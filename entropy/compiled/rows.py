@@ -6,15 +6,15 @@ Decoding follows `coder.decode_lut_raw`, which explains the arguments up to `pre
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import numpy as np
 
-if find_spec("numba") is not None:
+from ...kernels.compiled import usable
+
+if usable():
     from numba import njit
 
+    from ...kernels.compiled import compiled
     from .coder import ESCAPE_BAD, ESCAPE_END, RAW_END
-    from .coder import _jit as compiled
 
     inlined = njit(inline="always", error_model="numpy", boundscheck=False)
 else:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...kernels.compiled import compiled as _jit
 from ..plain.stream import BAD_ESCAPE, BAD_POINT, WAIT, read_mixture
-from .coder import _jit, _u
+from .coder import _u
 
 __all__ = ["BAD_ESCAPE", "BAD_POINT", "WAIT", "read_mixture", "read_raw", "read_table", "write"]
 

@@ -24,7 +24,7 @@ from .entropy.container import Container, Header, Limits
 from .entropy.errors import FormatError, InputError, UnsupportedError
 from .images import open_picture
 from .metadata import CHOICES
-from .signal_io import Region, check_boxes, from_signal, is_batch, to_signal
+from .signal_io import Region, ValueRange, check_boxes, check_range, from_signal, is_batch, to_signal
 
 Output = Literal["signal", "latent", "pil", "numpy", "tensor"]
 _OUTPUTS = ("signal", "latent", "pil", "numpy", "tensor")
@@ -62,6 +62,7 @@ def encode(
     nan: str | None = None,
     transform: str | None = None,
     axis: int | None = None,
+    value_range: ValueRange = None,
 ) -> Any:
     """Compress one signal to bytes, or several to a list of bytes.
 
@@ -82,6 +83,9 @@ def encode(
         coding: "fast" codes the latent with plain tables instead of the codec's entropy model: some percent more
             bytes, entropy decoding some 45 times faster. For data sets that a training loop reads; the
             `walloc` codecs have it.
+        value_range: of pictures: what counts as full scale, (low, high), or "auto" for the lowest and the highest
+            value; decoding gives the original's unit again. Floats beyond [0, 1] need it. By default what the dtype
+            holds, and for uint16 "auto" where the picture fills less than 7/8 of it, as scans do.
         max_error, relative_error, nmse, bits, lossless, nan, transform, axis: for the `features` codec, see
             `FeatureCodec.compress`: at most one goal among the first five; lossless without any.
 
@@ -98,6 +102,7 @@ def encode(
         >>> lz.decode(blob).shape                                    # doctest: +SKIP
         (16, 16, 3)
     """
+    check_range(value_range)
     if metadata not in CHOICES:
         raise InputError(f"metadata is {metadata!r}; one of {', '.join(CHOICES)}")
     options = {
@@ -121,7 +126,7 @@ def encode(
     if is_batch(x) and not sounds.is_sound(x):
         if len(x) == 0:
             raise InputError("the batch is empty")
-        return [encode(item, codec, quality, device, metadata, coding=coding) for item in x]
+        return [encode(item, codec, quality, device, metadata, coding=coding, value_range=value_range) for item in x]
     if quality is not None and not isinstance(quality, Real):
         raise InputError(f"quality is {quality!r}; a number from 1 to 100 is needed")
     if codec is None:
@@ -129,10 +134,12 @@ def encode(
     model = loaded(codec, device, x)
     if isinstance(model, AudioCodec):
         model.check_coding(coding)
+        if value_range is not None:
+            raise InputError("value_range is for pictures; sound has its own level")
         return _encode_sound(x, model, quality, metadata)
     if sounds.is_sound(x):
         raise InputError(f"{model.name} codes pictures, not sound: choose an audio codec (codec-cli list)")
-    return _encode_one(x, model, quality, metadata, coding)
+    return _encode_one(x, model, quality, metadata, coding, value_range)
 
 
 def loaded(codec: Any, device: str | torch.device | None = None, x: Any = None) -> Any:
@@ -165,15 +172,17 @@ def _encode_sound(x: Any, model: AudioCodec, quality: float | None, metadata: st
     )
 
 
-def _encode_one(x: Any, model: Codec, quality: float | None, metadata: str, coding: str) -> bytes:
+def _encode_one(
+    x: Any, model: Codec, quality: float | None, metadata: str, coding: str, value_range: ValueRange
+) -> bytes:
     if model.modality != "image":
         raise UnsupportedError(f"{model.name} codes {model.modality} signals; encode takes pictures, sound and tensors")
     name = "picture"
     if isinstance(x, (str, os.PathLike)):
         name = os.fspath(x)
         x = open_picture(x)
-    signal = to_signal(x, model.signal_channels, metadata, name)
-    samples = signal.samples
+    signal = to_signal(x, model.signal_channels, metadata, name, value_range)
+    samples = signal.samples if model.reads_parts else signal.samples.all()
     header = Header(
         codec=model.name,
         fingerprint=model.fingerprint,

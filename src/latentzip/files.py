@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from .codecs.outputs import atomic_writer, check_writable
 from .entropy import container
 from .entropy.errors import InputError
 
@@ -28,38 +29,6 @@ SOUND_SUFFIXES = frozenset({
     *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".caf"),
     *(".au", ".snd"),
 })  # fmt: skip
-
-
-@contextmanager
-def atomic_writer(path: StrPath, force: bool = False) -> Iterator[BinaryIO]:
-    """An open binary file that becomes ``path`` when the block ends, and vanishes when it raises.
-
-    Raises:
-        InputError: ``path`` exists and ``force`` is False, or is a folder.
-        OSError: the folder cannot be written to.
-    """
-    target = Path(path)
-    check_writable(target, force)
-    part = target.with_name(f".{target.name[:200]}.{os.getpid()}.part")
-    try:
-        with open(part, "x+b") as file:  # libsndfile reads what it has written
-            yield file
-        check_writable(target, force)  # someone else may have written it meanwhile
-        os.replace(part, target)
-    except BaseException:  # interrupts included: nothing half-written stays
-        with suppress(OSError):
-            part.unlink()
-        raise
-
-
-def check_writable(path: Path, force: bool) -> None:
-    """Raises InputError when ``path`` is a folder, or exists and is not to be replaced."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name a file")
-    if not force and path.exists():
-        raise InputError(f"{path} exists already; choose another name, or replace it with force (--force)")
-    if not path.parent.is_dir():
-        raise InputError(f"the folder {path.parent} does not exist; create it first")
 
 
 def default_suffix(header: Header) -> str:

@@ -16,9 +16,11 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from . import deep_pictures
 from .entropy.container import SIGNATURE
 from .entropy.errors import InputError, UnsupportedError
 from .metadata import Metadata, collect
+from .npy import read_npy
 from .warn import converted
 
 Path_ = str | os.PathLike[str]
@@ -94,7 +96,7 @@ def open_picture(source: Path_ | BinaryIO, name: str | None = None) -> Image.Ima
             raise InputError(f"{name}: this is a .ltz stream already; decode it")
         if head.startswith(b"\x93NUMPY"):
             stream.seek(0)
-            return np.load(stream, allow_pickle=False)
+            return read_npy(stream, name)
         stream.seek(0)
         return Image.open(stream)
     except InputError:
@@ -111,15 +113,24 @@ def open_picture(source: Path_ | BinaryIO, name: str | None = None) -> Image.Ima
         raise InputError(f"{name}: damaged picture: {error}") from error
 
 
-def warn_depth(image: Image.Image, name: str) -> None:
-    """Say so when Pillow reads 16 bits a channel as 8: it has no mode for deep colour."""
-    if image.mode not in ("RGB", "RGBA", "LA"):
-        return
-    for tile in getattr(image, "tile", ()):
-        arguments = tile[3] if isinstance(tile[3], (tuple, list)) else (tile[3],)
-        if any(isinstance(a, str) and ";16" in a for a in arguments):
-            converted(f"{name}: colour of 16 bits a channel is read as 8 bits; hand in a uint16 array to keep them")
-            return
+def _deep(image: Image.Image, name: str) -> np.ndarray | None:
+    """All bits of colour deeper than 8 bits a channel, where they can be read; said so where they cannot."""
+    bits = deep_pictures.depth(image)
+    if bits <= 8:
+        return None
+    array = deep_pictures.read(image)
+    if array is not None:
+        if image.mode == "RGBA" and array.shape[2] == 2:  # grey and alpha of a PNG file
+            array = array[..., [0, 0, 0, 1]]
+        return array
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(284) == 2:  # planes one after the other: Pillow takes each half of a sample for one
+        raise InputError(
+            f"{name}: TIFF with {bits} bits a channel in planes needs tifffile: pip install latentzip[deep]"
+        )
+    remedy = "pip install latentzip[deep], or hand in a uint16 array, to keep them"
+    converted(f"{name}: colour of {bits} bits a channel is read as 8 bits; {remedy}")
+    return None
 
 
 # --- Pillow -> array ---------------------------------------------------------------------------------------------
@@ -165,7 +176,7 @@ def _convert(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes 
         converted("black-and-white (mode 1) is coded as grey: it decodes as mode L")
         return image.convert("L"), icc
     if mode == "P":
-        target = "RGBA" if keyed else "RGB"
+        target = "RGBA" if image.has_transparency_data else "RGB"  # by a colour, or by a palette with alpha
         converted(f"a palette (mode P) is coded as {target} and decodes so")
         return image.convert(target), icc
     if mode in ("PA", "RGBa", "RGBX", "La"):
@@ -193,13 +204,19 @@ def from_pillow(image: Image.Image, metadata: str = "auto", name: str = "picture
         place = image.tell()
         which = "the first" if place == 0 else f"the current (number {place + 1})"
         converted(f"{name}: only {which} of {frames} frames is coded")
-    warn_depth(image, name)
+    deep, key = _deep(image, name), deep_pictures.key_of(image)
     try:
         image.load()
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise InputError(f"{name}: damaged picture: {error}") from error
+    if key != image.info.get("transparency"):
+        image = image.copy()
+        image.info["transparency"] = key
+    turn = _orientation(image)
     image = upright(image, name)
     kept = collect(image, metadata)
+    if deep is not None:
+        return Picture(deep_pictures.upright(deep, turn), {2: "LA", 3: "RGB", 4: "RGBA"}[deep.shape[2]], kept)
     image, icc = _convert(image, image.info.get("icc_profile"))
     mode = "I;16" if image.mode.startswith("I;16") else image.mode
     array = np.asarray(image)
@@ -211,6 +228,12 @@ def from_pillow(image: Image.Image, metadata: str = "auto", name: str = "picture
             raise InputError(f"{name}: mode I with values {low}..{high}; only 0..65535 can be coded: scale it first")
         array = array.astype(np.uint16)
     return Picture(array, mode, kept.with_icc(icc if metadata != "none" else None))
+
+
+def _orientation(image: Image.Image) -> int:
+    with suppress(Exception):  # `upright` says so
+        return int(image.getexif().get(0x0112, 1))
+    return 1
 
 
 def upright(image: Image.Image, name: str = "picture") -> Image.Image:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from struct import Struct
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .entropy.container import AUX, Box, Header
+from .codecs.samples import FULL_SCALE, Samples, Values, dtype_of, extremes
+from .entropy.container import AUX, RANGE, Box, Header
 from .entropy.errors import FormatError, InputError
 from .images import from_pillow, to_pillow
 from .metadata import Metadata
@@ -26,8 +28,10 @@ _TORCH = {
 }  # fmt: skip
 _BYTES = {name: dtype.itemsize for name, dtype in _TORCH.items()}
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+_RANGE = Struct("<dd")  # the RANGE box: what 0 and what 1 stand for
 _GREY = ("L", "LA", "L;1", "I;16", "I", "F")
-_SLACK = 1e-3  # how far floats may leave [0, 1], as resizing makes them; beyond, the scale is probably not 0..1
+_WHOLE = 7 / 8  # of the range of uint16: pictures that fill as much of it are coded against all of it
+ValueRange = Literal["auto"] | tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,12 @@ class Signal:
     """What a codec codes and what the container has to remember.
 
     Attributes:
-        samples: (C, H, W) float32 in [0, 1].
+        samples: (C, H, W), read as float32 in [0, 1].
         kind, dtype, mode: as in `container.Header`.
-        boxes: metadata, and the alpha plane where there is one.
+        boxes: metadata; the alpha plane, and the range that counts as full scale, where there are such.
     """
 
-    samples: Tensor
+    samples: Samples
     kind: str
     dtype: str
     mode: str
@@ -55,44 +59,80 @@ def is_batch(x: Any) -> bool:
     return isinstance(x, (list, tuple)) or (isinstance(x, (np.ndarray, Tensor)) and x.ndim == 4)
 
 
-def _planes(x: Tensor, dtype: str, what: str) -> Tensor:
-    """(C, H, W) of any supported dtype -> float32 in [0, 1]."""
-    if dtype == "uint8":
-        return x.to(torch.float32).div_(255)
-    if dtype == "uint16":
-        return x.to(torch.float32).div_(65535)
-    low, high = float(x.min()), float(x.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise InputError(f"{what} contains NaN or infinite values; replace them first")
-    if low < -_SLACK or high > 1 + _SLACK:
-        raise InputError(
-            f"{what} has floats from {low:.4g} to {high:.4g}; floats must lie in [0, 1] (divide by the largest value)"
-        )
-    return x.to(torch.float32).clamp(0, 1)
+def check_range(value_range: Any) -> None:
+    """Raises InputError unless this is None, "auto", or two finite numbers in order."""
+    if value_range is None or (isinstance(value_range, str) and value_range == "auto"):
+        return
+    try:
+        low, high = (float(v) for v in value_range)
+        if np.isfinite(low) and np.isfinite(high) and low < high:
+            return
+    except (TypeError, ValueError):
+        pass
+    raise InputError(f"value_range is {value_range!r}; 'auto', or two numbers (low, high) with low < high")
 
 
-def _assemble(x: Tensor, kind: str, dtype: str, mode: str, channels: int, metadata: Metadata, what: str) -> Signal:
+def _span(x: Values, value_range: ValueRange) -> tuple[float, float] | None:
+    """What counts as full scale; None for that of the dtype.
+
+    Scans of 16 bits often use a few thousand values: against 65535, a codec would see next to no picture.
+    """
+    dtype = dtype_of(x)
+    if isinstance(value_range, tuple):
+        return float(value_range[0]), float(value_range[1])
+    if value_range is None and dtype != "uint16":
+        return None
+    span = extremes(x)
+    if dtype == "uint16" and value_range is None and span[1] - span[0] >= _WHOLE * 65535:
+        return None
+    return span if np.isfinite(span).all() else None
+
+
+def _assemble(
+    x: Values, kind: str, mode: str, channels: int, metadata: Metadata, what: str, value_range: ValueRange = None
+) -> Signal:
     """Split alpha off, make grey what the codec takes. ``x`` is (C, H, W) in the original dtype."""
-    boxes = metadata.boxes()
-    samples = _planes(x, dtype, what)
+    dtype, boxes = dtype_of(x), metadata.boxes()
+    hidden = None
     if mode in ("LA", "RGBA"):
-        alpha = x[-1].contiguous()
-        hidden = samples[-1] == 0
-        samples = samples[:-1]
-        # same bytes as unsigned integers: numpy has no bfloat16, and bits are what is kept
-        size = _BYTES[dtype]
-        bits = alpha.cpu().view(torch.uint8).numpy().view(f"<u{size}").reshape(alpha.shape)
-        boxes.append(Box(AUX, pack_plane(bits)))
-        if bool(hidden.any()):
-            samples = fill_hidden(samples, ~hidden)
-    if samples.shape[0] == 1 and channels != 1:
-        samples = samples.expand(channels, -1, -1) if channels == 3 else samples
-    if samples.shape[0] != channels:
-        raise InputError(f"{what} has {samples.shape[0]} channels; this codec takes {channels}")
+        alpha = _bits(x[-1])
+        boxes.append(Box(AUX, pack_plane(alpha)))
+        Samples.of(x[-1:], what)
+        x, hidden = x[:-1], alpha == 0
+    span = _span(x, value_range)
+    samples = Samples.of(x, what, span)
+    if span is not None:
+        boxes.append(Box(RANGE, _RANGE.pack(*span)))
+    if hidden is not None and hidden.any():
+        samples = Samples(fill_hidden(samples.all(), torch.from_numpy(~hidden).to(_device(x))), 0.0, 1.0)
+    count = samples.shape[0]
+    if count == 1 and channels == 3:
+        samples = replace(samples, values=_repeated(samples.values, channels))
+    elif count != channels:
+        raise InputError(f"{what} has {count} channels; this codec takes {channels}")
     return Signal(samples, kind, dtype, mode, boxes)
 
 
-def _from_numpy(a: np.ndarray, channels: int) -> Signal:
+def _repeated(values: Values, channels: int) -> Values:
+    if isinstance(values, np.ndarray):
+        return np.broadcast_to(values, (channels, *values.shape[1:]))
+    return values.expand(channels, -1, -1)
+
+
+def _device(x: Values) -> torch.device:
+    return x.device if isinstance(x, Tensor) else torch.device("cpu")
+
+
+def _bits(alpha: Values) -> np.ndarray:
+    """A plane (H, W) as unsigned integers of the same bits: numpy has no bfloat16, and bits are what is kept."""
+    size = _BYTES[dtype_of(alpha)]
+    if isinstance(alpha, np.ndarray):
+        little = np.ascontiguousarray(alpha, alpha.dtype.newbyteorder("<"))
+        return little.view(f"<u{size}")
+    return alpha.contiguous().cpu().view(torch.uint8).numpy().view(f"<u{size}").reshape(alpha.shape)
+
+
+def _from_numpy(a: np.ndarray, channels: int, value_range: ValueRange) -> Signal:
     what = f"the array {a.dtype}{a.shape}"
     if a.dtype.name not in ("uint8", "uint16", "float16", "float32", "float64"):
         hint = "multiply by 255 and convert to uint8" if a.dtype == bool else "convert it to uint8, uint16 or float"
@@ -103,16 +143,14 @@ def _from_numpy(a: np.ndarray, channels: int) -> Signal:
             hint = "; channels come last in arrays: use x.transpose(1, 2, 0)"
         raise InputError(f"{what}: arrays must be (H, W) or (H, W, 1|2|3|4) with H, W >= 1{hint}")
     mode = "L" if a.ndim == 2 else "L;1" if a.shape[2] == 1 else _MODES[a.shape[2]]
-    return _assemble(_channels_first(a), "numpy", a.dtype.name, mode, channels, Metadata(), what)
+    return _assemble(_channels_first(a), "numpy", mode, channels, Metadata(), what, value_range)
 
 
-def _channels_first(a: np.ndarray) -> Tensor:
-    native = np.array(a, dtype=a.dtype.newbyteorder("="), order="C")  # torch needs native, writable, positive strides
-    x = torch.from_numpy(native)
-    return x[None] if x.ndim == 2 else x.permute(2, 0, 1)
+def _channels_first(a: np.ndarray) -> np.ndarray:
+    return a[None] if a.ndim == 2 else np.moveaxis(a, 2, 0)
 
 
-def _from_tensor(x: Tensor, channels: int) -> Signal:
+def _from_tensor(x: Tensor, channels: int, value_range: ValueRange) -> Signal:
     dtype = str(x.dtype).removeprefix("torch.")
     what = f"the tensor {dtype}{tuple(x.shape)}"
     if dtype not in _TORCH:
@@ -123,23 +161,29 @@ def _from_tensor(x: Tensor, channels: int) -> Signal:
         hint = "; channels come first in tensors: use x.permute(2, 0, 1)" if x.shape[2] in _MODES else ""
         raise InputError(f"{what}: this codec takes {channels} channels{hint}")
     mode = "" if x.shape[0] == channels and channels not in (1, 3) else _MODES[x.shape[0]]
-    return _assemble(x.detach(), "tensor", dtype, mode, channels, Metadata(), what)
+    return _assemble(x.detach(), "tensor", mode, channels, Metadata(), what, value_range)
 
 
-def to_signal(x: Any, channels: int = 3, metadata: str = "auto", name: str = "picture") -> Signal:
+def to_signal(
+    x: Any, channels: int = 3, metadata: str = "auto", name: str = "picture", value_range: ValueRange = None
+) -> Signal:
     """One Pillow image, ndarray or tensor -> what codecs take. See docs/inputs.md.
+
+    Args:
+        value_range: (low, high) that counts as full scale, or "auto" for the lowest and the highest value; None takes
+            that of the dtype, and for uint16 the lowest and the highest value where they fill less than 7/8 of it.
 
     Raises:
         InputError: a type, shape, dtype or value that cannot be coded.
     """
     if isinstance(x, Image.Image):
         picture = from_pillow(x, metadata, name)
-        dtype = picture.array.dtype.name
-        return _assemble(_channels_first(picture.array), "pil", dtype, picture.mode, channels, picture.metadata, name)
+        array = _channels_first(picture.array)
+        return _assemble(array, "pil", picture.mode, channels, picture.metadata, name, value_range)
     if isinstance(x, np.ndarray):
-        return _from_numpy(x, channels)
+        return _from_numpy(x, channels, value_range)
     if isinstance(x, Tensor):
-        return _from_tensor(x, channels)
+        return _from_tensor(x, channels, value_range)
     raise InputError(
         f"cannot encode a {type(x).__name__}; hand in a path, a Pillow image, a numpy array or a torch tensor"
     )
@@ -169,17 +213,46 @@ def _alpha(header: Header, boxes: Sequence[Box], region: Region | None) -> Tenso
     return torch.from_numpy(flat.copy()).view(_TORCH[header.dtype])
 
 
+def stored_range(header: Header, boxes: Sequence[Box]) -> tuple[float, float]:
+    """What 0 and 1 stand for in the original's unit.
+
+    Raises:
+        FormatError: not two finite numbers in order, or beyond what the dtype holds.
+    """
+    full = float(FULL_SCALE.get(header.dtype, 1))
+    data = next((box.data for box in boxes if box.type == RANGE), None)
+    if data is None:
+        return 0.0, full
+    if len(data) != _RANGE.size:
+        raise FormatError(f"a range of {len(data)} bytes; {_RANGE.size} are needed")
+    low, high = _RANGE.unpack(data)
+    if not (np.isfinite(low) and np.isfinite(high) and low <= high and np.isfinite(high - low)):
+        raise FormatError(f"the range {low} to {high} of a stream is none")
+    if header.dtype in FULL_SCALE and not (low >= 0 and high <= full):
+        raise FormatError(f"the range {low:g} to {high:g} lies beyond what {header.dtype} holds")
+    return low, high
+
+
 def check_boxes(header: Header, boxes: Sequence[Box]) -> None:
-    """Raises FormatError when the auxiliary plane is missing, superfluous or does not unpack."""
+    """Raises FormatError when the auxiliary plane is missing, superfluous or does not unpack, or the range is none."""
     _alpha(header, boxes, None)
+    stored_range(header, boxes)
 
 
-def _quantised(x: Tensor, dtype: str) -> Tensor:
+def _scaled(x: Tensor, low: float, high: float) -> Tensor:
+    """Floats in [0, 1] in a unit where ``low`` stands for 0 and ``high`` for 1; ``x`` may be overwritten."""
+    if low == 0:
+        return x if high == 1 else x.mul_(high)
+    return x.to(torch.float64).mul_(high - low).add_(low)
+
+
+def _quantised(x: Tensor, dtype: str, low: float, high: float) -> Tensor:
     """Floats in [0, 1] -> the original dtype; ``x`` may be overwritten."""
+    x = _scaled(x, low, high)
     if dtype == "uint8":
-        return x.mul_(255).round_().to(torch.uint8)
+        return x.round_().to(torch.uint8)
     if dtype == "uint16":
-        return x.mul_(65535).round_().to(torch.int32).to(torch.uint16)
+        return x.round_().to(torch.int32).to(torch.uint16)
     return x.to(_TORCH[dtype])
 
 
@@ -195,6 +268,7 @@ def from_signal(
         FormatError: header and boxes contradict each other.
     """
     mode = header.mode
+    low, high = stored_range(header, boxes)
     alpha = _alpha(header, boxes, region)
     if mode in _GREY and samples.shape[0] > 1:
         samples = samples.mean(0, keepdim=True)
@@ -202,11 +276,13 @@ def from_signal(
         raise FormatError(f"a stream of {samples.shape[0]} channels cannot be of mode {mode}")
     kind = header.kind if to == "signal" else to
     if kind == "tensor" and header.kind != "tensor":
+        top = float(FULL_SCALE.get(header.dtype, 1))
+        if (low, high) != (0.0, top):
+            samples = (_scaled(samples, low, high) / top).to(torch.float32)
         if alpha is not None:
-            top = {"uint8": 255.0, "uint16": 65535.0}.get(header.dtype, 1.0)
             samples = torch.cat([samples, (alpha.to(samples) / top)[None]])
         return samples
-    x = _quantised(samples, header.dtype)
+    x = _quantised(samples, header.dtype, low, high)
     if alpha is not None:
         x = torch.cat([x, alpha[None].to(x.device)])
     if kind == "tensor":

@@ -16,6 +16,7 @@ from .codecs.registry import WEIGHTLESS
 from .entropy import container
 from .entropy.container import Container
 from .entropy.errors import FormatError, InputError, UnsupportedError
+from .npy import read_npy
 
 _ELSEWHERE = {
     "kv-cache": "the stream is a KV cache: decode it with KVCacheCodec.load(PROFILE).decode(blob)",
@@ -38,10 +39,9 @@ def read_array(path: str | os.PathLike[str] | BinaryIO) -> np.ndarray:
         refuse_pickle(name)
         if name.lower().endswith(SUFFIXES):
             raise InputError(f"{name} holds several tensors: codec-cli encode -c features makes an archive of them")
-    try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{name} is no .npy file of numbers ({error}); tensors are read from those") from error
+        with open(path, "rb") as file:
+            return read_npy(file, name)
+    return read_npy(path, name)
 
 
 def encode(x: Any, codec: FeatureCodec, options: dict[str, Any]) -> Any:

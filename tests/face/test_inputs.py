@@ -13,6 +13,8 @@ import torch
 from PIL import Image, ImageCms, ImageOps
 
 import latentzip as lz
+from latentzip import deep_pictures
+from latentzip.images import from_pillow
 from latentzip.planes import fill_hidden
 
 GOOD = 28.0  # dB: any codec at hand does better on smooth pictures; damage is far below
@@ -180,12 +182,21 @@ def png16(width=8, height=8):
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def test_deep_colour_files_say_that_pillow_cuts_them(tmp_path, codec):
+def test_deep_colour_files_are_read_in_full(tmp_path, codec):
     (tmp_path / "deep.png").write_bytes(png16())
     decoded, said = through(tmp_path / "deep.png", codec)
-    assert decoded.mode == "RGB"
+    assert (decoded.mode, said) == ("RGB", [])
+    assert lz.decode(lz.encode(tmp_path / "deep.png", codec), to="numpy").dtype == np.uint16
+    with Image.open(tmp_path / "deep.png") as picture:
+        assert (from_pillow(picture).array == np.array([0x1234, 0x5678, 0x9ABC], np.uint16)).all()
+
+
+def test_depth_that_no_reader_gives_is_said(tmp_path, monkeypatch, codec):
+    monkeypatch.setattr(deep_pictures, "read", lambda image: None)
+    (tmp_path / "deep.png").write_bytes(png16())
+    said = through(tmp_path / "deep.png", codec)[1]
     assert len(said) == 1
-    assert "uint16 array" in said[0]
+    assert "latentzip[deep]" in said[0]
 
 
 # --- metadata ----------------------------------------------------------------------------------------------------
