@@ -231,8 +231,8 @@ class Codec(BaseCodec):
     def _chunk_grid(self, h: int, w: int, side: int) -> list[Tile]:
         return tile_grid(h, w, side, multiple=self.latent_multiple)
 
-    def latent(self, x: Tensor | Samples, quality: float | None = None) -> Tensor:
-        """Integer latent of one signal (C, H, W), computed tile by tile: (L, h, w) int16 on the CPU."""
+    def latent(self, x: Any, quality: float | None = None) -> Tensor:
+        """Integer latent of one signal (C, H, W), tensor or `Samples`, tile by tile: (L, h, w) int16 on the CPU."""
         quality = self._check_quality(quality) or None
         out = torch.empty(self.latent_channels, *self._latent_size((x.shape[-2], x.shape[-1])), dtype=torch.int16)
         self._by_tiles(x, lambda part: self.analysis(part, quality), out)

@@ -5,11 +5,12 @@ WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF and others; m4a and video need FFmpeg a
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -21,6 +22,8 @@ from .entropy import container
 from .entropy.container import Box, Container, Header, Spool
 from .entropy.errors import InputError, UnsupportedError
 from .files import SOUND_SUFFIXES
+from .sound_layout import examine
+from .sound_layout.view import View
 from .sounds import check_header, open_stream, quantised, read_tags, tags_box, warn_clipped
 from .warn import converted
 
@@ -83,7 +86,9 @@ def holds_sound(path: str | os.PathLike[str] | BinaryIO) -> bool:
 
 @contextmanager
 def open_sound(source: str | os.PathLike[str] | BinaryIO, name: str | None = None) -> Iterator[Any]:
-    """A `soundfile.SoundFile` of a path or of a seekable open file.
+    """A path or a seekable open file, as `soundfile.SoundFile` has it; several streams in one file are read as one.
+
+    What the file says of itself and does not hold, or holds and is not read, is said by a `ConversionWarning`.
 
     Raises:
         InputError: not a sound file that libsndfile reads.
@@ -95,13 +100,60 @@ def open_sound(source: str | os.PathLike[str] | BinaryIO, name: str | None = Non
     with open(path, "rb") if path is not None else _kept(source) as file:  # type: ignore[arg-type]
         if not file.read(1):
             raise InputError(f"{name}: the file is empty")
-        file.seek(0)
-        try:
-            sound = sf.SoundFile(file)
-        except sf.LibsndfileError as error:
-            raise _unreadable(name, error) from error
-        with sound:
-            yield sound
+        layout = examine(file)
+        with ExitStack() as stack:
+            sounds: list[Any] = []
+            for i, segments in enumerate(layout.parts):
+                try:
+                    sound = stack.enter_context(sf.SoundFile(io.BufferedReader(View(file, segments), _BLOCK)))
+                except sf.LibsndfileError as error:
+                    if not sounds:
+                        raise _unreadable(name, error) from error
+                    layout.notes.append(f"stream {i + 1} of {len(layout.parts)} cannot be read and is not coded")
+                    break
+                if sounds and (sound.samplerate, sound.channels) != (sounds[0].samplerate, sounds[0].channels):
+                    layout.notes.append(
+                        f"stream {i + 1} of {len(layout.parts)} has {sound.channels} channels at {sound.samplerate} Hz,"
+                        f" the first {sounds[0].channels} at {sounds[0].samplerate}: it and what follows is not coded"
+                    )
+                    break
+                sounds.append(sound)
+            for note in layout.notes:
+                converted(f"{name}: {note}")
+            yield sounds[0] if len(sounds) == 1 else _Joined(sounds)
+
+
+class _Joined:
+    """Streams of one file as one `soundfile.SoundFile`, as far as it is read."""
+
+    def __init__(self, sounds: list[Any]) -> None:
+        self._sounds, self._now = sounds, 0
+        self.samplerate, self.channels, self.subtype = sounds[0].samplerate, sounds[0].channels, sounds[0].subtype
+        self.frames = sum(sound.frames for sound in sounds)
+
+    def seek(self, place: int) -> None:
+        """To the start; there is no other place."""
+        assert place == 0
+        self._now = 0
+        for sound in self._sounds:
+            sound.seek(0)
+
+    def read(self, frames: int, **options: Any) -> Any:
+        block = self._sounds[self._now].read(frames, **options)
+        while not len(block) and self._now + 1 < len(self._sounds):
+            self._now += 1
+            block = self._sounds[self._now].read(frames, **options)
+        return block
+
+    def copy_metadata(self) -> dict[str, str]:
+        return self._sounds[0].copy_metadata()
+
+
+def check_length(sound: Any, samples: int, name: str) -> None:
+    """Say so when a file gave fewer samples than its header promises."""
+    if samples < sound.frames < 1 << 62:
+        promised, came = sound.frames / sound.samplerate, samples / sound.samplerate
+        converted(f"{name}: the file says {promised:.2f} s of sound and gave {came:.2f} s: it is cut short or damaged")
 
 
 @contextmanager
@@ -115,7 +167,7 @@ def _unreadable(name: str, error: Any) -> InputError:
         return InputError(f"{name}: {suffix} files have to be converted first: ffmpeg -i FILE sound.wav")
     if suffix == container.EXTENSION:
         return InputError(f"{name}: this is a .ltz stream already; decode it")
-    return InputError(f"{name}: not a sound file that can be read ({str(error.error_string).rstrip('.')})")
+    return InputError(f"{name}: not a sound file that can be read (libsndfile: {str(error.error_string).rstrip('.')})")
 
 
 def blocks(sound: Any, name: str = "sound") -> Iterator[Tensor]:
@@ -184,6 +236,7 @@ def encode_sound(
                 progress(encoder.samples / rate, total)
         for chunk in encoder.finish():
             spool.add(chunk)
+        check_length(sound, encoder.samples, name)
         boxes = tags_box(tags_of(sound)) if metadata != "none" else []
         header = Header(
             codec=model.name, fingerprint=model.fingerprint, modality="audio", kind="numpy",

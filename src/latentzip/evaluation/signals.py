@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..entropy.errors import InputError, UnsupportedError
+from ..entropy.errors import InputError
 from ..files import PICTURE_SUFFIXES
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"})
@@ -121,16 +121,12 @@ def _picture(image: Image.Image, name: str) -> Signal:
 
 
 def _sound(path: Path, name: str) -> Signal:
-    try:
-        import soundfile
-    except ImportError as error:
-        raise UnsupportedError(f"{name}: reading sounds needs soundfile: pip install soundfile") from error
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        if not path.is_file():
-            path.open("rb").close()  # the system's own words for what is wrong
-        raise InputError(f"{name}: not a sound that libsndfile can read ({error})") from error
+    from ..sound_files import blocks, check_length, open_sound
+
+    with open_sound(path, name) as sound:
+        parts = [part.numpy() for part in blocks(sound, name)] or [np.zeros((sound.channels, 0), np.float32)]
+        samples, rate = np.ascontiguousarray(np.concatenate(parts, 1).T), sound.samplerate
+        check_length(sound, len(samples), name)
     if not len(samples):
         raise InputError(f"{name}: the sound is empty")
     return Signal(name, "audio", samples, rate)
