@@ -25,6 +25,10 @@ from ..entropy.blocks import decode as decode_blocks
 from ..entropy.blocks import encode as encode_blocks
 from ..entropy.errors import FormatError, InputError
 from .samples import Samples, header_dtype
+from .search.levels import check_effort
+from .search.measures import Function, Objective
+from .search.piece import Field
+from .search.run import Progress, frozen, search
 from .tiling import Tile, tile_grid
 
 Shape = tuple[int, int, int]
@@ -170,6 +174,7 @@ class Codec(BaseCodec):
             ``"crop"`` (on the latent grid; a border as wide as `analysis_halo` remembers what lay outside) and
             ``"mixup"`` (the analysis is linear).
         reads_parts: whether `latent` takes `Samples`, of which only parts become floats at a time.
+        searches: whether `search_field` presents a picture to a search, and so `compress` takes an effort.
     """
 
     signal_channels: int = 3
@@ -181,6 +186,7 @@ class Codec(BaseCodec):
     synthesis_halo: int = 0
     latent_transforms: ClassVar[frozenset[str]] = frozenset()
     reads_parts: ClassVar[bool] = False
+    searches: ClassVar[bool] = False
 
     # --- the three functions -------------------------------------------------------------------------------------
 
@@ -247,7 +253,44 @@ class Codec(BaseCodec):
             z = function(part[None].to(self.device))[0]
             out[:, t.y0 : t.y1, t.x0 : t.x1] = z[:, t.y0 - t.hy0 : t.y1 - t.hy0, t.x0 - t.hx0 : t.x1 - t.hx0]
 
-    def compress(self, x: Tensor | Samples, quality: float | None = None, coding: str = "default") -> Compressed:
+    def search_field(self, x: Tensor, quality: int) -> Field:
+        """The picture (C, H, W) at a quality as a search sees it; for codecs with `searches`."""
+        raise InputError(f"{self.name} has no effort: its encoder does not search")
+
+    def searched(
+        self,
+        x: Tensor | Samples,
+        quality: int,
+        effort: int,
+        objective: str | Function = "mse",
+        weight: Any = None,
+        thrift: float = 1.0,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Integer latent of one signal like `latent`, found by a search; arguments as in `compress`."""
+        if self.searches:
+            check_effort(effort, self.name)
+        if not effort:
+            if objective != "mse" or weight is not None:
+                raise InputError("objective and weight are what a search works towards: give an effort from 1 to 9")
+            return self.latent(x, quality or None)
+        x = x.all() if isinstance(x, Samples) else x
+        aim = Objective(x.to(self.device), objective, weight)
+        with torch.no_grad(), frozen(self):
+            return search(self.search_field(x, quality), aim, effort, thrift, progress)
+
+    def compress(
+        self,
+        x: Tensor | Samples,
+        quality: float | None = None,
+        coding: str = "default",
+        *,
+        effort: int = 0,
+        objective: str | Function = "mse",
+        weight: Any = None,
+        thrift: float = 1.0,
+        progress: Progress | None = None,
+    ) -> Compressed:
         """Code one signal.
 
         Args:
@@ -255,14 +298,20 @@ class Codec(BaseCodec):
             quality: 1..100 for codecs of variable rate.
             coding: "default" is the codec's own entropy model; "fast" codes the same latent with
                 `entropy.blocks`: more bytes, decoded many times faster.
+            effort: 0 is one pass, 1..9 search ever longer for integers that serve better, with the same decoder; for
+                codecs with `searches`.
+            objective, weight: what a search works towards, see `search.measures.Objective`.
+            thrift: above 1 a search gives up quality for bytes, below 1 the other way round.
+            progress: called with steps of the search done and steps in all.
 
         Raises:
-            InputError: wrong number of channels or dtype, floats beyond [0, 1], NaN or Inf, quality refused.
+            InputError: wrong number of channels or dtype, floats beyond [0, 1], NaN or Inf, quality refused; an effort
+                that the codec does not have, an objective or map that does not serve.
         """
         samples = self._check_signal(x)
         x = samples if self.reads_parts else samples.all()
         q, fast = self._check_quality(quality), self.check_coding(coding)
-        latent = self.latent(x, q or None).numpy()
+        latent = self.searched(x, q, effort, objective, weight, thrift, progress).numpy()
         tiles = self._chunk_grid(*latent.shape[1:], self.chunk)
 
         def encode(t: Tile) -> bytes:

@@ -42,6 +42,7 @@ from .nets import (
     scale_net,
     standardise,
 )
+from .search import HyperpriorField
 
 if TYPE_CHECKING:
     from ...pretrained import Entry
@@ -103,6 +104,7 @@ class HyperpriorCodec(Codec):
     variable_rate = True
     reads_parts = True
     default_quality = 50
+    searches = True
     _gpu: HyperpriorBatch | None = None
 
     def __init__(self, config: HyperpriorConfig, name: str = "hyperprior") -> None:
@@ -212,23 +214,27 @@ class HyperpriorCodec(Codec):
         """Integers of one picture (3, H, W): (L, h, w) int16. The trunk runs tile by tile, what follows on the whole,
         so that no seam shows in what is rounded."""
         q = self._check_quality(quality)
-        y = torch.empty(self.config.latent, *self._latent_size((x.shape[-2], x.shape[-1])), device=self.device)
         with torch.inference_mode():
-            with self.arithmetic():
-                self._by_tiles(x, lambda part: self._transform(part, q), y)
-            return self._quantise(y[None], q)[0].cpu()
+            return self.quantise(self.real_latent(x, q)[None], q)[0].cpu()
+
+    def real_latent(self, x: Tensor, quality: int) -> Tensor:
+        """What the analysis says of one picture (3, H, W), before means and rounding: (M, h, w) float."""
+        y = torch.empty(self.config.latent, *self._latent_size((x.shape[-2], x.shape[-1])), device=self.device)
+        with self.arithmetic():
+            self._by_tiles(x, lambda part: self._transform(part, quality), y)
+        return y
 
     @torch.inference_mode()
     def analysis(self, x: Tensor, quality: float | None = None) -> Tensor:
         q = self._check_quality(quality)
-        return self._quantise(self._transform(x, q), q)
+        return self.quantise(self._transform(x, q), q)
 
     def _transform(self, x: Tensor, quality: int) -> Tensor:
         pad = [-n % (self.stride * self.latent_multiple) for n in x.shape[-2:]]
         x = F.pad(x - 0.5, (0, pad[1], 0, pad[0]), mode="replicate")
         return self.analysis_transform(x, self._quality(x, quality), self.std)
 
-    def _quantise(self, y: Tensor, quality: int) -> Tensor:
+    def quantise(self, y: Tensor, quality: int) -> Tensor:
         """Real latent (B, M, h, w) -> integers (B, L, h, w) int16."""
         q = self._quality(y, quality)
         z = self._round_hyper(y, q)
@@ -271,6 +277,26 @@ class HyperpriorCodec(Codec):
     def _given(z: Tensor, quality: int) -> Tensor:
         """What the exact networks see: the hyper-latent, and the quality in 1/127 in integer arithmetic."""
         return torch.cat((z, torch.full_like(z[:, :1], (127 * quality + 50) // 100)), 1)
+
+    def hyper_costs(self, quality: int) -> Tensor:
+        """(N, 2 * 127 + 1) bits of each value -127..127 of the hyper-latent's channels."""
+        if self.hyper_bank is None:
+            raise InputError(f"{self.name} has no entropy model yet: export it with scripts/train.py")
+        tables = hyper_group(quality) * self.config.hyper + np.arange(self.config.hyper)
+        costs = self.hyper_bank.costs(np.arange(-HYPER_LIMIT, HYPER_LIMIT + 1), tables[:, None])
+        return torch.from_numpy(costs.astype(np.float32)).to(self.device)
+
+    def mixture_numbers(self, z: Tensor, quality: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of one chunk's hyper-latent: scale numbers (1, M, h, w); weights that are not normalised, means in
+        deviations and scale numbers of the components, each (1, M, h, w, K)."""
+        code = self._scale_code(z, quality)
+        assert self.mixture_net is not None
+        weights, means, spread = self._mixture_parts(self.mixture_net(self._given(z, quality)))
+        spread = _to_number(code[..., None] + spread)
+        return _to_number(code), (weights + _MIXTURE_ONE).float(), means / _MIXTURE_FRACTION, spread
+
+    def search_field(self, x: Tensor, quality: int) -> HyperpriorField:
+        return HyperpriorField(self, x, quality)
 
     def latent_model(self, z: Tensor, quality: int) -> tuple[np.ndarray, Model]:
         """What a chunk's hyper-latent (1, N, h/4, w/4) says of its latent: which elements are coded, (M, h, w) bool,

@@ -126,11 +126,11 @@ class Measure:
             raise InputError(f"the objective must return a tensor, not {type(found).__name__}")
         return found.float()
 
-    def shares(self, cell: int) -> Tensor | float:
-        """Mean weight of cells of ``cell`` x ``cell`` pixels, (1, 1, h, w): how much a latent position matters."""
+    def shares(self, cell: int, size: tuple[int, int]) -> Tensor | float:
+        """Mean weight of cells of ``cell`` x ``cell`` pixels, (1, 1, *size), zero beyond the picture: how much a latent
+        position matters."""
         if self.weight is None:
             return 1.0
-        w = self.weight[None, None]
-        pad = [-n % cell for n in w.shape[-2:]]
-        w = F.pad(w, (0, pad[1], 0, pad[0]), mode="replicate")
-        return F.avg_pool2d(w, cell)
+        height, width = self.weight.shape
+        padded = F.pad(self.weight[None, None], (0, size[1] * cell - width, 0, size[0] * cell - height))
+        return F.avg_pool2d(padded, cell)
