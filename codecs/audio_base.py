@@ -24,9 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..entropy.container import Header
 from ..entropy.errors import FormatError, InputError
 from ..kernels.resample import Resampler, ResampleStream
-from .base import BaseCodec, Compressed, _parallel
+from .base import BaseCodec, _parallel
+from .contract import SPAN, STREAMING, Compressed
 
 _PARAMS = struct.Struct("<BBHIb")  # version, quality, frames a chunk, rate of the samples that were coded, level
 _PARAMS_VERSION = 1
@@ -172,13 +174,31 @@ class AudioCodec(BaseCodec):
             FormatError: the parameters or chunks are not what this codec writes.
             InputError: the span lies outside the signal.
         """
-        decoder = AudioDecoder(self, params, shape, rate, len(chunks), span=span, to=to)
-        out = decoder.empty()
-        at = 0
-        for part in decoder.decode(chunks):
-            out[:, at : at + part.shape[1]] = part
-            at += part.shape[1]
-        return out
+        return AudioDecoder(self, params, shape, rate, len(chunks), span=span, to=to).all(chunks)
+
+    # --- what the face asks (`contract`) -------------------------------------------------------------------------
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return super().capabilities | {SPAN, STREAMING}
+
+    def restore(
+        self, header: Header, chunks: Sequence[bytes], *, to: Literal["signal", "latent"] = "signal", **part: Any
+    ) -> Tensor:
+        """`decompress` of a stream's header and payloads; see `contract.AnyCodec`."""
+        shape = header.shape[0], header.shape[1]
+        return self.decompress(header.params, chunks, shape, header.sample_rate, to=to, **part)
+
+    def encoder(self, channels: int, rate: int, *, level: float = 1.0, **options: Any) -> AudioEncoder:
+        """What codes a signal that comes in blocks; options as `compress`."""
+        return AudioEncoder(self, channels, rate, level=level, **options)
+
+    def decoder(
+        self, header: Header, count: int, *, to: Literal["signal", "latent"] = "signal", span: Span | None = None
+    ) -> AudioDecoder:
+        """What decodes the ``count`` chunks of a stream, or those of a span in samples, one after the other."""
+        shape = header.shape[0], header.shape[1]
+        return AudioDecoder(self, header.params, shape, header.sample_rate, count, span=span, to=to)
 
     # --- tensors <-> files in memory -----------------------------------------------------------------------------
 
@@ -440,6 +460,14 @@ class AudioDecoder:
             part = self.feed([chunks[i] for i in range(start, min(start + step, self.wanted.stop))])
             if part.shape[1]:
                 yield part
+
+    def all(self, chunks: Sequence[bytes]) -> Tensor:
+        """What comes out, whole: (channels, samples)."""
+        out, at = self.empty(), 0
+        for part in self.decode(chunks):
+            out[:, at : at + part.shape[1]] = part
+            at += part.shape[1]
+        return out
 
     def feed(self, payloads: Sequence[bytes]) -> Tensor:
         """The next wanted chunks -> samples (C, n) float32, or frames (rows, n), that are complete by now.

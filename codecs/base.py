@@ -13,7 +13,6 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar, Literal
 
@@ -23,7 +22,9 @@ from torch import Tensor, nn
 
 from ..entropy.blocks import decode as decode_blocks
 from ..entropy.blocks import encode as encode_blocks
+from ..entropy.container import Header
 from ..entropy.errors import FormatError, InputError
+from .contract import CHANNELS, CODING, FAST, LATENT, PARTS, QUALITY, REGION, Compressed, Option
 from .samples import Samples, header_dtype
 from .search.levels import check_effort
 from .search.measures import Function, Objective
@@ -36,7 +37,7 @@ Region = tuple[int, int, int, int]
 Precision = Literal["fp32", "bf16"]
 _PARAMS_VERSION = 1
 _FAST_PARAMS_VERSION = 2  # the same three bytes; chunks are coded by `entropy.blocks` instead of the codec's program
-CODINGS = ("default", "fast")
+CODINGS = CODING.choices
 _CHUNK_UNIT = 16  # chunk sides are stored in this unit
 
 
@@ -44,14 +45,6 @@ def check_precision(precision: str) -> None:
     """Raises InputError unless networks can run in this precision."""
     if precision not in ("fp32", "bf16"):
         raise InputError(f"precision is {precision!r}; 'fp32' or 'bf16'")
-
-
-@dataclass(frozen=True)
-class Compressed:
-    """What a codec hands to the container: its own parameters and one payload a chunk, in chunk order."""
-
-    params: bytes
-    chunks: list[bytes]
 
 
 class BaseCodec(nn.Module):
@@ -63,6 +56,7 @@ class BaseCodec(nn.Module):
         latent_limit: largest magnitude of a latent; at most 127 makes them int8.
         variable_rate: whether `quality` is understood.
         ordered_channels: whether the first channels of a latent can be decoded alone, and make sense alone.
+        declared: every option of the family; `options` are those that apply to this codec.
         fast_coding: whether `compress` takes ``coding="fast"``; the latent must be all that `synthesis` needs.
         precision: "bf16" lets the synthesis networks run in bfloat16: symbols are the same, pixels differ by rounding
             (1 of 255), and processors that multiply bfloat16 decode up to twice as fast.
@@ -77,6 +71,7 @@ class BaseCodec(nn.Module):
     default_quality: int | None = None
     precision: Precision = "fp32"
 
+    declared: ClassVar[tuple[Option, ...]] = (QUALITY, CODING)
     name: str = ""
     family: ClassVar[str] = ""  # what weights files name it, see `registry.FAMILIES`
     _fingerprint: bytes | None = None
@@ -84,6 +79,19 @@ class BaseCodec(nn.Module):
     @abstractmethod
     def coding_arrays(self) -> dict[str, np.ndarray]:
         """Every integer that decides a symbol's interval; part of the fingerprint."""
+
+    # --- what the face asks (`contract`) -------------------------------------------------------------------------
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        """What `compress` understands."""
+        return tuple(o for o in self.declared if not o.needs or getattr(self, o.needs))
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What this codec can do, in the words of `contract`."""
+        extra = {CHANNELS: self.ordered_channels, FAST: self.fast_coding}
+        return frozenset({LATENT, *(name for name, has in extra.items() if has)})
 
     # --- identity ------------------------------------------------------------------------------------------------
 
@@ -450,6 +458,20 @@ class Codec(BaseCodec):
             oy, ox = t.hy0 * s, t.hx0 * s
             out[:, y0 - top : y1 - top, x0 - left : x1 - left] = x[:, y0 - oy : y1 - oy, x0 - ox : x1 - ox]
         return out.clamp_(0, 1)
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return super().capabilities | {REGION} | ({PARTS} if self.reads_parts else set())
+
+    def restore(
+        self, header: Header, chunks: Sequence[bytes], *, to: Literal["signal", "latent"] = "signal", **part: Any
+    ) -> Tensor:
+        """`decompress` of a stream's header and payloads; see `contract.AnyCodec`."""
+        if header.shape[0] != self.signal_channels:
+            raise FormatError(
+                f"{header.shape[0]} channels in a stream of {self.name}, which codes {self.signal_channels}"
+            )
+        return self.decompress(header.params, chunks, (header.shape[-2], header.shape[-1]), to=to, **part)
 
     # --- tensors <-> files in memory -----------------------------------------------------------------------------
 

@@ -22,21 +22,52 @@ from ..entropy.errors import CodecError, FormatError, InputError, UnsupportedErr
 
 if TYPE_CHECKING:
     from .base import Codec, Precision
+    from .contract import Option
 
 GROUP = "latentzip.codecs"
+
+
+@dataclass(frozen=True)
+class Family:
+    """One room of `codecs`.
+
+    Attributes:
+        name: what weights files name it; of a family without weights the name of its codec.
+        modality: ``"image"``, ``"audio"`` or ``"tensor"``, or several of them.
+        module: whose ``from_bytes`` reads a weights file, and whose ``load_bundled`` a release; where ``make`` is
+            given, none is needed.
+        options: ``"module:NAME"`` of what `latentzip.encode` takes for it; the module needs no torch.
+        make: ``"module:function"`` that makes the codec where it needs no weights; ``function()`` returns it.
+        summary: what it is good for; of bundled weights the index says that.
+    """
+
+    name: str
+    modality: str | tuple[str, ...]
+    module: str
+    options: str
+    make: str = ""
+    summary: str = ""
+
+
+# a new family is a room and a line here
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family("walloc", "image", ".walloc.codec", ".walloc.options:OPTIONS"),
+        Family("walloc_audio", "audio", ".walloc.audio", ".walloc.options:SOUND"),
+        Family("hyperprior", "image", ".hyperprior.codec", ".hyperprior.options:OPTIONS"),
+        Family("audio", "audio", ".audio.codec", ".audio.options:OPTIONS"),
+        Family("bottleneck", "tensor", ".bottleneck.codec", ".bottleneck.options:OPTIONS"),
+        Family(
+            "features", "tensor", ".features.codec", ".features.options:OPTIONS", ".features.codec:FeatureCodec",
+            "activations, keys and values, embeddings: any float tensor, to a known error or rate, or lossless",
+        ),
+    )
+}  # fmt: skip
+# codecs that need no weights: name -> family
+WEIGHTLESS = {name: family for name, family in FAMILIES.items() if family.make}
 # foreign models that come with weights of their own: the name's part before the colon -> loader
 SCHEMES = {"compressai": ".compressai.bridge:load"}
-# codecs of this package that need no weights: name -> loader
-WEIGHTLESS = {"features": ".features.codec:FeatureCodec"}
-# families that weights files name, and whose `from_bytes` reads them
-FAMILIES = {
-    "audio": ".audio.codec",
-    "bottleneck": ".bottleneck.codec",
-    "features": ".features.codec",
-    "hyperprior": ".hyperprior.codec",
-    "walloc": ".walloc.codec",
-    "walloc_audio": ".walloc.audio",
-}
 WEIGHTS_SUFFIX = ".safetensors"
 
 
@@ -46,7 +77,8 @@ class CodecInfo:
 
     Attributes:
         name: what `encode(codec=...)` and `load_codec` take.
-        modality: ``"image"``, ``"audio"`` or ``"tensor"``; empty for plug-ins, which say so once loaded.
+        modality: ``"image"``, ``"audio"`` or ``"tensor"``, or several, such as ``"image, audio"``; empty for
+            plug-ins, which say so once loaded.
         summary: what it is good for.
         fixed_rate: True when `quality` is refused.
         results: measured figures from the model card, such as ``{"kodak_bpp": ..., "kodak_psnr": ...}``.
@@ -60,8 +92,9 @@ class CodecInfo:
     results: dict[str, Any] = field(default_factory=dict)
     source: str = "latentzip"
 
-
-FEATURES = "activations, keys and values, embeddings: any float tensor, to a known error or rate, or lossless"
+    def codes(self, modality: str) -> bool:
+        """Whether it takes signals of a kind."""
+        return modality in self.modality.split(", ")
 
 
 @lru_cache(maxsize=1)
@@ -79,10 +112,63 @@ def _plugins() -> dict[str, EntryPoint]:
 def list_codecs() -> list[CodecInfo]:
     """All codecs that can be loaded, bundled ones first."""
     infos = [CodecInfo(e.name, e.modality, e.summary, e.fixed_rate, e.results) for e in pretrained.index() if e.current]
-    infos.append(CodecInfo("features", "tensor", FEATURES))
+    for name, family in WEIGHTLESS.items():
+        infos.append(CodecInfo(name, _text(family.modality), family.summary, "quality" not in _names(family)))
     for name, point in sorted(_plugins().items()):
         infos.append(CodecInfo(name, source=point.dist.name if point.dist else "?"))
     return infos
+
+
+def _text(modality: str | tuple[str, ...]) -> str:
+    return modality if isinstance(modality, str) else ", ".join(modality)
+
+
+def _names(family: Family) -> list[str]:
+    return [option.name for option in options_of_family(family)]
+
+
+def options_of_family(family: Family) -> tuple[Option, ...]:
+    """What a family declares."""
+    module, _, name = family.options.partition(":")
+    return tuple(getattr(import_module(module, __package__), name))
+
+
+def family_of(name: str) -> Family | None:
+    """The family of a codec's name; None for plug-ins, which say their options once loaded."""
+    if name in WEIGHTLESS:
+        return WEIGHTLESS[name]
+    entry = next((e for e in pretrained.index() if e.name == name), None)
+    if entry is None:
+        return None
+    loader = entry.loader.partition(":")[0].removeprefix(__package__ or "")
+    return next((f for f in FAMILIES.values() if loader in (f.module, f.module.removesuffix(".codec"))), None)
+
+
+def options_of(name: str) -> tuple[Option, ...] | None:
+    """The options of the codec of this name, without loading it; None where only loading it tells."""
+    family = family_of(name)
+    if family is None:
+        return None
+    info = next((i for i in list_codecs() if i.name == name), None)
+    fixed = info is not None and info.fixed_rate
+    return tuple(o for o in options_of_family(family) if not (fixed and o.needs == "variable_rate"))
+
+
+def owners(option: str) -> str:
+    """Which codecs have an option that few have, in words that fit before "this"; empty for one that many have.
+
+    Example:
+        >>> owners("max_error")
+        "codec='features' and its profiles take"
+    """
+    families = [f for f in FAMILIES.values() if option in _names(f)]
+    alone = [f"codec={f.name!r}" + " and its profiles" * (f.name == "features") for f in families if f.make]
+    bundled = {e.name: family_of(e.name) for e in pretrained.index() if e.current}
+    others = [name for name, family in bundled.items() if family in families]
+    names = [*alone, *others]
+    if len(families) > 2:
+        return ""
+    return f"{', '.join(names)} take{'s' * (len(names) == 1 and not alone)}" if names else ""
 
 
 def check_name(name: str) -> None:
@@ -124,15 +210,20 @@ def _ready(codec: Codec, device: str, precision: Precision) -> Codec:
     return codec.to(device).eval()
 
 
-def _from_file(path: Path) -> Any:
-    """The codec of a weights file; the file names the family that reads it."""
-    data = opening.read_file(path, opening.MAX_WEIGHTS)
+def load_weights(path: str | os.PathLike[str]) -> Any:
+    """The codec of a weights file or a profile; the file names the family that reads it.
+
+    Raises:
+        FormatError: no weights, or of a family that is not known here.
+        OSError: the file cannot be read.
+    """
+    data = opening.read_file(Path(path), opening.MAX_WEIGHTS)
     meta = opening.metadata(data, os.fspath(path))
-    module = FAMILIES.get(meta.get("family", meta.get("codec", "")))
-    if module is None:
+    family = FAMILIES.get(meta.get("family", meta.get("codec", "")))
+    if family is None:
         known = ", ".join(FAMILIES)
         raise FormatError(f"{path} holds no weights, or of a family that is not known here ({known})")
-    return import_module(module, __package__).from_bytes(data)
+    return import_module(family.module, __package__).from_bytes(data)
 
 
 def load_codec(
@@ -170,10 +261,10 @@ def load_codec(
     if weights is not None or quality is not None:
         raise InputError(f"{name} brings its own weights: leave out weights and quality (encode takes a quality)")
     if name.endswith(WEIGHTS_SUFFIX) and fingerprint is None:  # streams name fingerprints: none makes us open a file
-        return _ready(_from_file(Path(name)), str(device), precision)
+        return _ready(load_weights(name), str(device), precision)
     check_name(name)
     if name in WEIGHTLESS:
-        module, _, factory = WEIGHTLESS[name].partition(":")
+        module, _, factory = WEIGHTLESS[name].make.partition(":")
         return getattr(import_module(module, __package__), factory)().to(str(device))
     if fingerprint is None and name not in _plugins():
         fingerprint = bytes.fromhex(pretrained.find(name).fingerprint)  # one cache entry, named or not

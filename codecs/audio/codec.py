@@ -23,6 +23,7 @@ from ..audio_base import AudioCodec, Setting
 from . import coding
 from .analysis import HALO, analyse, turn
 from .layout import Layout, Rows, frame_size, layout
+from .options import OPTIONS
 
 if TYPE_CHECKING:
     from ...pretrained import Entry
@@ -53,6 +54,7 @@ class Audio(AudioCodec):
     """
 
     family = "audio"
+    declared = OPTIONS
     variable_rate = True
     default_quality = 50
     latent_limit = 32767

@@ -32,12 +32,14 @@ from ...entropy.errors import FormatError, InputError, UnsupportedError
 from ...entropy.models import Factorized, Gaussian, float_bits
 from ...entropy.tables import TableBank
 from .. import outputs, storage
-from ..base import BaseCodec, Compressed, Shape, _parallel
+from ..base import BaseCodec, Shape, _parallel
+from ..contract import BATCH, Compressed
 from ..hyperprior.codec import HYPER_LIMIT, LOG_STEP, hyper_group
 from ..hyperprior.nets import ANCHORS, ByQuality, scale_net
 from ..hyperprior.priors import HyperPriors
 from ..tiling import Tile, tile_grid
 from .nets import Decoder, Encoder, HyperEncoder, HyperMeans
+from .options import OPTIONS
 
 _VERSION = 1
 _CHUNK_UNIT = 16
@@ -103,6 +105,7 @@ class EntropicBottleneck(BaseCodec):
     """
 
     family = "bottleneck"
+    declared = OPTIONS
     modality = "tensor"
     variable_rate = True
     default_quality = 50
@@ -306,10 +309,11 @@ class EntropicBottleneck(BaseCodec):
             return encoder.finish()
 
         params = bytes([_VERSION, quality, self.chunk // _CHUNK_UNIT])
-        return Compressed(params, list(_parallel(code, self._chunks(output, self.chunk))))
+        chunks = list(_parallel(code, self._chunks(output, self.chunk)))
+        return Compressed(params, chunks, (self.config.outputs, *output), "float32")
 
-    def encode(self, x: Tensor, quality: float | None = None) -> list[bytes]:
-        """Inputs (B, inputs, H, W) float, of any size -> one `.ltz` stream each.
+    def compress_batch(self, x: Tensor, quality: float | None = None) -> list[Compressed]:
+        """Code inputs (B, inputs, H, W) float, of any size, in one pass.
 
         Raises:
             InputError: another shape, NaN or infinite values, quality out of range, or still in training.
@@ -320,10 +324,30 @@ class EntropicBottleneck(BaseCodec):
         if not bool(torch.isfinite(x).all()):
             raise InputError(f"the input contains NaN or infinite values; {self.name} cannot code them")
         size = self.output_size(x.shape[-2:])
-        header = Header(self.name, self.fingerprint, self.modality, "tensor", (self.config.outputs, *size), "float32")
+        return [self._compress(item, size, q) for item in self.latent(x, q).numpy().astype(np.int32)]
+
+    def compress(self, x: Tensor, quality: float | None = None) -> Compressed:
+        """Code one input (inputs, H, W); see `contract.AnyCodec`. Decoding gives features of another shape."""
+        return self.compress_batch(x[None], quality)[0]
+
+    def restore(
+        self, header: Header, chunks: Sequence[bytes], *, to: Literal["signal", "latent"] = "signal", **part: Any
+    ) -> Tensor:
+        """`decompress`; there are no parts."""
+        if part:
+            raise InputError(f"{self.name} decodes whole features: leave {' and '.join(part)} out")
+        return self.decompress(header, chunks, to=to)
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return super().capabilities | {BATCH}
+
+    def encode(self, x: Tensor, quality: float | None = None) -> list[bytes]:
+        """Inputs (B, inputs, H, W) float, of any size -> one `.ltz` stream each; errors as `compress_batch`."""
         streams = []
-        for item in self.latent(x, q).numpy().astype(np.int32):
-            packed = self._compress(item, size, q)
+        for packed in self.compress_batch(x, quality):
+            assert packed.shape is not None
+            header = Header(self.name, self.fingerprint, self.modality, "tensor", packed.shape, "float32")
             streams.append(container.write(replace(header, params=packed.params), packed.chunks))
         return streams
 

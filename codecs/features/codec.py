@@ -25,7 +25,8 @@ from torch import Tensor
 from ...entropy import container, opening
 from ...entropy.container import Header, Limits
 from ...entropy.errors import FormatError, InputError, UnsupportedError
-from ..base import Compressed, _parallel
+from ..base import _parallel
+from ..contract import CHANNELS, LATENT, REGION, Compressed, Option
 from ..outputs import write_file
 from . import lossless as lossless_
 from . import profile as profiles
@@ -33,6 +34,7 @@ from . import transforms
 from .decoder import Reader
 from .encoder import Goal, Job
 from .layout import DTYPES, LOSSLESS, MAPS, PROFILE, TORCH, Params, View, bits_of
+from .options import OPTIONS
 from .profile import Profile
 
 _HUGE, _TINY = 1e30, 1e-30  # float32 arithmetic is safe for magnitudes between
@@ -55,6 +57,8 @@ class FeatureCodec:
 
     name: ClassVar[str] = "features"
     modality: ClassVar[Literal["tensor"]] = "tensor"
+    options: ClassVar[tuple[Option, ...]] = OPTIONS
+    capabilities: ClassVar[frozenset[str]] = frozenset({LATENT, REGION, CHANNELS})
 
     def __init__(self, profile: Profile | None = None) -> None:
         self.profile = profile
@@ -105,7 +109,7 @@ class FeatureCodec:
             samples = [samples]
         if not 0 < nmse < 1:
             raise InputError(f"nmse is {nmse}; a number between 0 and 1 is needed")
-        axis_of = [(_tensor(x)[0], axis) for x in samples]
+        axis_of = [(tensor_of(x)[0], axis) for x in samples]
         for x, a in axis_of:
             if not -x.ndim <= a < x.ndim:
                 raise InputError(f"axis {a} does not exist in a sample of shape {tuple(x.shape)}")
@@ -133,7 +137,7 @@ class FeatureCodec:
 
     def encode(self, x: Any, **options: Any) -> bytes:
         """One tensor to one `.ltz` stream; options as `compress`."""
-        tensor, kind = _tensor(x)
+        tensor, kind = tensor_of(x)
         header = Header(self.name, self.fingerprint, self.modality, kind, tuple(tensor.shape), DTYPES[tensor.dtype])
         container.write(header, ())  # what `read` would refuse is refused before the work
         packed = self.compress(tensor, **options)
@@ -263,6 +267,12 @@ class FeatureCodec:
         reader = Reader(p, view, header.dtype, chunks, self.profile)
         return reader.read(channels, region, to).to(self.device)
 
+    def restore(
+        self, header: Header, chunks: Sequence[bytes], *, to: Literal["signal", "latent"] = "signal", **part: Any
+    ) -> Tensor:
+        """`decompress`; see `contract.AnyCodec`."""
+        return self.decompress(header, chunks, to=to, **part)
+
 
 def from_bytes(data: bytes) -> FeatureCodec:
     """The codec of a profile's file; raises FormatError: not one."""
@@ -279,7 +289,7 @@ def _other_profile(wanted: bytes, codec: FeatureCodec) -> str:
     )
 
 
-def _tensor(x: Any) -> tuple[Tensor, Literal["numpy", "tensor"]]:
+def tensor_of(x: Any) -> tuple[Tensor, Literal["numpy", "tensor"]]:
     """A tensor of what was handed in, and which kind of object that was."""
     if isinstance(x, Tensor):
         kind: Literal["numpy", "tensor"] = "tensor"

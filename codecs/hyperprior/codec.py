@@ -42,6 +42,7 @@ from .nets import (
     scale_net,
     standardise,
 )
+from .options import OPTIONS
 from .search import HyperpriorField
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class HyperpriorCodec(Codec):
     """See the module's text. `forward` is the training pass."""
 
     family = "hyperprior"
+    declared = OPTIONS
     modality = "image"
     stride = 16
     latent_multiple = 4

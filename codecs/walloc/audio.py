@@ -24,6 +24,7 @@ from ...kernels.compand import compand, expand, expand_table
 from ...kernels.wavelet import inverse_wavelet_packet1d, wavelet_packet1d
 from .. import storage
 from ..audio_base import AudioCodec, Setting, peak
+from .options import SOUND
 
 if TYPE_CHECKING:
     from ...entropy.context.model import ContextModel
@@ -114,6 +115,7 @@ class WallocAudio(AudioCodec):
     """See the module's text. `forward` is the differentiable pass that training uses."""
 
     family = "walloc_audio"
+    declared = SOUND
     needs_level = True
 
     def __init__(self, config: WallocAudioConfig, name: str = "walloc-audio") -> None:

@@ -24,6 +24,7 @@ from ...kernels.wavelet import inverse_wavelet_packet2d, wavelet_packet2d
 from .. import storage
 from ..base import Codec, Shape
 from .nets import Decoder
+from .options import OPTIONS
 
 if TYPE_CHECKING:
     from ...entropy.context.model import ContextModel
@@ -66,6 +67,7 @@ class Walloc(Codec):
     """See the module's text. `analysis` and `synthesis` are differentiable through `forward`."""
 
     family = "walloc"
+    declared = OPTIONS
     modality = "image"
     fast_coding = True
     latent_transforms = frozenset({"crop", "mixup"})

@@ -7,18 +7,15 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from numbers import Real
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from . import DEFAULT_CODEC, DEFAULT_SOUND_CODEC, sounds, tensors
-from .codecs.audio_base import AudioCodec
-from .codecs.base import BaseCodec, Codec, Precision, check_precision
-from .codecs.bottleneck.codec import EntropicBottleneck
-from .codecs.features.codec import FeatureCodec
-from .codecs.registry import load_codec
+from .codecs.base import Precision, check_precision
+from .codecs.contract import PARTS, AnyCodec, check_options, modalities
+from .codecs.registry import load_codec, owners
 from .entropy import container
 from .entropy.container import Container, Header, Limits
 from .entropy.errors import FormatError, InputError, UnsupportedError
@@ -48,21 +45,13 @@ def _device(device: str | torch.device | None, x: Any = None) -> str:
 
 def encode(
     x: Any,
-    codec: str | BaseCodec | FeatureCodec | None = None,
+    codec: str | AnyCodec | None = None,
     quality: float | None = None,
     device: str | torch.device | None = None,
     metadata: str = "auto",
     *,
-    coding: str = "default",
-    max_error: float | None = None,
-    relative_error: float | None = None,
-    nmse: float | None = None,
-    bits: float | None = None,
-    lossless: bool | None = None,
-    nan: str | None = None,
-    transform: str | None = None,
-    axis: int | None = None,
     value_range: ValueRange = None,
+    **options: Any,
 ) -> Any:
     """Compress one signal to bytes, or several to a list of bytes.
 
@@ -80,14 +69,14 @@ def encode(
         device: where to compute: a torch device, "auto", or None for the tensor's own, else the CPU.
         metadata: of pictures: "auto" keeps the ICC profile, "all" also EXIF and XMP, "none" nothing. The EXIF
             orientation is always applied to the pixels. Of sound files: tags, unless "none".
-        coding: "fast" codes the latent with plain tables instead of the codec's entropy model: some percent more
-            bytes, entropy decoding some 45 times faster. For data sets that a training loop reads; the
-            `walloc` codecs have it.
         value_range: of pictures: what counts as full scale, (low, high), or "auto" for the lowest and the highest
             value; decoding gives the original's unit again. Floats beyond [0, 1] need it. By default what the dtype
             holds, and for uint16 "auto" where the picture fills less than 7/8 of it, as scans do.
-        max_error, relative_error, nmse, bits, lossless, nan, transform, axis: for the `features` codec, see
-            `FeatureCodec.compress`: at most one goal among the first five; lossless without any.
+        options: what else the codec understands, by name; a wrong name is answered with the codec's own. Such as
+            ``coding="fast"`` of the `walloc` codecs: the latent is coded with plain tables, some percent more bytes,
+            entropy decoding some 45 times faster, for data sets that a training loop reads. Or ``max_error``,
+            ``relative_error``, ``nmse``, ``bits`` or ``lossless`` of `features`, see `FeatureCodec.compress`: at most
+            one goal, lossless without any. None counts as not given.
 
     Returns:
         `bytes` of one `.ltz` stream; a list of them for a batch.
@@ -105,47 +94,27 @@ def encode(
     check_range(value_range)
     if metadata not in CHOICES:
         raise InputError(f"metadata is {metadata!r}; one of {', '.join(CHOICES)}")
-    options = {
-        "max_error": max_error, "relative_error": relative_error, "nmse": nmse, "bits": bits, "lossless": lossless,
-        "nan": nan, "transform": transform, "axis": axis,
-    }  # fmt: skip
-    options = {name: value for name, value in options.items() if value is not None}
-    if isinstance(codec, EntropicBottleneck):
-        if options:
-            raise InputError(f"{', '.join(options)}: {codec.name} takes a quality from 1 to 100")
-        return tensors.encode_inputs(x, codec, quality)
-    if tensors.codes_tensors(codec):
-        if quality is not None or coding != "default":
-            raise InputError("features takes no quality and no coding; say max_error, nmse, bits or lossless")
-        return tensors.encode(x, codec if isinstance(codec, FeatureCodec) else FeatureCodec(), options)
-    if options:
-        raise InputError(f"{', '.join(options)}: only codec='features' and its profiles take this")
-    assert not isinstance(codec, FeatureCodec)
     if (parts := sounds.split_batch(x)) is not None:
         x = parts
+    model = loaded(default_codec(x) if codec is None else codec, device, x)
+    chosen = check_options(model, {"quality": quality, **options}, owners)
+    if "tensor" in modalities(model):
+        return tensors.encode(x, model, chosen)
     if is_batch(x) and not sounds.is_sound(x):
         if len(x) == 0:
             raise InputError("the batch is empty")
-        return [encode(item, codec, quality, device, metadata, coding=coding, value_range=value_range) for item in x]
-    if quality is not None and not isinstance(quality, Real):
-        raise InputError(f"quality is {quality!r}; a number from 1 to 100 is needed")
-    if codec is None:
-        codec = default_codec(x)
-    model = loaded(codec, device, x)
-    if isinstance(model, AudioCodec):
-        model.check_coding(coding)
+        return [encode(item, codec, quality, device, metadata, value_range=value_range, **options) for item in x]
+    if "audio" in modalities(model) and (sounds.is_sound(x) or "image" not in modalities(model)):
         if value_range is not None:
             raise InputError("value_range is for pictures; sound has its own level")
-        return _encode_sound(x, model, quality, metadata)
+        return _encode_sound(x, model, chosen, metadata)
     if sounds.is_sound(x):
         raise InputError(f"{model.name} codes pictures, not sound: choose an audio codec (codec-cli list)")
-    return _encode_one(x, model, quality, metadata, coding, value_range)
+    return _encode_one(x, model, chosen, metadata, value_range)
 
 
 def loaded(codec: Any, device: str | torch.device | None = None, x: Any = None) -> Any:
     """The codec of a name, loaded where ``device`` says; a codec as it is."""
-    if codec == FeatureCodec.name:
-        return FeatureCodec()
     return load_codec(codec, _device(device, x)) if isinstance(codec, str) else codec
 
 
@@ -158,35 +127,31 @@ def default_codec(x: Any) -> str:
     return DEFAULT_SOUND_CODEC if sounds.is_sound(x) else DEFAULT_CODEC
 
 
-def _encode_sound(x: Any, model: AudioCodec, quality: float | None, metadata: str) -> bytes:
+def _encode_sound(x: Any, model: AnyCodec, options: dict[str, Any], metadata: str) -> bytes:
     if sounds.is_sound(x):
-        return sounds.encode(x, model, quality)
+        return sounds.encode(x, model, options)
     if isinstance(x, (str, os.PathLike)):
         from .sound_files import encode_sound
 
         buffer = io.BytesIO()
-        encode_sound(x, buffer, model, quality, metadata)
+        encode_sound(x, buffer, model, options, metadata)
         return buffer.getvalue()
     raise InputError(
         f"{model.name} codes sound: hand in a path or a pair (samples, rate), not {type(x).__name__} alone"
     )
 
 
-def _encode_one(
-    x: Any, model: Codec, quality: float | None, metadata: str, coding: str, value_range: ValueRange
-) -> bytes:
-    if model.modality != "image":
-        raise UnsupportedError(f"{model.name} codes {model.modality} signals; encode takes pictures, sound and tensors")
+def _encode_one(x: Any, model: Any, options: dict[str, Any], metadata: str, value_range: ValueRange) -> bytes:
     name = "picture"
     if isinstance(x, (str, os.PathLike)):
         name = os.fspath(x)
         x = open_picture(x)
-    signal = to_signal(x, model.signal_channels, metadata, name, value_range)
-    samples = signal.samples if model.reads_parts else signal.samples.all()
+    signal = to_signal(x, getattr(model, "signal_channels", 3), metadata, name, value_range)
+    samples = signal.samples if PARTS in model.capabilities else signal.samples.all()
     header = Header(
         codec=model.name,
         fingerprint=model.fingerprint,
-        modality=model.modality,
+        modality="image",
         kind=signal.kind,
         shape=tuple(samples.shape),
         dtype=signal.dtype,
@@ -194,8 +159,7 @@ def _encode_one(
     )
     # what `read` would refuse is refused before the work
     container.write(header, (), signal.boxes)
-    fast = model.check_coding(coding)
-    packed = model.compress(samples, quality, coding) if fast else model.compress(samples, quality)
+    packed = model.compress(samples, **options)
     return container.write(replace(header, params=packed.params), packed.chunks, signal.boxes)
 
 
@@ -207,7 +171,7 @@ def decode(
     *,
     span: tuple[float, float] | None = None,
     channels: int | None = None,
-    codec: BaseCodec | FeatureCodec | None = None,
+    codec: AnyCodec | None = None,
     precision: Precision = "fp32",
     limits: Limits = container.DEFAULT_LIMITS,
 ) -> Any:
@@ -276,11 +240,11 @@ def _decode(
         raise InputError("span is for sound; pictures and tensors take region")
     if tensors.is_tensor(stream.header):
         return tensors.decode(stream, codec, _device(device), to, region, channels)
-    if isinstance(codec, FeatureCodec):
-        raise UnsupportedError(f"the stream was made by {stream.header.codec}; a feature codec cannot decode it")
+    if codec is not None and stream.header.modality not in modalities(codec):
+        raise UnsupportedError(f"the stream was made by {stream.header.codec}; {codec.name} cannot decode it")
     model: Any = codec or codec_of(stream.header, _device(device), precision)
     check_model(stream.header, model)
-    if isinstance(model, AudioCodec):
+    if stream.header.modality == "audio":
         if region is not None or channels is not None:
             raise InputError(
                 "region and channels are for pictures and tensors; sound takes span=(start, stop) in seconds"
@@ -299,32 +263,27 @@ def codec_of(header: Header, device: str = "cpu", precision: Precision = "fp32")
         ) from error
 
 
-def check_model(header: Header, model: Codec | AudioCodec) -> None:
+def check_model(header: Header, model: AnyCodec) -> None:
     """Raises when a stream was made by another codec, or says so."""
     if (header.codec, header.fingerprint) != (model.name, model.fingerprint):
         raise UnsupportedError(
             f"the stream needs {header.codec} ({header.fingerprint.hex()}), "
             f"not {model.name} ({model.fingerprint.hex()})"
         )
-    if header.modality != model.modality:
-        raise FormatError(f"{model.name} codes {model.modality} signals, the stream claims {header.modality}")
+    if header.modality not in modalities(model):
+        raise FormatError(
+            f"{model.name} codes {' and '.join(modalities(model))} signals, the stream claims {header.modality}"
+        )
 
 
 def _decode_one(
-    stream: Container, model: Codec, to: Output, region: Sequence[int] | None = None, channels: int | None = None
+    stream: Container, model: Any, to: Output, region: Sequence[int] | None = None, channels: int | None = None
 ) -> Any:
     header = stream.header
-    if header.shape[0] != model.signal_channels:
-        raise FormatError(
-            f"{header.shape[0]} channels in a stream of {model.name}, which codes {model.signal_channels}"
-        )
-    if region is not None:
-        region = _region(region)
-    size = header.shape[-2], header.shape[-1]
-    if to == "latent":
-        return model.decompress(header.params, stream.chunks, size, to="latent", region=region, channels=channels)
-    samples = model.decompress(header.params, stream.chunks, size, region=region, channels=channels)
-    return from_signal(samples, header, stream.boxes, to, region)
+    part: dict[str, Any] = {"region": None if region is None else _region(region), "channels": channels}
+    part = {name: value for name, value in part.items() if value is not None}
+    y = model.restore(header, stream.chunks, to="latent" if to == "latent" else "signal", **part)
+    return y if to == "latent" else from_signal(y, header, stream.boxes, to, part.get("region"))
 
 
 def check(source: bytes, limits: Limits = container.DEFAULT_LIMITS) -> None:
@@ -339,7 +298,7 @@ def check_stream(stream: Container) -> None:
         return
     model = codec_of(stream.header)
     check_model(stream.header, model)
-    if isinstance(model, AudioCodec):
+    if stream.header.modality == "audio":
         sounds.check(stream, model)
         return
     latent = _decode_one(stream, model, "latent")

@@ -13,9 +13,8 @@ from .entropy import container
 from .entropy.errors import InputError
 
 if TYPE_CHECKING:
-    from .codecs.audio_base import AudioCodec
-    from .codecs.base import Codec, Precision
-    from .codecs.features.codec import FeatureCodec
+    from .codecs.base import Precision
+    from .codecs.contract import AnyCodec
     from .entropy.container import Container, Header
 
 StrPath = str | os.PathLike[str]
@@ -52,7 +51,7 @@ def write_decoded(
     region: tuple[int, int, int, int] | tuple[int, int] | None = None,
     span: tuple[float, float] | None = None,
     device: str | None = None,
-    codec: Codec | AudioCodec | FeatureCodec | None = None,
+    codec: AnyCodec | None = None,
     precision: Precision = "fp32",
     progress: Callable[[float, float], None] | None = None,
 ) -> None:
@@ -109,13 +108,13 @@ def _opened(source: bytes | StrPath) -> Iterator[Container]:
 def encode_file(
     src: StrPath,
     dst: StrPath | None = None,
-    codec: str | Codec | AudioCodec | FeatureCodec | None = None,
+    codec: str | AnyCodec | None = None,
     quality: float | None = None,
     device: str | None = None,
     metadata: str = "auto",
     force: bool = False,
     progress: Callable[[float, float], None] | None = None,
-    **goal: Any,
+    **options: Any,
 ) -> Path:
     """Encode a picture, a sound file of any length, or an array in a ``.npy`` file, to a `.ltz` file.
 
@@ -124,7 +123,7 @@ def encode_file(
         codec, quality, device, metadata: as `encode`.
         force: replace an existing file.
         progress: of sound: is told the seconds done and in all.
-        goal: further arguments of `encode`, by name.
+        options: what else the codec understands, by name, as `encode`.
 
     Returns:
         The path that was written; the file appears whole or not at all.
@@ -132,43 +131,43 @@ def encode_file(
     target = _target(src, dst, container.EXTENSION)
     check_writable(target, force)
     with atomic_writer(target, force) as file:
-        write_encoded(Path(src), file, codec, quality, device, metadata, progress=progress, **goal)
+        write_encoded(Path(src), file, codec, quality, device, metadata, progress=progress, **options)
     return target
 
 
 def write_encoded(
     source: Path | BinaryIO,
     out: BinaryIO,
-    codec: str | Codec | AudioCodec | FeatureCodec | None = None,
+    codec: str | AnyCodec | None = None,
     quality: float | None = None,
     device: str | None = None,
     metadata: str = "auto",
     *,
     name: str | None = None,
     progress: Callable[[float, float], None] | None = None,
-    **goal: Any,
+    **options: Any,
 ) -> None:
     """Encode a file, or what an open seekable one holds, into an open file; arguments as `encode_file`."""
     from .api import default_codec, encode, loaded
-    from .codecs.audio_base import AudioCodec
+    from .codecs.contract import check_options, modalities
+    from .codecs.registry import owners
+    from .sound_files import holds_sound
 
-    if codec is None:
-        codec = default_codec(source)
-    model: Any = loaded(codec, device)
-    if isinstance(model, AudioCodec):
+    model: Any = loaded(default_codec(source) if codec is None else codec, device)
+    kinds = modalities(model)
+    if "audio" in kinds and ("image" not in kinds or holds_sound(source)):
         from .sound_files import encode_sound
 
-        model.check_coding(goal.pop("coding", "default"))
-        if goal:
-            raise InputError(f"{', '.join(goal)}: only codec='features' and its profiles take this")
-        encode_sound(source, out, model, quality, metadata, progress, name)
+        encode_sound(
+            source, out, model, check_options(model, {"quality": quality, **options}, owners), metadata, progress, name
+        )
         return
     if not isinstance(source, Path):
         from .images import open_picture
-        from .tensors import codes_tensors, read_array
+        from .tensors import read_array
 
-        source = read_array(source) if codes_tensors(codec) else open_picture(source, name)  # type: ignore[assignment]
-    out.write(encode(source, codec, quality, device, metadata, **goal))
+        source = read_array(source) if "tensor" in kinds else open_picture(source, name)  # type: ignore[assignment]
+    out.write(encode(source, model, quality, device, metadata, **options))
 
 
 def decode_file(
@@ -179,7 +178,7 @@ def decode_file(
     region: tuple[int, int, int, int] | tuple[int, int] | None = None,
     span: tuple[float, float] | None = None,
     device: str | None = None,
-    codec: Codec | AudioCodec | FeatureCodec | None = None,
+    codec: AnyCodec | None = None,
     precision: Precision = "fp32",
     force: bool = False,
     progress: Callable[[float, float], None] | None = None,

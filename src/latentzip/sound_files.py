@@ -17,7 +17,7 @@ from typing import IO, Any, BinaryIO
 import torch
 from torch import Tensor
 
-from .codecs.audio_base import AudioCodec, AudioEncoder
+from .codecs.contract import STREAMING, AnyCodec
 from .entropy import container
 from .entropy.container import Box, Container, Header, Spool
 from .entropy.errors import InputError, UnsupportedError
@@ -188,7 +188,7 @@ def blocks(sound: Any, name: str = "sound") -> Iterator[Tensor]:
         raise InputError(f"{name}: damaged sound file: {error.error_string}") from error
 
 
-def level_of(sound: Any, name: str, model: AudioCodec) -> float:
+def level_of(sound: Any, name: str, model: Any) -> float:
     """The level of a file, as a codec sees it."""
     top = 0.0
     for block in blocks(sound, name):
@@ -204,16 +204,42 @@ def tags_of(sound: Any) -> dict[str, str]:
     return {key: found[key] for key in _TAGS if found.get(key)}
 
 
+class _Whole:
+    """The encoder of a codec that codes a signal at once."""
+
+    def __init__(self, model: AnyCodec, channels: int, rate: int, options: dict[str, Any]) -> None:
+        self._model, self._rate, self._options = model, rate, options
+        self._parts: list[Tensor] = [torch.empty(channels, 0)]
+        self.samples, self.params = 0, b""
+
+    def feed(self, x: Tensor) -> list[bytes]:
+        self._parts.append(x)
+        self.samples += x.shape[1]
+        return []
+
+    def finish(self) -> list[bytes]:
+        packed = self._model.compress(torch.cat(self._parts, 1), self._rate, **self._options)
+        self.params = packed.params
+        return packed.chunks
+
+
+def _encoder(sound: Any, name: str, model: Any, options: dict[str, Any]) -> Any:
+    if STREAMING not in model.capabilities:
+        return _Whole(model, sound.channels, sound.samplerate, options)
+    level = level_of(sound, name, model) if model.needs_level else 1.0
+    return model.encoder(sound.channels, sound.samplerate, level=level, **options)
+
+
 def encode_sound(
     source: str | os.PathLike[str] | BinaryIO,
     out: BinaryIO,
-    model: AudioCodec,
-    quality: float | None = None,
+    model: Any,
+    options: dict[str, Any] | None = None,
     metadata: str = "auto",
     progress: Progress | None = None,
     name: str | None = None,
 ) -> Header:
-    """Encode a sound file of any length to an open file, in bounded memory.
+    """Encode a sound file to an open file; with a codec that streams in bounded memory, whatever its length.
 
     Args:
         source: path, or seekable open file.
@@ -221,13 +247,12 @@ def encode_sound(
         progress: is told the seconds done and in all.
 
     Raises:
-        InputError: a file, signal or quality that cannot be coded.
+        InputError: a file, signal or option that cannot be coded.
     """
     name = name or (os.fspath(source) if isinstance(source, (str, os.PathLike)) else "stream")
     with open_sound(source, name) as sound, tempfile.SpooledTemporaryFile(_SPOOL) as file:
         rate, channels, total = sound.samplerate, sound.channels, sound.frames / sound.samplerate
-        level = level_of(sound, name, model) if model.needs_level else 1.0
-        encoder = AudioEncoder(model, channels, rate, quality, level)
+        encoder = _encoder(sound, name, model, options or {})
         spool = Spool(file)  # type: ignore[arg-type]
         for block in blocks(sound, name):
             for chunk in encoder.feed(block):
@@ -285,7 +310,7 @@ def decode_sound(
     stream: Container,
     out: BinaryIO,
     suffix: str,
-    model: AudioCodec,
+    model: AnyCodec,
     span: Any = None,
     progress: Progress | None = None,
 ) -> None:

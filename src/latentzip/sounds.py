@@ -6,7 +6,7 @@ scale at 1 and may exceed it; integers at the end of their range. docs/audio.md 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .codecs.audio_base import AudioCodec, AudioDecoder
+from .codecs.contract import STREAMING, AnyCodec
 from .entropy import container
 from .entropy.container import Box, Container, Header, Limits
 from .entropy.errors import FormatError, InputError, LimitError
@@ -102,11 +102,11 @@ def to_samples(x: Any) -> tuple[Tensor, str, str, str]:
     return to_float(x, dtype).contiguous(), kind, dtype, mode
 
 
-def encode(x: Any, model: AudioCodec, quality: float | None) -> bytes:
+def encode(x: Any, model: AnyCodec, options: dict[str, Any]) -> bytes:
     """One pair (samples, rate) -> a `.ltz` stream."""
     samples, kind, dtype, mode = to_samples(x[0])
     rate = checked_rate(x[1])
-    packed = model.compress(samples, rate, quality)
+    packed = model.compress(samples, rate, **options)
     header = Header(
         codec=model.name, fingerprint=model.fingerprint, modality="audio", kind=kind, shape=tuple(samples.shape),
         dtype=dtype, mode=mode, sample_rate=rate, params=packed.params,
@@ -155,13 +155,29 @@ def span_of(span: Any, header: Header) -> tuple[int, int] | None:
     return first, min(last, samples)
 
 
-def open_stream(stream: Container, model: AudioCodec, span: Any = None, to: str = "signal") -> AudioDecoder:
+def open_stream(stream: Container, model: Any, span: Any = None, to: str = "signal") -> Any:
     """The decoder of a stream or of a span in seconds; chunks of the stream are for it to ask for."""
-    h = stream.header
-    shape = h.shape[0], h.shape[1]
-    samples = span_of(span, h)
+    samples = span_of(span, stream.header)
     kind: Literal["signal", "latent"] = "latent" if to == "latent" else "signal"
-    return AudioDecoder(model, h.params, shape, h.sample_rate, len(stream.chunks), span=samples, to=kind)
+    if STREAMING in model.capabilities:
+        return model.decoder(stream.header, len(stream.chunks), to=kind, span=samples)
+    return _Whole(model, stream.header, kind, samples)
+
+
+class _Whole:
+    """The decoder of a codec that decodes a signal at once."""
+
+    def __init__(self, model: AnyCodec, header: Header, to: Literal["signal", "latent"], span: Any) -> None:
+        self._model, self._header, self._to = model, header, to
+        self._part = {} if span is None else {"span": span}
+        self.channels = header.shape[0]
+        self.samples = header.shape[1] if span is None else span[1] - span[0]
+
+    def decode(self, chunks: Sequence[bytes]) -> Iterator[Tensor]:
+        yield self.all(chunks)
+
+    def all(self, chunks: Sequence[bytes]) -> Tensor:
+        return self._model.restore(self._header, chunks, to=self._to, **self._part)
 
 
 def check_header(header: Header) -> None:
@@ -172,7 +188,7 @@ def check_header(header: Header) -> None:
         raise FormatError(f"{header.shape[0]} channels in a stream without a channel axis: it is corrupt")
 
 
-def decode(stream: Container, model: AudioCodec, to: Target, span: Any, limits: Limits) -> Any:
+def decode(stream: Container, model: AnyCodec, to: Target, span: Any, limits: Limits) -> Any:
     """What `latentzip.decode` returns for a stream of sound."""
     header = stream.header
     check_header(header)
@@ -184,10 +200,7 @@ def decode(stream: Container, model: AudioCodec, to: Target, span: Any, limits: 
             f"{decoder.samples} samples of {header.shape[0]} channels are too many to hold; "
             "decode a span, or to a file with decode_file"
         )
-    out, at = decoder.empty(), 0
-    for part in decoder.decode(stream.chunks):
-        out[:, at : at + part.shape[1]] = part
-        at += part.shape[1]
+    out = decoder.all(stream.chunks)
     return out if to == "latent" else Sound(from_samples(out, header, to), header.sample_rate)
 
 
@@ -213,7 +226,7 @@ def from_samples(x: Tensor, header: Header, to: Target = "signal") -> Any:
     return np.ascontiguousarray(x.cpu().numpy().T)
 
 
-def check(stream: Container, model: AudioCodec) -> None:
+def check(stream: Container, model: AnyCodec) -> None:
     """Entropy-decode everything, a few chunks at a time; raises as `decode` does."""
     check_header(stream.header)
     decoder = open_stream(stream, model, to="latent")

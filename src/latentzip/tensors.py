@@ -10,11 +10,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from torch import Tensor
 
-from .codecs.bottleneck.codec import EntropicBottleneck
-from .codecs.features.codec import FeatureCodec
-from .codecs.registry import WEIGHTLESS
+from .codecs.contract import BATCH, REGION, Compressed, modalities
+from .codecs.features.codec import FeatureCodec, tensor_of
 from .entropy import container
-from .entropy.container import Container
+from .entropy.container import Container, Header
 from .entropy.errors import FormatError, InputError, UnsupportedError
 from .npy import read_npy
 
@@ -22,11 +21,6 @@ _ELSEWHERE = {
     "kv-cache": "the stream is a KV cache: decode it with KVCacheCodec.load(PROFILE).decode(blob)",
     "embeddings": "the file is a store of embeddings: read it with latentzip.data.EmbeddingStore(path)",
 }
-
-
-def codes_tensors(codec: Any) -> bool:
-    """Whether a codec, or the one of this name, takes tensors rather than pictures."""
-    return codec in WEIGHTLESS if isinstance(codec, str) else isinstance(codec, FeatureCodec)
 
 
 def read_array(path: str | os.PathLike[str] | BinaryIO) -> np.ndarray:
@@ -44,24 +38,37 @@ def read_array(path: str | os.PathLike[str] | BinaryIO) -> np.ndarray:
     return read_npy(path, name)
 
 
-def encode(x: Any, codec: FeatureCodec, options: dict[str, Any]) -> Any:
-    """One tensor, array or ``.npy`` path to a stream; a list or tuple of them to a list of streams."""
+def encode(x: Any, codec: Any, options: dict[str, Any]) -> Any:
+    """One tensor, array or ``.npy`` path to a stream; a list or tuple of them to a list of streams.
+
+    A codec that codes in batches takes (C, H, W), or (B, C, H, W) as a batch.
+    """
+    if BATCH in codec.capabilities:
+        if not isinstance(x, Tensor) or x.ndim not in (3, 4):
+            what = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise InputError(f"{codec.name} takes a float tensor (C, H, W) or (B, C, H, W), not {what}")
+        batch = codec.compress_batch(x if x.ndim == 4 else x[None], **options)
+        streams = [_stream(codec, packed, x, "tensor") for packed in batch]
+        return streams if x.ndim == 4 else streams[0]
     if isinstance(x, (list, tuple)):
         if not x:
             raise InputError("the batch is empty")
         return [encode(item, codec, options) for item in x]
     if isinstance(x, (str, os.PathLike)):
         x = read_array(Path(x))
-    return codec.encode(x, **options)
+    tensor, kind = tensor_of(x)
+    container.write(_header(codec, Compressed(b"", []), tensor, kind), ())  # what `read` would refuse comes first
+    return _stream(codec, codec.compress(tensor, **options), tensor, kind)
 
 
-def encode_inputs(x: Any, codec: EntropicBottleneck, quality: float | None) -> Any:
-    """What a bottleneck takes, (C, H, W) or a batch of them, to a stream or a list of streams."""
-    if not isinstance(x, Tensor) or x.ndim not in (3, 4):
-        what = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise InputError(f"{codec.name} takes a float tensor (C, H, W) or (B, C, H, W), not {what}")
-    streams = codec.encode(x if x.ndim == 4 else x[None], quality)
-    return streams if x.ndim == 4 else streams[0]
+def _header(codec: Any, packed: Compressed, x: Tensor, kind: Any) -> Header:
+    shape = tuple(x.shape) if packed.shape is None else packed.shape
+    dtype = str(x.dtype).removeprefix("torch.") if packed.dtype is None else packed.dtype
+    return Header(codec.name, codec.fingerprint, "tensor", kind, shape, dtype, params=packed.params)
+
+
+def _stream(codec: Any, packed: Compressed, x: Tensor, kind: Any) -> bytes:
+    return container.write(_header(codec, packed, x, kind), packed.chunks)
 
 
 def decode(
@@ -69,10 +76,10 @@ def decode(
 ) -> Any:
     """What `latentzip.decode` returns for a stream of a tensor; codec is a profile's, a bottleneck, or None."""
     header = stream.header
-    if isinstance(codec, EntropicBottleneck):
+    if codec is not None and REGION not in codec.capabilities and "tensor" in modalities(codec):
         if region is not None or channels is not None or to == "pil":
             raise InputError(f"{codec.name} decodes whole features: leave region and channels out, and to='pil'")
-        y = codec.decompress(header, stream.chunks, to="latent" if to == "latent" else "signal")
+        y = codec.restore(header, stream.chunks, to="latent" if to == "latent" else "signal")
         return to_numpy(y) if to == "numpy" else y
     if header.codec != FeatureCodec.name:
         raise UnsupportedError(
@@ -82,7 +89,7 @@ def decode(
                 "a bottleneck's stream needs its weights: codec=load_codec(PATH)",
             )
         )
-    if codec is not None and not isinstance(codec, FeatureCodec):
+    if codec is not None and codec.name != header.codec:
         raise UnsupportedError(
             f"the stream was made by {header.codec}; {getattr(codec, 'name', codec)!r} cannot decode it"
         )
@@ -93,8 +100,9 @@ def decode(
     if region is not None and len(region) != 2:
         raise InputError(f"region is {tuple(region)}; of tensors it is (start, stop) along the first axis")
     codec = (codec or FeatureCodec()).to(device)
-    options: dict[str, Any] = {"channels": channels, "region": region}
-    y = codec.decompress(header, stream.chunks, to="latent" if to == "latent" else "signal", **options)
+    part: dict[str, Any] = {"channels": channels, "region": region}
+    part = {name: value for name, value in part.items() if value is not None}
+    y = codec.restore(header, stream.chunks, to="latent" if to == "latent" else "signal", **part)
     return to_numpy(y) if to == "numpy" or (to == "signal" and header.kind == "numpy") else y
 
 

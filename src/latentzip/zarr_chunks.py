@@ -11,14 +11,14 @@ Numbers are little-endian. Streams say what they are made with: decoding needs n
 from __future__ import annotations
 
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from . import DEFAULT_CODEC
-from .codecs.registry import WEIGHTLESS
+from .codecs.registry import family_of, owners
 from .entropy import container
 from .entropy.errors import FormatError, InputError, LimitError
 
@@ -29,30 +29,37 @@ _PICTURE_DTYPES = ("uint8", "uint16", "float16", "float32", "float64")
 _TENSOR_DTYPES = ("float16", "float32")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class ChunkCoder:
-    """How chunks are encoded: the arguments of `latentzip.encode` by the same names, plain data for JSON."""
+    """How chunks are encoded: a codec's name and options of `latentzip.encode`, plain data for JSON.
 
-    codec: str = DEFAULT_CODEC
-    quality: float | None = None
-    coding: str = "default"
-    max_error: float | None = None
-    relative_error: float | None = None
-    nmse: float | None = None
-    bits: float | None = None
-    lossless: bool | None = None
-    nan: str | None = None
-    transform: str | None = None
-    axis: int | None = None
+    Raises:
+        TypeError: an option that no codec has.
+    """
+
+    codec: str
+    options: tuple[tuple[str, Any], ...]
+
+    def __init__(self, codec: str = DEFAULT_CODEC, **options: Any) -> None:
+        given = {k: v for k, v in options.items() if v is not None and (k, v) != ("coding", "default")}
+        strange = [name for name in given if name != "quality" and not owners(name)]
+        if strange and family_of(codec) is not None:
+            raise TypeError(f"{', '.join(strange)}: no codec has such an option")
+        object.__setattr__(self, "codec", codec)
+        object.__setattr__(self, "options", tuple(given.items()))
 
     def config(self) -> dict[str, Any]:
         """The codec, and every argument that was given."""
-        default = asdict(ChunkCoder())
-        return {k: v for k, v in asdict(self).items() if k == "codec" or v != default[k]}
+        return {"codec": self.codec, **dict(self.options)}
+
+    @property
+    def _tensors(self) -> bool:
+        family = family_of(self.codec)
+        return family is not None and family.modality == "tensor"
 
     def check(self, dtype: np.dtype, shape: tuple[int, ...]) -> None:
         """Raises InputError when chunks of this dtype and shape can never be encoded."""
-        tensors = self.codec in WEIGHTLESS
+        tensors = self._tensors
         dtypes = _TENSOR_DTYPES if tensors else _PICTURE_DTYPES
         if dtype.name not in dtypes:
             raise InputError(f"codec {self.codec} takes chunks of {', '.join(dtypes)}, not {dtype.name}")
@@ -75,7 +82,7 @@ class ChunkCoder:
         if not chunk.flags.c_contiguous:
             raise InputError("the chunk does not lie in C order; create the array with order='C'")
         options = self.config()
-        if self.codec in WEIGHTLESS:
+        if self._tensors:
             return encode(chunk, **options)
         inner = 3 if chunk.ndim > 2 and chunk.shape[-1] in _CHANNELS else 2
         front, picture = chunk.shape[: chunk.ndim - inner], chunk.shape[chunk.ndim - inner :]

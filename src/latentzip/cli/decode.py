@@ -122,9 +122,9 @@ def run(args: argparse.Namespace) -> int:
     taken: dict[str, str] = {}
     codec = None
     if args.profile:
-        from ..codecs.features.codec import FeatureCodec
+        from ..codecs.registry import load_weights
 
-        codec = FeatureCodec.load(args.profile)
+        codec = load_weights(args.profile)
 
     def work(job: Job) -> dict[str, Any]:
         if job.target != STD:

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import DEFAULT_CODEC, DEFAULT_SOUND_CODEC
 from ..entropy import container
-from . import common, tensors
+from . import common, options, tensors
 from .common import STD, Job, Usage, label
 
 
@@ -23,47 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-c", "--codec", help=f"see codec-cli list (default: {DEFAULT_CODEC}, for sound {DEFAULT_SOUND_CODEC})"
     )
     parser.add_argument(
-        "-q", "--quality", type=quality, metavar="1..100", help="for codecs of variable rate; 100 is best"
-    )
-    parser.add_argument(
-        "--coding", choices=("default", "fast"), default="default",
-        help="fast: some percent more bytes, entropy decoding many times faster (walloc codecs)",
-    )  # fmt: skip
-    parser.add_argument(
         "--metadata", choices=("auto", "all", "none"), default="auto",
         help="keep the ICC profile (auto), also EXIF and XMP (all), or nothing; orientation is applied always; "
         "tags of sound files are kept unless none",
     )  # fmt: skip
-    goal = parser.add_argument_group(
-        "tensors (-c features: .npy to .ltz, .safetensors and .npz to a .tar; lossless by default)"
-    )
-    one = goal.add_mutually_exclusive_group()
-    one.add_argument("--max-error", type=float, metavar="E", help="no value is further off than this")
-    one.add_argument("--relative-error", type=float, metavar="E", help="the same, as a part of the largest magnitude")
-    one.add_argument("--nmse", type=float, metavar="E", help="mean squared error over the variance")
-    one.add_argument("--bits", type=float, metavar="B", help="bits a value, everything counted")
-    one.add_argument("--lossless", action="store_true", default=None, help="every bit is kept")
-    goal.add_argument("--profile", type=Path, metavar="PATH", help="what FeatureCodec.fit learned and saved")
-
-
-def goal_of(args: argparse.Namespace) -> dict[str, Any]:
-    """The goal for tensors, as `encode` takes it."""
-    names = ("max_error", "relative_error", "nmse", "bits", "lossless")
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-
-
-def quality(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"{text} does not lie in 1..100")
-    return value
-
-
-def check_goal(args: argparse.Namespace) -> None:
-    """What only tensors have is refused for others; `check_codec` comes first."""
-    goal = [*goal_of(args), *(["profile"] if args.profile else [])]
-    if goal and (args.codec is None or _modality(args.codec) in ("image", "audio")):
-        raise Usage(f"--{goal[0].replace('_', '-')} is for tensors; add -c features")
+    options.add_arguments(parser)
+    parser.add_argument("--profile", type=Path, metavar="PATH", help="what FeatureCodec.fit learned and saved")
 
 
 def _modality(name: str) -> str:
@@ -74,40 +39,32 @@ def _modality(name: str) -> str:
 
 def suffixes_of(codec: str | None) -> set[str]:
     """What a folder is searched for."""
-    modality = _modality(codec) if codec else ""
-    if modality == "tensor":
-        return {".npy", *tensors.SUFFIXES}
-    sounds, pictures = set(common.SOUNDS), set(common.PICTURES)
-    return {"image": pictures, "audio": sounds}.get(modality, pictures | sounds)
+    kinds = {"image": set(common.PICTURES), "audio": set(common.SOUNDS), "tensor": {".npy", *tensors.SUFFIXES}}
+    wanted = _modality(codec).split(", ") if codec else []
+    return set().union(*(kinds.get(kind, set()) for kind in wanted)) or kinds["image"] | kinds["audio"]
 
 
 def check_codec(args: argparse.Namespace) -> None:
     """Wrong names and refused qualities are wrong usage, found before torch is loaded."""
-    from ..codecs.registry import check_name, list_codecs
+    from ..codecs.registry import check_name
     from ..entropy.errors import InputError
 
     name = args.codec
     if name is None:
         if not all(Path(item).suffix.lower() in common.PICTURES for item in args.inputs):
+            options.check_any(args, (DEFAULT_CODEC, DEFAULT_SOUND_CODEC))
             return  # what the inputs are shows when they are opened
         name = DEFAULT_CODEC
     try:
         check_name(name)
     except InputError as error:
         raise Usage(str(error)) from error
-    info = next(i for i in list_codecs() if i.name == name)
-    if args.quality is not None and info.modality == "tensor":
-        raise Usage(f"{name} takes no quality: say --max-error, --relative-error, --nmse, --bits or --lossless")
-    if args.quality is not None and info.fixed_rate and info.modality:
-        variable = [i.name for i in list_codecs() if not i.fixed_rate and i.modality == info.modality]
-        hint = f", or choose {' or '.join(variable)} with --codec" if variable else ""
-        raise Usage(f"{name} has one fixed rate: leave --quality out{hint}")
+    options.check(args, name)
 
 
 def run(args: argparse.Namespace) -> int:
     try:
         check_codec(args)
-        check_goal(args)
         jobs = common.plan(args, suffixes_of(args.codec), tensors.target_suffix)
         tensors.check_codec(args, jobs)
     except Usage as error:
@@ -122,21 +79,21 @@ def run(args: argparse.Namespace) -> int:
     taken: dict[str, str] = {}
     codec: Any = args.codec
     if args.profile:
-        from ..codecs.features.codec import FeatureCodec
+        from ..codecs.registry import load_weights
 
-        codec = FeatureCodec.load(args.profile)
+        codec = load_weights(args.profile)
+
+    chosen = options.given(args)
 
     def work(job: Job) -> dict[str, Any]:
         if job.target != STD:
             common.prepare_target(job, taken, args.force, make_parents=args.output is not None)
         size = None if job.source == STD else Path(job.source).stat().st_size  # fails first where there is no file
         if tensors.is_set(job.source):
-            return tensors.encode(job, codec, args, goal_of(args))
-        options = {"coding": args.coding, "progress": common.show_seconds, **goal_of(args)}
+            return tensors.encode(job, codec, args, chosen)
         with common.opened_input(job.source) as source, common.opened_output(job.target, args.force) as out:
-            write_encoded(
-                source, out, codec, args.quality, args.device, args.metadata, name=label(job.source), **options
-            )
+            about = {"name": label(job.source), "progress": common.show_seconds, **chosen}
+            write_encoded(source, out, codec, device=args.device, metadata=args.metadata, **about)
             out.seek(0)
             info = from_index(container.read_header(out))
         row = {

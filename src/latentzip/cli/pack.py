@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from .. import DEFAULT_CODEC
-from . import common, encode
+from . import common, encode, options
 from .common import Usage
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
@@ -22,9 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Hugging Face data set on disk")  # fmt: skip
     add("target", metavar="DST", help="folder to write; an unfinished pack in it is gone on with")
     add("-c", "--codec", default=DEFAULT_CODEC, help=f"see codec-cli list (default: {DEFAULT_CODEC})")
-    add("-q", "--quality", type=encode.quality, metavar="1..100", help="for codecs of variable rate; 100 is best")
-    add("--coding", choices=("default", "fast"), default="default",
-        help="fast: some percent more bytes, entropy decoding many times faster (walloc codecs)")  # fmt: skip
+    options.add_arguments(parser, ("quality", "coding"))
     add("--labels", metavar="folders|FILE", help="class = first folder of the path, or a .csv or .json file of labels")
     add("--size", type=common.positive, metavar="N", help="resize the shorter side to N pixels")
     add(
@@ -74,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
     with common.counter(args, "picture") as progress:
         result = pack(
-            args.source, args.target, args.codec, quality=args.quality, coding=args.coding, labels=args.labels,
+            args.source, args.target, args.codec, **options.given(args), labels=args.labels,
             size=args.size, crop=args.crop, mirror=args.mirror, shuffle=args.shuffle, shard_size=args.shard_size,
             shard_samples=args.shard_samples, jobs=args.jobs, on_error=args.on_error, engine=args.engine,
             address=args.address, part=None if args.shard_index is None else (args.shard_index, args.num_shards),

@@ -38,10 +38,10 @@ def check_codec(args: argparse.Namespace, jobs: list[Job]) -> None:
 
 def encode(job: Job, codec: Any, args: argparse.Namespace, goal: dict[str, Any]) -> dict[str, Any]:
     """One file to one archive; the row of the report."""
-    from ..codecs.features.codec import FeatureCodec
+    from ..api import loaded
     from ..tensor_files import encode_tensors
 
-    coder = codec if isinstance(codec, FeatureCodec) else FeatureCodec()
+    coder = loaded(codec, args.device)
     with common.opened_output(job.target, args.force) as out:
         coded = encode_tensors(job.source, out, coder, goal)
         size = out.tell()

@@ -1,0 +1,5 @@
+"""Options of the codec `audio`."""
+
+from ..contract import QUALITY
+
+OPTIONS = (QUALITY,)

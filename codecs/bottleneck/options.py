@@ -1,0 +1,5 @@
+"""Options of bottlenecks."""
+
+from ..contract import QUALITY
+
+OPTIONS = (QUALITY,)

@@ -1,0 +1,5 @@
+"""Options of the hyperprior codecs."""
+
+from ..contract import QUALITY
+
+OPTIONS = (QUALITY,)
