@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import pretrained
-from ..entropy import opening
 from ..entropy.errors import CodecError, FormatError, InputError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -217,6 +216,8 @@ def load_weights(path: str | os.PathLike[str]) -> Any:
         FormatError: no weights, or of a family that is not known here.
         OSError: the file cannot be read.
     """
+    from ..entropy import opening  # here, since it needs numpy and listing codecs does not
+
     data = opening.read_file(Path(path), opening.MAX_WEIGHTS)
     meta = opening.metadata(data, os.fspath(path))
     family = FAMILIES.get(meta.get("family", meta.get("codec", "")))
