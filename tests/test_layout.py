@@ -1,12 +1,16 @@
 """The house stands as docs/architecture.md says: packages declared, links right, imports only downwards and cheap."""
 
 import ast
+import json
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+from latentzip.codecs.registry import FAMILIES, load_codec, options_of_family
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
@@ -72,6 +76,27 @@ def test_import_is_light():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd="/")
+
+
+def test_public_names_are_those_of_the_list():
+    """A name that goes, or a new one, is a decision: edit tests/public_names.json with it."""
+    names = json.loads((ROOT / "tests/public_names.json").read_text())
+    assert {module: sorted(import_module(module).__all__) for module in names} == names
+    for module, exported in names.items():
+        assert not [name for name in exported if not hasattr(import_module(module), name)]
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_a_family_is_a_room_and_a_line(name):
+    """Its options are read without torch, and its module has what the registry promises."""
+    family = FAMILIES[name]
+    code = f"from latentzip.codecs import registry as r; r.options_of_family(r.FAMILIES[{name!r}]); import sys; "
+    code += "assert not {'torch', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd="/")
+    if family.make:
+        codec = load_codec(name)
+        assert codec.name == name
+        assert tuple(codec.options) == options_of_family(family)
 
 
 def test_repository_root_on_the_path_is_explained():
