@@ -35,6 +35,7 @@ _PARAMS_VERSION = 1
 _MAX_CHUNK = 4096  # frames
 MIN_RATE, MAX_RATE = 1000, 768_000  # sampling rates that are coded, in Hz
 _LEVEL_STEP = 4  # levels are 2 ** (n / 4)
+LOUDEST = 2.0 ** (127 / _LEVEL_STEP)
 
 Span = tuple[int, int]
 
@@ -241,13 +242,16 @@ def groups_of(channels: int) -> list[int]:
 
 
 def peak(x: Tensor) -> float:
-    """Largest magnitude of a signal; InputError where it holds NaN or infinite values."""
+    """Largest magnitude of a signal; InputError where it holds NaN or infinite values, or exceeds what a level says."""
     if x.numel() == 0:
         return 0.0
     low, high = (float(v) for v in torch.aminmax(x))
     if not (math.isfinite(low) and math.isfinite(high)):
         raise InputError("the signal contains NaN or infinite values; replace them first")
-    return max(-low, high)
+    top = max(-low, high)
+    if top > LOUDEST:
+        raise InputError(f"the signal reaches {top:.3g}; full scale is 1 and {LOUDEST:.2g} the most: scale it first")
+    return top
 
 
 @lru_cache(maxsize=8)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from . import DEFAULT_CODEC, DEFAULT_SOUND_CODEC, sounds, tensors
 from .codecs.base import Precision, check_precision
 from .codecs.contract import PARTS, AnyCodec, check_options, modalities
+from .codecs.outputs import is_special
 from .codecs.registry import load_codec, owners
 from .entropy import container
 from .entropy.container import Container, Header, Limits
@@ -56,8 +58,8 @@ def encode(
     """Compress one signal to bytes, or several to a list of bytes.
 
     Args:
-        x: path of a picture, Pillow image, ndarray (H, W[, C]) or tensor (C, H, W); uint8, uint16, or floats in
-            [0, 1]. A list or tuple of these, an array (B, H, W, C) or a tensor (B, C, H, W) is a batch.
+        x: path or open binary file of a picture, Pillow image, ndarray (H, W[, C]) or tensor (C, H, W); uint8, uint16,
+            or floats in [0, 1]. A list or tuple of these, an array (B, H, W, C) or a tensor (B, C, H, W) is a batch.
             Sound: path of a sound file, or a pair (samples, rate): an array (T,) or (T, C), or a tensor (T,) or
             (C, T), of floats with full scale 1, int16, int32 or uint8, and the sampling rate in Hz. A list of these
             is a batch, and so is a pair of an array (B, T, C) or a tensor (B, C, T) and a rate.
@@ -92,6 +94,9 @@ def encode(
         (16, 16, 3)
     """
     check_range(value_range)
+    if isinstance(x, (str, os.PathLike)) and is_special(Path(x)):
+        with open(x, "rb") as pipe:  # can be read once only
+            x = io.BytesIO(pipe.read())
     if metadata not in CHOICES:
         raise InputError(f"metadata is {metadata!r}; one of {', '.join(CHOICES)}")
     if (parts := sounds.split_batch(x)) is not None:
@@ -99,6 +104,8 @@ def encode(
     model = loaded(default_codec(x) if codec is None else codec, device, x)
     chosen = check_options(model, {"quality": quality, **options}, owners)
     if "tensor" in modalities(model):
+        if value_range is not None:
+            raise InputError("value_range is for pictures; tensors are coded in their own range")
         return tensors.encode(x, model, chosen)
     if is_batch(x) and not sounds.is_sound(x):
         if len(x) == 0:
@@ -130,7 +137,7 @@ def default_codec(x: Any) -> str:
 def _encode_sound(x: Any, model: AnyCodec, options: dict[str, Any], metadata: str) -> bytes:
     if sounds.is_sound(x):
         return sounds.encode(x, model, options)
-    if isinstance(x, (str, os.PathLike)):
+    if isinstance(x, (str, os.PathLike)) or hasattr(x, "read"):
         from .sound_files import encode_sound
 
         buffer = io.BytesIO()
@@ -146,6 +153,8 @@ def _encode_one(x: Any, model: Any, options: dict[str, Any], metadata: str, valu
     if isinstance(x, (str, os.PathLike)):
         name = os.fspath(x)
         x = open_picture(x)
+    elif hasattr(x, "read"):
+        x = open_picture(x, name)
     signal = to_signal(x, getattr(model, "signal_channels", 3), metadata, name, value_range)
     samples = signal.samples if PARTS in model.capabilities else signal.samples.all()
     header = Header(

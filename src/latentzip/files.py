@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from .codecs.outputs import atomic_writer, check_writable
+from .codecs.outputs import atomic_writer, check_writable, is_special
 from .entropy import container
 from .entropy.errors import InputError
 
@@ -130,8 +131,11 @@ def encode_file(
     """
     target = _target(src, dst, container.EXTENSION)
     check_writable(target, force)
+    source: Path | BinaryIO = Path(src)
+    if is_special(Path(src)):
+        source = io.BytesIO(Path(src).read_bytes())
     with atomic_writer(target, force) as file:
-        write_encoded(Path(src), file, codec, quality, device, metadata, progress=progress, **options)
+        write_encoded(source, file, codec, quality, device, metadata, progress=progress, **options)
     return target
 
 
@@ -201,13 +205,17 @@ def decode_file(
     """
     if to not in ("signal", "latent"):
         raise InputError(f"to is {to!r}; files are written from 'signal' or 'latent'")
-    with open(src, "rb") as file:
-        header = container.read_header(file).header
+    source: bytes | StrPath = Path(src).read_bytes() if is_special(Path(src)) else src
+    if isinstance(source, bytes):
+        header = container.read_header(source).header
+    else:
+        with open(source, "rb") as file:
+            header = container.read_header(file).header
     target = _target(src, dst, ".npy" if to == "latent" else default_suffix(header))
     options = {"region": region, "span": span, "device": device, "codec": codec, "precision": precision}
     options["progress"] = progress
     with atomic_writer(target, force) as file:
-        write_decoded(src, file, target.suffix, latent=to == "latent", **options)  # type: ignore[arg-type]
+        write_decoded(source, file, target.suffix, latent=to == "latent", **options)  # type: ignore[arg-type]
     return target
 
 

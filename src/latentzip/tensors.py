@@ -56,6 +56,8 @@ def encode(x: Any, codec: Any, options: dict[str, Any]) -> Any:
         return [encode(item, codec, options) for item in x]
     if isinstance(x, (str, os.PathLike)):
         x = read_array(Path(x))
+    elif hasattr(x, "read"):
+        x = read_array(x)
     tensor, kind = tensor_of(x)
     container.write(_header(codec, Compressed(b"", []), tensor, kind), ())  # what `read` would refuse comes first
     return _stream(codec, codec.compress(tensor, **options), tensor, kind)

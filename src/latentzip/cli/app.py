@@ -61,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = next((a for a in arguments if a in COMMANDS), None)
     if argv is None:
         signal.signal(signal.SIGTERM, _terminate)
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # closed by who started us
+                setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
         args = _parser(chosen).parse_args(arguments)
         status = args.run(args)

@@ -7,16 +7,17 @@ import atexit
 import json
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..entropy.errors import CodecError, InputError
 from ..files import PICTURE_SUFFIXES, SOUND_SUFFIXES, same_file
@@ -60,10 +61,54 @@ def add_output(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 1")
-    return value
+    """A whole number from 1."""
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
+def is_pipe(source: str) -> bool:
+    """Whether an input can be read once only: standard input, a named pipe, a device, ``<(...)`` of a shell."""
+    if source == STD:
+        return True
+    with suppress(OSError):
+        mode = os.stat(source).st_mode
+        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return False
+
+
+def standard_input() -> BinaryIO:
+    """Where bytes come from; InputError when it is closed."""
+    if sys.stdin is None:
+        raise InputError("standard input is closed")
+    return sys.stdin.buffer
+
+
+def standard_output() -> BinaryIO:
+    """Where bytes go; InputError when it is closed."""
+    if sys.stdout is None or sys.stdout.name == os.devnull:
+        raise InputError("standard output is closed")
+    return sys.stdout.buffer
+
+
+def split_output(args: argparse.Namespace, suffixes: Iterable[str]) -> None:
+    """``IN OUT`` as ``IN -o OUT``, as many commands have it: where OUT does not exist and is named like an output.
+
+    Raises:
+        Usage: OUT is among more inputs, or exists.
+    """
+    wanted = frozenset(suffixes)
+    if args.output is not None or len(args.inputs) < 2 or Path(args.inputs[-1]).suffix.lower() not in wanted:
+        return
+    *inputs, last = args.inputs
+    if any(Path(item).suffix.lower() in wanted for item in inputs):
+        return
+    if len(inputs) == 1 and not os.path.lexists(last) and not os.path.isdir(inputs[0]):
+        args.inputs, args.output = inputs, last
+    elif len(inputs) == 1 and os.path.lexists(last):
+        raise Usage(f"{last} exists already; to replace it, say -o {last} --force")
+    else:
+        raise Usage(f"{last} is named like an output; name outputs with -o")
 
 
 def start_engines(threads: int | None) -> None:
@@ -142,6 +187,8 @@ def plan(args: argparse.Namespace, suffixes: Iterable[str], suffix: Callable[[st
             target = Path(out) / relative.with_suffix(suffix(source))
         elif out is not None:
             target = Path(out)
+        elif source != STD and is_pipe(source):
+            raise Usage(f"{source} is a pipe: name its output with -o")
         elif source == STD:
             raise Usage("standard input needs a name for its output when there are other inputs: use -o FOLDER/")
         else:
@@ -152,7 +199,7 @@ def plan(args: argparse.Namespace, suffixes: Iterable[str], suffix: Callable[[st
 
 def any_readable(jobs: Iterable[Job]) -> bool:
     """Whether there is an input at all: if not, errors need not wait for torch."""
-    return any(job.source == STD or os.path.exists(job.source) for job in jobs)
+    return any(is_pipe(job.source) or os.path.exists(job.source) for job in jobs)
 
 
 def prepare_target(job: Job, taken: dict[str, str], force: bool, make_parents: bool) -> None:
@@ -178,17 +225,18 @@ def label(name: str, standard: str = "<stdin>") -> str:
 
 def read_input(source: str) -> bytes:
     """All bytes of a file or of standard input."""
-    return sys.stdin.buffer.read() if source == STD else Path(source).read_bytes()
+    return standard_input().read() if source == STD else Path(source).read_bytes()
 
 
 @contextmanager
 def opened_input(source: str) -> Iterator[Any]:
-    """A path as it is; standard input as an open file that can be sought, on disk where it is long."""
-    if source != STD:
+    """A path as it is; a pipe as an open file that can be sought, on disk where it is long."""
+    if not is_pipe(source):
         yield Path(source)
         return
     with tempfile.SpooledTemporaryFile(_SPOOL) as file:
-        shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
+        with nullcontext(standard_input()) if source == STD else open(source, "rb") as pipe:
+            shutil.copyfileobj(pipe, file, 1 << 20)
         file.seek(0)
         yield file
 
@@ -203,11 +251,12 @@ def opened_output(target: str, force: bool) -> Iterator[Any]:
         with atomic_writer(target, force) as file:
             yield file
         return
+    out = standard_output()
     with tempfile.SpooledTemporaryFile(_SPOOL) as file:
         yield file
         file.seek(0)
-        shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
-        sys.stdout.buffer.flush()
+        shutil.copyfileobj(file, out, 1 << 20)
+        out.flush()
 
 
 # --- the loop ----------------------------------------------------------------------------------------------------

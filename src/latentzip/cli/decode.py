@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ..entropy import container
 from ..entropy.errors import CodecError
+from ..files import PICTURE_SUFFIXES, SOUND_SUFFIXES
 from . import common, tensors
 from .common import STD, Job, Usage, label
+
+_OUTPUTS = {
+    *PICTURE_SUFFIXES, *SOUND_SUFFIXES, ".npy", ".npz", ".safetensors",
+}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,11 +52,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _region(text: str) -> tuple[int, ...]:
-    parts = [int(p) for p in text.split(",")]
+    try:
+        parts = [int(p) for p in text.split(",")]
+    except ValueError:
+        parts = []
     if len(parts) == 2 and 0 <= parts[0] < parts[1]:
         return parts[0], parts[1]
     if len(parts) != 4 or not (0 <= parts[0] < parts[2] and 0 <= parts[1] < parts[3]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not TOP,LEFT,BOTTOM,RIGHT with TOP < BOTTOM and LEFT < RIGHT")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not TOP,LEFT,BOTTOM,RIGHT with TOP < BOTTOM and LEFT < RIGHT, nor START,STOP"
+        )
     return parts[0], parts[1], parts[2], parts[3]
 
 
@@ -69,6 +80,19 @@ def _span(text: str) -> tuple[float, float]:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"{text!r} is not START-STOP with START < STOP, such as 1:30-2:00 or 90-120.5")
+
+
+def written_shape(header: container.Header, region: Any, span: Any) -> list[int]:
+    """The shape of what is decoded: of the whole, or of the part that was asked for."""
+    shape = list(header.shape)
+    if header.modality == "audio" and span is not None:
+        start, stop = (round(seconds * header.sample_rate) for seconds in span)
+        shape[1] = min(stop, shape[1]) - start
+    elif region is not None and len(region) == 4:
+        shape[1:] = [region[2] - region[0], region[3] - region[1]]
+    elif region is not None:
+        shape[0] = region[1] - region[0]
+    return shape
 
 
 def beside_original(job: Job) -> Job:
@@ -90,6 +114,8 @@ def read_index(source: bytes | str) -> container.Index:
 def run(args: argparse.Namespace) -> int:
     from ..files import default_suffix, write_decoded
 
+    piped = cache(common.read_input)  # what can be read once only
+
     def suffix(source: str) -> str:
         """The extension an output gets: asked for, or what the stream's header suggests."""
         if args.latent:
@@ -97,6 +123,8 @@ def run(args: argparse.Namespace) -> int:
         if args.format:
             return "." + args.format.lower().removeprefix(".")
         try:
+            if source != STD and common.is_pipe(source):
+                return default_suffix(container.read_header(piped(source)).header)
             if tensors.is_archive(source):
                 return tensors.decoded_suffix(source)
             with open(source, "rb") as file:
@@ -105,6 +133,8 @@ def run(args: argparse.Namespace) -> int:
             return ".png"  # the error is reported when the file's turn comes
 
     try:
+        if all(Path(item).suffix.lower() in (container.EXTENSION, ".tar") for item in args.inputs[:-1]):
+            common.split_output(args, _OUTPUTS)
         if args.latent and args.format not in (None, "npy", ".npy"):
             raise Usage("--latent writes .npy; leave --format out")
         jobs = common.plan(args, {container.EXTENSION}, suffix)
@@ -129,9 +159,9 @@ def run(args: argparse.Namespace) -> int:
     def work(job: Job) -> dict[str, Any]:
         if job.target != STD:
             common.prepare_target(job, taken, args.force, make_parents=args.output is not None)
-        if tensors.is_archive(job.source):
+        if not common.is_pipe(job.source) and tensors.is_archive(job.source):
             return tensors.decode(job, codec, args)
-        source: Any = common.read_input(STD) if job.source == STD else job.source
+        source: Any = piped(job.source) if common.is_pipe(job.source) else job.source
         index = read_index(source)
         header = index.header
         options: dict[str, Any] = {"latent": args.latent, "region": args.region, "device": args.device, "codec": codec}
@@ -143,8 +173,8 @@ def run(args: argparse.Namespace) -> int:
         with common.opened_output(job.target, args.force) as out:
             write_decoded(source, out, kind, **options)
         row = {
-            "output": job.target, "codec": header.codec, "modality": header.modality, "shape": list(header.shape),
-            "num_bytes": index.num_bytes,
+            "output": job.target, "codec": header.codec, "modality": header.modality,
+            "shape": written_shape(header, args.region, args.span), "num_bytes": index.num_bytes,
         }  # fmt: skip
         if header.modality == "audio":
             row |= {"sample_rate": header.sample_rate}

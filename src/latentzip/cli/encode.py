@@ -27,8 +27,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep the ICC profile (auto), also EXIF and XMP (all), or nothing; orientation is applied always; "
         "tags of sound files are kept unless none",
     )  # fmt: skip
+    parser.add_argument(
+        "--value-range", type=value_range, metavar="auto|LOW,HIGH",
+        help="of pictures of floats or 16 bits: the values that count as full scale (auto: the lowest and the highest)",
+    )  # fmt: skip
     options.add_arguments(parser)
     parser.add_argument("--profile", type=Path, metavar="PATH", help="what FeatureCodec.fit learned and saved")
+
+
+def value_range(text: str) -> Any:
+    """``auto``, or ``LOW,HIGH``."""
+    if text == "auto":
+        return text
+    try:
+        low, high = (float(part) for part in text.split(","))
+        if low < high:
+            return low, high
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor LOW,HIGH with LOW < HIGH")
 
 
 def _modality(name: str) -> str:
@@ -64,6 +81,7 @@ def check_codec(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> int:
     try:
+        common.split_output(args, {container.EXTENSION, ".tar"})
         check_codec(args)
         jobs = common.plan(args, suffixes_of(args.codec), tensors.target_suffix)
         tensors.check_codec(args, jobs)
@@ -88,11 +106,14 @@ def run(args: argparse.Namespace) -> int:
     def work(job: Job) -> dict[str, Any]:
         if job.target != STD:
             common.prepare_target(job, taken, args.force, make_parents=args.output is not None)
-        size = None if job.source == STD else Path(job.source).stat().st_size  # fails first where there is no file
-        if tensors.is_set(job.source):
+        piped = common.is_pipe(job.source)
+        size = None if piped else Path(job.source).stat().st_size  # fails first where there is no file
+        if not piped and tensors.is_set(job.source):
             return tensors.encode(job, codec, args, chosen)
         with common.opened_input(job.source) as source, common.opened_output(job.target, args.force) as out:
             about = {"name": label(job.source), "progress": common.show_seconds, **chosen}
+            if args.value_range is not None:
+                about["value_range"] = args.value_range
             write_encoded(source, out, codec, device=args.device, metadata=args.metadata, **about)
             out.seek(0)
             info = from_index(container.read_header(out))

@@ -9,7 +9,7 @@ from typing import Any
 from ..entropy.container import EXTENSION
 from ..info import Info, inspect
 from . import common
-from .common import STD, Usage
+from .common import Usage
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
 
     def work(source: str) -> dict[str, Any]:
-        info: Info = inspect(common.read_input(STD) if source == STD else source)
+        info: Info = inspect(common.read_input(source) if common.is_pipe(source) else source)
         return info.to_json()
 
     sources = [source for source, _ in found]

@@ -53,7 +53,7 @@ class _Item:
 
 
 def _check_file(source: str, quick: bool) -> dict[str, Any]:
-    if source == common.STD:
+    if common.is_pipe(source):
         return _check_stream(container.read(common.read_input(source)), quick)
     with open(source, "rb") as file:
         return _check_stream(container.read_file(file), quick)
