@@ -29,6 +29,7 @@ from ..entropy.errors import FormatError, InputError
 from ..kernels.resample import Resampler, ResampleStream
 from .base import BaseCodec, _parallel
 from .contract import SPAN, STREAMING, Compressed
+from .surroundings import plainly
 
 _PARAMS = struct.Struct("<BBHIb")  # version, quality, frames a chunk, rate of the samples that were coded, level
 _PARAMS_VERSION = 1
@@ -123,6 +124,7 @@ class AudioCodec(BaseCodec):
 
     # --- signal <-> parameters and chunks ------------------------------------------------------------------------
 
+    @plainly
     def compress(self, x: Tensor, rate: int, quality: float | None = None) -> Compressed:
         """Code one signal.
 
@@ -141,6 +143,7 @@ class AudioCodec(BaseCodec):
         chunks = [*encoder.feed(x), *encoder.finish()]
         return Compressed(encoder.params, chunks)
 
+    @plainly
     def latent(self, x: Tensor, rate: int, quality: float | None = None) -> Tensor:
         """Integer latent of one signal (C, T), all groups one below the other: (rows, frames) int16 on the CPU."""
         level = self.level_of(x) if self.needs_level else 1.0
@@ -149,6 +152,7 @@ class AudioCodec(BaseCodec):
         rows = sum(self.rows(s) for s in encoder.settings)
         return torch.from_numpy(np.concatenate([np.zeros((rows, 0), np.int32), *parts], 1).astype(np.int16))
 
+    @plainly
     def decompress(
         self,
         params: bytes,
@@ -203,6 +207,7 @@ class AudioCodec(BaseCodec):
 
     # --- tensors <-> files in memory -----------------------------------------------------------------------------
 
+    @plainly
     def encode(self, x: Tensor, rate: int, quality: float | None = None) -> list[bytes]:
         """Signals (B, C, T) float32 at ``rate`` Hz -> one `.ltz` stream each."""
         if x.ndim != 3:
@@ -219,6 +224,7 @@ class AudioCodec(BaseCodec):
             streams.append(write(header, c.chunks))
         return streams
 
+    @plainly
     def decode(self, streams: Sequence[bytes], to: Literal["signal", "latent"] = "signal") -> list[Tensor]:
         """Inverse of `encode`: one (C, T) tensor (or latent) a stream."""
         from ..entropy.container import read
@@ -274,6 +280,7 @@ class AudioEncoder:
         settings: one for each group.
     """
 
+    @plainly
     def __init__(
         self, codec: AudioCodec, channels: int, rate: int, quality: float | None = None, level: float = 1.0
     ) -> None:
@@ -294,6 +301,7 @@ class AudioEncoder:
         self._start, self._end = 0, 0  # which samples those are
         self._frame = 0  # the next frame to code
 
+    @plainly
     def feed(self, x: Tensor) -> list[bytes]:
         """More samples (C, n) float32 -> the payloads of the chunks that are complete by now.
 
@@ -302,6 +310,7 @@ class AudioEncoder:
         """
         return self._code(self.analyse(x))
 
+    @plainly
     def finish(self) -> list[bytes]:
         """The payloads of the remaining chunks."""
         return self._code(self.analyse(None))
@@ -392,6 +401,7 @@ class AudioDecoder:
         InputError: the span lies outside the signal.
     """
 
+    @plainly
     def __init__(
         self,
         codec: AudioCodec,
@@ -473,6 +483,7 @@ class AudioDecoder:
             at += part.shape[1]
         return out
 
+    @plainly
     def feed(self, payloads: Sequence[bytes]) -> Tensor:
         """The next wanted chunks -> samples (C, n) float32, or frames (rows, n), that are complete by now.
 

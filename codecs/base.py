@@ -30,6 +30,7 @@ from .search.levels import check_effort
 from .search.measures import Function, Objective
 from .search.piece import Field
 from .search.run import Progress, frozen, search
+from .surroundings import plainly
 from .tiling import Tile, tile_grid
 
 Shape = tuple[int, int, int]
@@ -245,6 +246,7 @@ class Codec(BaseCodec):
     def _chunk_grid(self, h: int, w: int, side: int) -> list[Tile]:
         return tile_grid(h, w, side, multiple=self.latent_multiple)
 
+    @plainly
     def latent(self, x: Any, quality: float | None = None) -> Tensor:
         """Integer latent of one signal (C, H, W), tensor or `Samples`, tile by tile: (L, h, w) int16 on the CPU."""
         quality = self._check_quality(quality) or None
@@ -287,6 +289,7 @@ class Codec(BaseCodec):
         with torch.no_grad(), frozen(self):
             return search(self.search_field(x, quality), aim, effort, thrift, progress)
 
+    @plainly
     def compress(
         self,
         x: Tensor | Samples,
@@ -376,6 +379,7 @@ class Codec(BaseCodec):
             raise FormatError(f"{self.name}: {count} chunks where the size asks for {len(tiles)}")
         return quality or None, tiles
 
+    @plainly
     def decompress(
         self,
         params: bytes,
@@ -434,6 +438,7 @@ class Codec(BaseCodec):
             if t.y0 < need[1] and t.y1 > need[0] and t.x0 < need[3] and t.x1 > need[2]
         ]
 
+        @plainly
         def decode(item: tuple[int, Tile]) -> None:
             i, t = item
             block = self._decode_chunk(chunks[i], (depth, t.y1 - t.y0, t.x1 - t.x0), quality, fast)

@@ -253,20 +253,31 @@ def load_codec(
         UnsupportedError: no installed weights have this fingerprint, or a foreign model's package is missing.
         OSError: the weights cannot be read.
     """
-    name = os.fspath(name)
+    import torch
+
+    from .surroundings import plain
+
+    # whatever the caller has set: weights are float32, and tensors that can be trained
+    with plain(), torch.inference_mode(False):
+        return _loaded(os.fspath(name), str(device), fingerprint, weights, quality, precision)
+
+
+def _loaded(
+    name: str, device: str, fingerprint: bytes | None, weights: Any, quality: int | None, precision: Precision
+) -> Codec:
     scheme = name.partition(":")[0]
     if scheme in SCHEMES:
         module, _, function = SCHEMES[scheme].partition(":")
         codec = getattr(import_module(module, __package__), function)(name, weights, quality, fingerprint)
-        return _ready(codec, str(device), precision)
+        return _ready(codec, device, precision)
     if weights is not None or quality is not None:
         raise InputError(f"{name} brings its own weights: leave out weights and quality (encode takes a quality)")
     if name.endswith(WEIGHTS_SUFFIX) and fingerprint is None:  # streams name fingerprints: none makes us open a file
-        return _ready(load_weights(name), str(device), precision)
+        return _ready(load_weights(name), device, precision)
     check_name(name)
     if name in WEIGHTLESS:
         module, _, factory = WEIGHTLESS[name].make.partition(":")
-        return getattr(import_module(module, __package__), factory)().to(str(device))
+        return getattr(import_module(module, __package__), factory)().to(device)
     if fingerprint is None and name not in _plugins():
         fingerprint = bytes.fromhex(pretrained.find(name).fingerprint)  # one cache entry, named or not
-    return _load(name, fingerprint, str(device), precision)
+    return _load(name, fingerprint, device, precision)

@@ -37,6 +37,7 @@ from ..contract import BATCH, Compressed
 from ..hyperprior.codec import HYPER_LIMIT, LOG_STEP, hyper_group
 from ..hyperprior.nets import ANCHORS, ByQuality, scale_net
 from ..hyperprior.priors import HyperPriors
+from ..surroundings import plainly
 from ..tiling import Tile, tile_grid
 from .nets import Decoder, Encoder, HyperEncoder, HyperMeans
 from .options import OPTIONS
@@ -312,6 +313,7 @@ class EntropicBottleneck(BaseCodec):
         chunks = list(_parallel(code, self._chunks(output, self.chunk)))
         return Compressed(params, chunks, (self.config.outputs, *output), "float32")
 
+    @plainly
     def compress_batch(self, x: Tensor, quality: float | None = None) -> list[Compressed]:
         """Code inputs (B, inputs, H, W) float, of any size, in one pass.
 
@@ -351,6 +353,7 @@ class EntropicBottleneck(BaseCodec):
             streams.append(container.write(replace(header, params=packed.params), packed.chunks))
         return streams
 
+    @plainly
     def decode(
         self,
         streams: Sequence[bytes],
@@ -367,6 +370,7 @@ class EntropicBottleneck(BaseCodec):
         boxes = (container.read(stream, limits) for stream in streams)
         return [self.decompress(box.header, box.chunks, to=to) for box in boxes]
 
+    @plainly
     def decompress(
         self, header: Header, chunks: Sequence[bytes], *, to: Literal["signal", "latent"] = "signal"
     ) -> Tensor:
@@ -408,6 +412,7 @@ class EntropicBottleneck(BaseCodec):
     # --- release -------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
+    @plainly
     def freeze(self) -> EntropicBottleneck:
         """Turn a trained module into one that codes: tables, integer gains, exact scale network; returns itself.
 

@@ -28,6 +28,7 @@ from ...entropy.errors import FormatError, InputError, UnsupportedError
 from ..base import _parallel
 from ..contract import CHANNELS, LATENT, REGION, Compressed, Option
 from ..outputs import write_file
+from ..surroundings import plainly
 from . import lossless as lossless_
 from . import profile as profiles
 from . import transforms
@@ -87,6 +88,7 @@ class FeatureCodec:
     # --- profiles ------------------------------------------------------------------------------------------------
 
     @classmethod
+    @plainly
     def fit(
         cls, samples: Tensor | np.ndarray | Iterable[Any], *, axis: int = -1, nmse: float = 0.01, weights: Any = None
     ) -> FeatureCodec:
@@ -124,6 +126,7 @@ class FeatureCodec:
         write_file(path, self.profile.to_bytes())
 
     @classmethod
+    @plainly
     def load(cls, path: str | Path) -> FeatureCodec:
         """Read what `save` wrote.
 
@@ -135,6 +138,7 @@ class FeatureCodec:
 
     # --- tensors <-> streams -------------------------------------------------------------------------------------
 
+    @plainly
     def encode(self, x: Any, **options: Any) -> bytes:
         """One tensor to one `.ltz` stream; options as `compress`."""
         tensor, kind = tensor_of(x)
@@ -143,6 +147,7 @@ class FeatureCodec:
         packed = self.compress(tensor, **options)
         return container.write(replace(header, params=packed.params), packed.chunks)
 
+    @plainly
     def decode(
         self,
         stream: bytes,
@@ -156,6 +161,7 @@ class FeatureCodec:
         y = self.decompress(box.header, box.chunks, channels=channels, region=region)
         return y.numpy() if box.header.kind == "numpy" else y
 
+    @plainly
     def compress(
         self,
         x: Tensor,
@@ -233,6 +239,7 @@ class FeatureCodec:
         chunks = list(_parallel(lambda part: lossless_.encode(part, dtype), parts))
         return Compressed(Params(LOSSLESS, flags=PROFILE * view.profiled, axis=view.axis, chunk=chunk).pack(), chunks)
 
+    @plainly
     def decompress(
         self,
         header: Header,

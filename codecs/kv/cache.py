@@ -21,6 +21,7 @@ from ...entropy import container, opening
 from ...entropy.container import Limits
 from ...entropy.errors import InputError
 from ..outputs import write_file
+from ..surroundings import plainly
 from . import profile as profiles
 from . import segments
 from .budget import allocate
@@ -83,6 +84,7 @@ class KVCacheCodec:
     # --- fitting -------------------------------------------------------------------------------------------------
 
     @classmethod
+    @plainly
     def fit(
         cls,
         caches: Iterable[Any],
@@ -119,6 +121,7 @@ class KVCacheCodec:
         made = profiles.fit(caches, rotary, nmse, weights, keys_weight)
         return cls(replace(made, first=first, recent=recent, segment=segment))
 
+    @plainly
     def at(
         self, *, nmse: float | None = None, steps: Sequence[float] | None = None, first: int | None = None,
         recent: int | None = None, segment: int | None = None,
@@ -142,6 +145,7 @@ class KVCacheCodec:
         p = replace(p, **keep)
         return KVCacheCodec(p if steps is None else p.with_steps(steps))
 
+    @plainly
     def measure(
         self, cache: Any, damage: Callable[[Pairs], float], factors: Sequence[float] = FACTORS
     ) -> list[list[Point]]:
@@ -213,6 +217,7 @@ class KVCacheCodec:
         """An empty stream to append tokens to."""
         return KVStream(self.profile)
 
+    @plainly
     def encode(self, cache: Any) -> bytes:
         """A whole cache as one `.ltz` stream.
 
@@ -229,6 +234,7 @@ class KVCacheCodec:
         stream.flush()
         return stream.to_bytes()
 
+    @plainly
     def decode(
         self, blob: bytes | bytearray | memoryview, tokens: Sequence[int] | None = None, *,
         layers: Sequence[int] | None = None, components: int | None = None, device: str | torch.device = "cpu",
@@ -237,6 +243,7 @@ class KVCacheCodec:
         """Inverse of `encode`: (keys, values) of every layer; arguments and errors as `KVStream.decode`."""
         return self.open(blob, limits=limits).decode(tokens, layers=layers, components=components, device=device)
 
+    @plainly
     def open(self, blob: bytes | bytearray | memoryview, *, limits: Limits = LIMITS) -> KVStream:
         """A stream from its bytes, to read parts of it or to append to it.
 

@@ -19,6 +19,7 @@ from ...entropy.container import Container, Header, Limits
 from ...entropy.errors import FormatError, InputError, LimitError, UnsupportedError
 from ..base import _parallel
 from ..features.layout import DTYPES, TORCH
+from ..surroundings import plainly
 from . import segments
 from .layout import Pairs, cat, cut, pairs_of
 from .profile import KVProfile, check_geometry
@@ -108,6 +109,7 @@ class KVStream:
 
     # --- growing -------------------------------------------------------------------------------------------------
 
+    @plainly
     def append(self, cache: Any) -> None:
         """Add the tokens of a cache, those after what is here already.
 
@@ -131,6 +133,7 @@ class KVStream:
         self._recent = cat([self._recent, new]) if self._recent else cat([new])
         self._seal(self.profile.segment)
 
+    @plainly
     def flush(self) -> None:
         """Code all but the most recent tokens, the last segment of them a short one."""
         self._seal(1)
@@ -158,6 +161,7 @@ class KVStream:
 
     # --- bytes ---------------------------------------------------------------------------------------------------
 
+    @plainly
     def to_bytes(self) -> bytes:
         """One `.ltz` stream of everything. Float32 tokens that are not coded are stored as float16.
 
@@ -213,6 +217,7 @@ class KVStream:
             made._recent = [made._decode(layer, data, span, None) for layer, data in enumerate(tail)]
         return made
 
+    @plainly
     def prefix(self, components: int) -> KVStream:
         """The same tokens with the first components of every layer only, a smaller cache; nothing is quantised again.
 
@@ -243,6 +248,7 @@ class KVStream:
 
     # --- reading -------------------------------------------------------------------------------------------------
 
+    @plainly
     def decode(
         self,
         tokens: Sequence[int] | None = None,

@@ -18,6 +18,7 @@ from .codecs.base import Precision, check_precision
 from .codecs.contract import PARTS, AnyCodec, check_options, modalities
 from .codecs.outputs import is_special
 from .codecs.registry import load_codec, owners
+from .codecs.surroundings import plainly
 from .entropy import container
 from .entropy.container import Container, Header, Limits
 from .entropy.errors import FormatError, InputError, UnsupportedError
@@ -45,6 +46,7 @@ def _device(device: str | torch.device | None, x: Any = None) -> str:
     return str(chosen)
 
 
+@plainly
 def encode(
     x: Any,
     codec: str | AnyCodec | None = None,
@@ -172,6 +174,7 @@ def _encode_one(x: Any, model: Any, options: dict[str, Any], metadata: str, valu
     return container.write(replace(header, params=packed.params), packed.chunks, signal.boxes)
 
 
+@plainly
 def decode(
     source: Any,
     to: Output = "signal",
@@ -300,6 +303,7 @@ def check(source: bytes, limits: Limits = container.DEFAULT_LIMITS) -> None:
     check_stream(container.read(source, limits))
 
 
+@plainly
 def check_stream(stream: Container) -> None:
     """The same of a stream that was opened, such as a large file."""
     if tensors.is_tensor(stream.header):

@@ -86,7 +86,7 @@ def standard_input() -> BinaryIO:
 
 def standard_output() -> BinaryIO:
     """Where bytes go; InputError when it is closed."""
-    if sys.stdout is None or sys.stdout.name == os.devnull:
+    if sys.stdout is None or getattr(sys.stdout, "name", None) == os.devnull:
         raise InputError("standard output is closed")
     return sys.stdout.buffer
 
