@@ -438,7 +438,6 @@ class Codec(BaseCodec):
             if t.y0 < need[1] and t.y1 > need[0] and t.x0 < need[3] and t.x1 > need[2]
         ]
 
-        @plainly
         def decode(item: tuple[int, Tile]) -> None:
             i, t = item
             block = self._decode_chunk(chunks[i], (depth, t.y1 - t.y0, t.x1 - t.x0), quality, fast)
@@ -480,6 +479,7 @@ class Codec(BaseCodec):
 
     # --- tensors <-> files in memory -----------------------------------------------------------------------------
 
+    @plainly
     def encode(self, x: Tensor, quality: float | None = None) -> list[bytes]:
         """Signals (B, C, H, W), floats in [0, 1], uint8 or uint16 -> one `.ltz` stream each.
 
@@ -501,6 +501,7 @@ class Codec(BaseCodec):
             streams.append(write(header, c.chunks))
         return streams
 
+    @plainly
     def decode(self, streams: Sequence[bytes], to: Literal["signal", "latent"] = "signal") -> list[Tensor]:
         """Inverse of `encode`: one (C, H, W) tensor (or latent (L, h, w)) a stream."""
         from ..entropy.container import read

@@ -15,7 +15,8 @@ from .entropy.lazy import exports
 
 __version__ = "0.1.0"
 
-DEFAULT_CODEC = "walloc-rgb-16x"  # what `encode` and `codec-cli encode` use when nothing else is asked for
+DEFAULT_CODEC = "hyperprior"  # what `encode` and `codec-cli encode` use when nothing else is asked for
+DEFAULT_PACK_CODEC = "walloc-rgb-16x"  # what data sets that are trained on are packed with
 DEFAULT_SOUND_CODEC = "audio"  # the same for sound
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ _HOMES = {
 
 __all__ = [
     "DEFAULT_CODEC",
+    "DEFAULT_PACK_CODEC",
     "DEFAULT_SOUND_CODEC",
     "BottleneckConfig",
     "CodecError",

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from . import DEFAULT_CODEC
+from . import DEFAULT_PACK_CODEC
 from .codecs.registry import family_of, owners
 from .entropy import container
 from .entropy.errors import FormatError, InputError, LimitError
@@ -40,7 +40,7 @@ class ChunkCoder:
     codec: str
     options: tuple[tuple[str, Any], ...]
 
-    def __init__(self, codec: str = DEFAULT_CODEC, **options: Any) -> None:
+    def __init__(self, codec: str = DEFAULT_PACK_CODEC, **options: Any) -> None:
         given = {k: v for k, v in options.items() if v is not None and (k, v) != ("coding", "default")}
         strange = [name for name in given if name != "quality" and not owners(name)]
         if strange and family_of(codec) is not None:

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from .. import DEFAULT_CODEC
+from .. import DEFAULT_PACK_CODEC
 from . import common, encode, options
 from .common import Usage
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("source", metavar="SRC", help="folder of pictures, WebDataset (tar, 'x-{000..099}.tar', folder of tars), or "
         "Hugging Face data set on disk")  # fmt: skip
     add("target", metavar="DST", help="folder to write; an unfinished pack in it is gone on with")
-    add("-c", "--codec", default=DEFAULT_CODEC, help=f"see codec-cli list (default: {DEFAULT_CODEC})")
+    add("-c", "--codec", default=DEFAULT_PACK_CODEC, help=f"see codec-cli list (default: {DEFAULT_PACK_CODEC})")
     options.add_arguments(parser, ("quality", "coding"))
     add("--labels", metavar="folders|FILE", help="class = first folder of the path, or a .csv or .json file of labels")
     add("--size", type=common.positive, metavar="N", help="resize the shorter side to N pixels")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ... import DEFAULT_CODEC
+from ... import DEFAULT_PACK_CODEC
 from ...entropy.errors import CodecError, FormatError, InputError, UnsupportedError
 from ..archive import COLUMNS, MANIFEST, index_name
 from ..locks import locked
@@ -97,7 +97,7 @@ class PackResult:
 def pack(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str],
-    codec: str = DEFAULT_CODEC,
+    codec: str = DEFAULT_PACK_CODEC,
     *,
     quality: int | None = None,
     coding: str = "default",
