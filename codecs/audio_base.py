@@ -194,11 +194,11 @@ class AudioCodec(BaseCodec):
         shape = header.shape[0], header.shape[1]
         return self.decompress(header.params, chunks, shape, header.sample_rate, to=to, **part)
 
-    def encoder(self, channels: int, rate: int, *, level: float = 1.0, **options: Any) -> AudioEncoder:
+    def open_encoder(self, channels: int, rate: int, *, level: float = 1.0, **options: Any) -> AudioEncoder:
         """What codes a signal that comes in blocks; options as `compress`."""
         return AudioEncoder(self, channels, rate, level=level, **options)
 
-    def decoder(
+    def open_decoder(
         self, header: Header, count: int, *, to: Literal["signal", "latent"] = "signal", span: Span | None = None
     ) -> AudioDecoder:
         """What decodes the ``count`` chunks of a stream, or those of a span in samples, one after the other."""

@@ -29,7 +29,7 @@ LATENT = "latent"  # `restore(to="latent")`
 REGION = "region"  # `restore(region=...)`: of pictures four integers, of tensors two
 SPAN = "span"  # `restore(span=...)`, in samples
 CHANNELS = "channels"  # `restore(channels=...)`
-STREAMING = "streaming"  # of sound: `encoder` and `decoder`, which hold a few chunks at a time
+STREAMING = "streaming"  # of sound: `open_encoder` and `open_decoder`, which hold a few chunks at a time
 BATCH = "batch"  # `compress_batch` of several signals of one size, in one pass
 PARTS = "parts"  # `compress` of a picture takes `samples.Samples`, which read part by part, too
 FAST = "fast"  # chunks that `entropy.blocks` codes

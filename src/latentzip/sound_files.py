@@ -227,7 +227,7 @@ def _encoder(sound: Any, name: str, model: Any, options: dict[str, Any]) -> Any:
     if STREAMING not in model.capabilities:
         return _Whole(model, sound.channels, sound.samplerate, options)
     level = level_of(sound, name, model) if model.needs_level else 1.0
-    return model.encoder(sound.channels, sound.samplerate, level=level, **options)
+    return model.open_encoder(sound.channels, sound.samplerate, level=level, **options)
 
 
 def encode_sound(

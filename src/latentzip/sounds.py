@@ -160,7 +160,7 @@ def open_stream(stream: Container, model: Any, span: Any = None, to: str = "sign
     samples = span_of(span, stream.header)
     kind: Literal["signal", "latent"] = "latent" if to == "latent" else "signal"
     if STREAMING in model.capabilities:
-        return model.decoder(stream.header, len(stream.chunks), to=kind, span=samples)
+        return model.open_decoder(stream.header, len(stream.chunks), to=kind, span=samples)
     return _Whole(model, stream.header, kind, samples)
 
 
