@@ -167,13 +167,70 @@ class BaseCodec(nn.Module):
         return coding == "fast"
 
 
-class Codec(BaseCodec):
+class PictureCodec(BaseCodec):
+    """Batches of pictures to streams and back, for all codecs of pictures.
+
+    Attributes:
+        signal_channels: channels of the signal that is coded (3 for RGB).
+    """
+
+    signal_channels: int = 3
+
+    @abstractmethod
+    def compress(self, x: Tensor, quality: float | None = None) -> Compressed:
+        """Code one signal (C, H, W) float32 in [0, 1]; sub-classes have more options."""
+
+    @abstractmethod
+    def restore(
+        self, header: Header, chunks: Sequence[bytes], *, to: Literal["signal", "latent"] = "signal", **part: Any
+    ) -> Tensor:
+        """What `compress` was given, or its latent; see `contract.AnyCodec`."""
+
+    @plainly
+    def encode(self, x: Tensor, quality: float | None = None) -> list[bytes]:
+        """Signals (B, C, H, W), floats in [0, 1], uint8 or uint16 -> one `.ltz` stream each.
+
+        Raises:
+            InputError: as `compress`.
+        """
+        if not isinstance(x, Tensor) or x.ndim != 4:
+            what = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise InputError(f"encode takes a batch (B, {self.signal_channels}, H, W), a tensor, not {what}")
+        from ..entropy.container import Header, write
+
+        streams = []
+        for signal in x:
+            c = self.compress(signal, quality)
+            header = Header(
+                codec=self.name, fingerprint=self.fingerprint, modality=self.modality, kind="tensor",
+                shape=tuple(signal.shape), dtype=header_dtype(signal), params=c.params,
+            )  # fmt: skip
+            streams.append(write(header, c.chunks))
+        return streams
+
+    @plainly
+    def decode(self, streams: Sequence[bytes], to: Literal["signal", "latent"] = "signal") -> list[Tensor]:
+        """Inverse of `encode`: one (C, H, W) tensor (or latent (L, h, w)) a stream."""
+        from ..entropy.container import read
+
+        out = []
+        for stream in streams:
+            box = read(stream)
+            if box.header.codec != self.name or box.header.fingerprint != self.fingerprint:
+                raise FormatError(
+                    f"the stream was made by {box.header.codec} ({box.header.fingerprint.hex()}), "
+                    f"not by this {self.name} ({self.fingerprint.hex()}); use latentzip.decode, which picks the weights"
+                )
+            out.append(self.restore(box.header, box.chunks, to=to))
+        return out
+
+
+class Codec(PictureCodec):
     """Base of all codecs of pictures.
 
     Sub-classes set the class attributes and implement the three functions; `compress` and `decompress` follow.
 
     Attributes:
-        signal_channels: channels of the signal that `analysis` takes (3 for RGB).
         stride: signal samples a latent position covers, along each spatial axis.
         latent_multiple: both sides of a latent are rounded up to a multiple of this; chunk, tile and halos are too.
         chunk: side of a chunk in latent positions (a multiple of 16); a chunk is coded on its own.
@@ -186,7 +243,6 @@ class Codec(BaseCodec):
         searches: whether `search_field` presents a picture to a search, and so `compress` takes an effort.
     """
 
-    signal_channels: int = 3
     stride: int = 8
     latent_multiple: int = 1
     chunk: int = 128
@@ -476,47 +532,6 @@ class Codec(BaseCodec):
                 f"{header.shape[0]} channels in a stream of {self.name}, which codes {self.signal_channels}"
             )
         return self.decompress(header.params, chunks, (header.shape[-2], header.shape[-1]), to=to, **part)
-
-    # --- tensors <-> files in memory -----------------------------------------------------------------------------
-
-    @plainly
-    def encode(self, x: Tensor, quality: float | None = None) -> list[bytes]:
-        """Signals (B, C, H, W), floats in [0, 1], uint8 or uint16 -> one `.ltz` stream each.
-
-        Raises:
-            InputError: as `compress`.
-        """
-        if not isinstance(x, Tensor) or x.ndim != 4:
-            what = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise InputError(f"encode takes a batch (B, {self.signal_channels}, H, W), a tensor, not {what}")
-        from ..entropy.container import Header, write
-
-        streams = []
-        for signal in x:
-            c = self.compress(signal, quality)
-            header = Header(
-                codec=self.name, fingerprint=self.fingerprint, modality=self.modality, kind="tensor",
-                shape=tuple(signal.shape), dtype=header_dtype(signal), params=c.params,
-            )  # fmt: skip
-            streams.append(write(header, c.chunks))
-        return streams
-
-    @plainly
-    def decode(self, streams: Sequence[bytes], to: Literal["signal", "latent"] = "signal") -> list[Tensor]:
-        """Inverse of `encode`: one (C, H, W) tensor (or latent (L, h, w)) a stream."""
-        from ..entropy.container import read
-
-        out = []
-        for stream in streams:
-            box = read(stream)
-            if box.header.codec != self.name or box.header.fingerprint != self.fingerprint:
-                raise FormatError(
-                    f"the stream was made by {box.header.codec} ({box.header.fingerprint.hex()}), "
-                    f"not by this {self.name} ({self.fingerprint.hex()}); use latentzip.decode, which picks the weights"
-                )
-            size = box.header.shape[-2], box.header.shape[-1]
-            out.append(self.decompress(box.header.params, box.chunks, size, to=to))
-        return out
 
 
 def _parallel(function: Any, items: list) -> Any:

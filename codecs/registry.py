@@ -55,6 +55,7 @@ FAMILIES = {
         Family("walloc", "image", ".walloc.codec", ".walloc.options:OPTIONS"),
         Family("walloc_audio", "audio", ".walloc.audio", ".walloc.options:SOUND"),
         Family("hyperprior", "image", ".hyperprior.codec", ".hyperprior.options:OPTIONS"),
+        Family("overfit", "image", ".overfit.codec", ".overfit.options:OPTIONS"),
         Family("audio", "audio", ".audio.codec", ".audio.options:OPTIONS"),
         Family("bottleneck", "tensor", ".bottleneck.codec", ".bottleneck.options:OPTIONS"),
         Family(

@@ -1,8 +1,8 @@
 """Reproduce the figures that README and docs quote: `python scripts/benchmark.py KIND [--data DIR] [--json OUT]`.
 
-KIND is one of rd, speed, entropy, audio, loader, features, perception, gpu. Each prints a Markdown table; --json writes
-all rows, the machine, versions, commit and threads, and a flat summary. --quick answers in under 50 s with less data
-(gpu takes longer, and a GPU).
+KIND is one of rd, overfit, speed, entropy, audio, loader, features, perception, gpu. Each prints a Markdown table;
+--json writes all rows, the machine, versions, commit and threads, and a flat summary. --quick answers in under 50 s
+with less data (overfit takes minutes; gpu takes longer, and a GPU).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-KINDS = ("rd", "speed", "entropy", "audio", "loader", "features", "perception", "gpu")
+KINDS = ("rd", "overfit", "speed", "entropy", "audio", "loader", "features", "perception", "gpu")
 
 
 def machine() -> dict[str, Any]:
@@ -65,10 +65,11 @@ def main() -> int:
     parser.add_argument(
         "--codec", action="extend", nargs="+", help="latentzip codecs to measure (default: all for pictures)"
     )
+    parser.add_argument("--effort", type=int, default=4, help="overfit: how long each picture is fitted, 1 to 9")
     parser.add_argument("--qualities", type=int, nargs="+", help="rd: of codecs with a variable rate")
     parser.add_argument(
         "--published", type=Path, nargs="+", metavar="PATH", default=[],
-        help="rd: published curves to compare with, folders or files in CompressAI's JSON form",
+        help="rd, overfit: published curves to compare with, folders or files in CompressAI's JSON form",
     )  # fmt: skip
     parser.add_argument(
         "--peers", choices=("compressai",), help="rd, speed: also time CompressAI's models (random weights)"
@@ -76,7 +77,7 @@ def main() -> int:
     parser.add_argument(
         "--weights", type=Path, help="features: of the causal transformer that scripts/examples/kv_cache.py trains"
     )
-    parser.add_argument("--reuse", type=Path, help="rd: take the rows that this earlier --json file has")
+    parser.add_argument("--reuse", type=Path, help="rd, overfit: take the rows that this earlier --json file has")
     parser.add_argument("--segmented", type=Path, help="perception: folder with images/ and masks/")
     parser.add_argument("--sounds", type=Path, help="perception: folder of sounds")
     parser.add_argument("--limit", type=int, metavar="N", help="perception: samples of each set")

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from ..codecs.contract import LATENT
 from ..codecs.registry import SCHEMES, WEIGHTLESS, list_codecs, load_codec
 from ..entropy.errors import InputError
 from .peers.pictures import CONVENTIONAL, LOSSLESS, Conventional
@@ -150,6 +151,8 @@ class Ours(Coder):
 
     def latent_ratio(self, signal: Signal) -> float | None:
         m = self.model
+        if LATENT not in m.capabilities:
+            return None
         if self.modality == "image":
             return m.latent_channels / (m.signal_channels * m.stride**2)
         if self.modality != "audio":

@@ -1,0 +1,1 @@
+"""`overfit`: grids of integers, a small context net and a small synthesis, all fitted to the one picture."""

@@ -1,0 +1,208 @@
+"""The fit: latents from zero by Adam, nets from a shared start by SOAP, on rate and error of softly rounded latents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from ...kernels.pyramid.constants import GAIN
+from .chain import Chain
+from .nets import Floats, Nets
+from .soap import Soap
+from .workers import Workers
+
+_RAMP = 20  # steps to full rates: the first directions are poor
+_NOISE_EXTRA = 1 << 18  # numbers beyond a picture's: each step begins somewhere else in them
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How rates, temperature and noise go over a number of steps.
+
+    First a fifth of the steps at a constant rate; then the latents' moments begin afresh and rates fall by a cosine; in
+    the last steps latents are rounded and only the nets learn, rounded as they will be stored.
+    """
+
+    steps: int
+    rate_weight: float  # lambda of error + lambda * bits a pixel, for errors of samples in [0, 1]
+
+    @property
+    def long(self) -> bool:
+        return self.steps >= 2500
+
+    @property
+    def warm(self) -> int:
+        return min(self.steps // 2, max(100, self.steps // 5))
+
+    @property
+    def soft(self) -> int:
+        """Steps with softly rounded latents."""
+        return self.steps - max(self.steps // 12, min(self.steps // 4, 24))
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        return (0.725, 0.99) if self.long else (0.5, 0.97)
+
+    @property
+    def latent_rate(self) -> float:
+        return 1e-2 if self.long else 1.5e-2
+
+    @property
+    def nets_rate(self) -> float:
+        return 8e-3 if self.long else 1e-2
+
+    def at(self, step: int) -> tuple[float, float, float]:
+        """Factor of the rates, temperature of the rounding, deviation of the noise."""
+        if step >= self.soft:
+            return 0.3 * (1 - (step - self.soft) / max(1, self.steps - self.soft)) + 0.002, 0.0, 0.0
+        if step < self.warm:
+            return min(1.0, (step + 1) / _RAMP), 0.35, max(0.05, (0.747 - 0.432 * math.log10(self.rate_weight)) / 10)
+        u = (step - self.warm) / max(1, self.soft - self.warm)
+        return 1e-3 + (1 - 1e-3) * 0.5 * (1 + math.cos(math.pi * u)), 0.35 - 0.27 * u, 0.22 - 0.07 * u
+
+
+Rounding = Callable[[Nets], Nets]
+
+
+class Judge(Protocol):
+    """A measure of quality other than the squared error."""
+
+    def settle(self, picture: Floats) -> None:
+        """Take the scale of the squared error from a first reconstruction (channels, h, w)."""
+
+    def __call__(self, picture: Floats) -> tuple[float, Floats]:
+        """Error of a reconstruction, and its gradient."""
+        ...
+
+
+@dataclass
+class Part:
+    """One chunk of a picture: what is fitted to it, and what its fit remembers.
+
+    Attributes:
+        target: (channels, h, w) float32 in [0, 1].
+        weight: (h, w) float32: importance of pixels for the squared error.
+        judge: instead of the squared error, from the end of the warm-up on.
+    """
+
+    target: Floats
+    weight: Floats | None = None
+    judge: Judge | None = None
+    latent: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
+    m: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
+    v: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
+    steps: int = 0
+
+    def begin(self, count: int) -> None:
+        self.latent, self.m, self.v = (np.zeros(count, np.float32) for _ in range(3))
+
+
+class Fit:
+    """Fits nets and the latents of the chunks of one picture; chunks take turns.
+
+    Args:
+        nets: the start; changed in place.
+        parts: the chunks.
+        schedule: of the whole fit; ``schedule.steps`` are steps a chunk.
+        workers: threads; the result does not depend on their number.
+        settle: called once before the last steps; returns what rounds nets as they are stored.
+        penalty: called with the nets and their gradients before each step, to charge the nets for their bits.
+    """
+
+    def __init__(
+        self,
+        nets: Nets,
+        parts: Sequence[Part],
+        schedule: Schedule,
+        workers: Workers,
+        penalty: Callable[[Nets, Nets], None] | None = None,
+        settle: Callable[[Fit], Rounding] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.nets, self.schedule, self.workers, self.penalty, self.settle = nets, schedule, workers, penalty, settle
+        self.stored: Rounding | None = None
+        self.parts = list(parts)
+        self.chains: dict[tuple[int, int], Chain] = {}
+        self.soap = Soap(nets)
+        self.step_number = 0
+        self.error, self.bits = math.inf, math.inf  # of the newest step's chunk
+        self._rng = np.random.default_rng(seed)
+        count = max(self.chain(p).count for p in self.parts)
+        self._noise = self._rng.standard_normal(count + _NOISE_EXTRA, np.float32)
+        self._slope = np.zeros(count, np.float32)
+
+    @property
+    def total_steps(self) -> int:
+        return self.schedule.steps * len(self.parts)
+
+    def chain(self, part: Part) -> Chain:
+        """The chain for a chunk's size; chunks of one size share it."""
+        shape = part.target.shape[1], part.target.shape[2]
+        if shape not in self.chains:
+            self.chains[shape] = Chain(self.nets.size, self.nets.channels, shape, self.workers)
+        return self.chains[shape]
+
+    def step(self) -> None:
+        """One step on the next chunk."""
+        s, n = self.schedule, len(self.parts)
+        part = self.parts[self.step_number % n]
+        turn = self.step_number // n
+        chain = self.chain(part)
+        if not part.latent.size:
+            part.begin(chain.count)
+        factor, temperature, sigma = s.at(turn)
+        hard = turn >= s.soft
+        slope = self._slope[: chain.count]
+        if hard and self.stored is None and self.settle is not None:
+            self.stored = self.settle(self)
+        if hard:
+            np.rint(part.latent * np.float32(GAIN), out=chain.values)
+        else:
+            at = int(self._rng.integers(0, _NOISE_EXTRA))
+            chain.soften(part.latent, self._noise[at:], sigma, temperature, slope)
+        pixels = part.target.shape[1] * part.target.shape[2]
+        judge = part.judge if turn >= s.warm else None
+        if judge is not None and turn == s.warm:
+            judge.settle(chain.synthesise(self.nets))
+        nets = self.nets if self.stored is None else self.stored(self.nets)
+        self.error, self.bits = chain.gradients(nets, part.target, s.rate_weight / pixels, part.weight, judge)
+        if self.penalty is not None:
+            self.penalty(self.nets, chain.nets_grad)
+        self.soap.step(chain.nets_grad, s.nets_rate * factor)
+        if not hard:
+            if turn == s.warm:
+                part.m[:] = part.v[:] = 0
+                part.steps = 0
+            part.steps += 1
+            chain.adam(part.latent, slope, part.m, part.v, s.latent_rate * factor, s.betas, part.steps)
+        self.step_number += 1
+
+    def rounded(self, part: Part) -> Floats:
+        """Integers of a chunk's grids, end to end."""
+        return np.rint(part.latent * np.float32(GAIN))
+
+    def _measured(self, part: Part) -> Chain:
+        chain = self.chain(part)
+        chain.values[:] = self.rounded(part)
+        return chain
+
+    def mean_error(self) -> float:
+        """Mean error of all chunks with rounded latents; nets as they are."""
+        total = samples = 0.0
+        for part in self.parts:
+            chain = self._measured(part)
+            if part.judge is None:
+                error = chain.error(self.nets, part.target, part.weight)
+            else:
+                error = part.judge(chain.synthesise(self.nets))[0]
+            total, samples = total + error * part.target.size, samples + part.target.size
+        return total / samples
+
+    def bits_a_pixel(self) -> float:
+        """Bits of all rounded latents over pixels, as the nets in floats foretell them."""
+        bits = sum(self._measured(part).rate(self.nets) for part in self.parts)
+        return bits / sum(part.target[0].size for part in self.parts)

@@ -1,0 +1,100 @@
+"""What the nets' bits cost while they are fitted, and the steps that they are stored with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from . import weights
+from .fit import Fit
+from .integers import BITS, bound
+from .nets import GROUPS, Nets, layout
+from .weights import Start
+
+# steps of most pictures at a lambda of 0.0013: 2**-n
+_USUAL = {
+    "context": 6, "context-bias": 6, "features": 4, "upsampling": 10,
+    "synthesis": 7, "synthesis-bias": 8, "residual": 10,
+}  # fmt: skip
+_RATE_GROUPS = ("context", "context-bias", "features")  # the others change the picture alone
+
+
+def usual(rate_weight: float) -> dict[str, int]:
+    """Steps that serve most pictures: those of weights that change pixels grow as the root of lambda."""
+    less = round(0.5 * math.log2(rate_weight / 0.0013))
+    return {g: n if g in _RATE_GROUPS else min(max(n - less, 4), BITS[g]) for g, n in _USUAL.items()}
+
+
+class Penalty:
+    """Adds the gradient of the nets' bits to the others: log2(1 + |difference| / step) a weight.
+
+    Args:
+        start: what differences are taken from.
+        bit_weight: price of a bit in the loss: lambda over the pixels of the whole picture.
+    """
+
+    def __init__(self, start: Start, bit_weight: float) -> None:
+        steps = [np.full(w.total, 2.0 ** -_USUAL[w.group], np.float32) for w in layout(start.size, start.channels)]
+        self._step, self._from = np.concatenate(steps), start.nets.flat
+        self._price = np.float32(bit_weight / np.log(2))
+
+    def __call__(self, nets: Nets, grads: Nets) -> None:
+        d = nets.flat - self._from
+        size = np.abs(d)
+        # within a quarter of a step of the start the pull fades, so that weights come to rest there
+        grads.flat += self._price / (self._step + size) * d / np.sqrt(size * size + (self._step / 4) ** 2)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How nets are stored: differences from a start, in steps of 2**-n a group; called, it rounds nets so."""
+
+    start: Start
+    steps: Mapping[str, int]
+
+    def moved(self, nets: Nets) -> npt.NDArray[np.int32]:
+        """Differences in steps, of nets inside their bounds."""
+        inside = nets.copy()
+        bound(inside)
+        return weights.differences(inside, self.start, self.steps)
+
+    def __call__(self, nets: Nets) -> Nets:
+        return weights.apply(self.start, self.steps, self.moved(nets)).floats()
+
+
+def choose_steps(fit: Fit, start: Start, bit_weight: float, steps: dict[str, int]) -> dict[str, int]:
+    """The steps, a power of two a group, with which error, latents and nets together cost least.
+
+    Their neighbours are tried, group by group.
+
+    Args:
+        fit: at the end of its soft phase; its nets are the ones to be stored.
+        bit_weight: lambda over the pixels of the whole picture.
+        steps: where to begin.
+    """
+    exact = fit.nets
+    pixels = sum(p.target[0].size for p in fit.parts)
+
+    def cost(trial: dict[str, int], rate: bool) -> float:
+        storage = Storage(start, trial)
+        fit.nets = storage(exact)
+        try:
+            here = bit_weight * pixels * fit.bits_a_pixel() if rate else fit.mean_error()
+        finally:
+            fit.nets = exact
+        return here + bit_weight * weights.bits(storage.moved(exact), start)
+
+    for group in GROUPS:
+        rate = group in _RATE_GROUPS
+        best = cost(steps, rate)
+        for direction in (-1, 1):
+            while 2 <= steps[group] + direction <= BITS[group]:
+                now = cost(trial := steps | {group: steps[group] + direction}, rate)
+                if now >= best:
+                    break
+                best, steps = now, trial
+    return steps
