@@ -10,6 +10,7 @@ from torch import Tensor
 
 from . import cuda
 
+_SERIAL = 32767  # elements that torch gives to one thread
 _ROWS = 1024  # positions a strip: what lies between two products stays in the cache
 
 
@@ -82,13 +83,21 @@ def _in_strips(x: Tensor, weights: BlockWeights, bound: float) -> Tensor:
     strips = [slice(at, at + _ROWS) for at in range(0, len(rows), _ROWS)]
     h = torch.empty_like(rows)
     for s in strips:
-        h[s] = F.silu(torch.addmm(w.mix_in_bias, rows[s], mix_in), inplace=True)
+        h[s] = _silu(torch.addmm(w.mix_in_bias, rows[s], mix_in))
     picture = h.view(b, height, width, c).permute(0, 3, 1, 2)
     picture = F.conv2d(picture, w.depthwise, w.depthwise_bias, padding=1, groups=c)
     mixed = picture.permute(0, 2, 3, 1).reshape(-1, c)
     for s in strips:
         y = torch.addmm(w.mix_out_bias, mixed[s], mix_out).add_(rows[s])
         u, v = torch.addmm(w.gate_in_bias, y, gate_in).chunk(2, 1)
-        y.add_(torch.addmm(w.gate_out_bias, F.silu(u, inplace=True).mul_(v), gate_out))
+        y.add_(torch.addmm(w.gate_out_bias, _silu(u).mul_(v), gate_out))
         h[s] = y.clamp_(-bound, bound)
     return h.view(b, height, width, c).permute(0, 3, 1, 2)
+
+
+def _silu(x: Tensor) -> Tensor:
+    """SiLU of rows (n, C), in place, in parts that one thread computes: where threads share a tensor, elements at their
+    borders are computed otherwise than by vectors, and round otherwise."""
+    for part in x.split(max(1, _SERIAL // x.shape[1])):
+        F.silu(part, inplace=True)
+    return x

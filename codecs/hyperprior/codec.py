@@ -42,7 +42,7 @@ from .nets import (
     scale_net,
     standardise,
 )
-from .options import OPTIONS
+from .options import DEFAULT_QUALITY, OPTIONS
 from .search import HyperpriorField
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class HyperpriorCodec(Codec):
     tile = 128
     variable_rate = True
     reads_parts = True
-    default_quality = 50
+    default_quality = DEFAULT_QUALITY
     searches = True
     _gpu: HyperpriorBatch | None = None
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ...entropy.exact import QatConv2d, no_autocast
 from ...kernels.gated_block import BlockWeights, gated_block
+from ...kernels.pointwise import Pointwise
 from .region import RegionAdaptive
 
 ANCHORS = 8  # qualities with parameters of their own; those between are interpolated
@@ -41,7 +42,9 @@ class ByQuality(nn.Module):
 
 def _conv(inputs: int, outputs: int, size: int = 1, groups: int = 1) -> nn.Conv2d:
     """A convolution that keeps the deviation of what goes through it."""
-    conv = nn.Conv2d(inputs, outputs, size, padding=size // 2, groups=groups)
+    conv = (
+        Pointwise(inputs, outputs) if size == 1 else nn.Conv2d(inputs, outputs, size, padding=size // 2, groups=groups)
+    )
     nn.init.normal_(conv.weight, std=conv.weight[0].numel() ** -0.5)
     nn.init.zeros_(cast(Tensor, conv.bias))
     return conv
@@ -49,7 +52,7 @@ def _conv(inputs: int, outputs: int, size: int = 1, groups: int = 1) -> nn.Conv2
 
 def _zero(inputs: int, outputs: int) -> nn.Conv2d:
     """The last product of a branch: nothing comes through it at first."""
-    conv = nn.Conv2d(inputs, outputs, 1)
+    conv = Pointwise(inputs, outputs)
     nn.init.zeros_(conv.weight)
     nn.init.zeros_(cast(Tensor, conv.bias))
     return conv
@@ -108,7 +111,7 @@ class Analysis(nn.Module):
 
     def __init__(self, width: int, depth: int, latent: int, region: bool = False) -> None:
         super().__init__()
-        self.linear = nn.Conv2d(768, latent, 1)
+        self.linear = Pointwise(768, latent)
         self.head = _conv(192, width)
         self.trunk = Trunk(width, depth, region)
         self.tail = _zero(4 * width, latent)
@@ -128,7 +131,7 @@ class Synthesis(nn.Module):
 
     def __init__(self, width: int, depth: int, latent: int, region: bool = False) -> None:
         super().__init__()
-        self.linear = nn.Conv2d(latent, 768, 1)
+        self.linear = Pointwise(latent, 768)
         self.head = _conv(latent, 4 * width)
         self.trunk = Trunk(width, depth, region)
         self.tail = _zero(width, 192)
