@@ -10,8 +10,8 @@ from torch import Tensor, nn
 class Pointwise(nn.Conv2d):
     """A 1x1 convolution. Without gradients on a CPU it is one matrix product.
 
-    Libraries of convolutions split long sums between threads, and so round otherwise with another number of them; matrix
-    products split rows and columns.
+    Libraries of convolutions split long sums between threads, and so round otherwise with another number of them;
+    matrix products split rows and columns.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
