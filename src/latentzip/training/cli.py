@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--val", help="folder of validation images")
     parser.add_argument("--run", type=Path, help="folder for the checkpoint (of several recipes: of their folders)")
     parser.add_argument("--init", type=Path, metavar="CHECKPOINT", help="weights that a new run starts from")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: cpu)")
     parser.add_argument("--threads", type=int, help="torch threads (default: all)")
     parser.add_argument(
         "--minutes", type=float, default=float("inf"), help="stop (and save) after this long; recipes share it"
