@@ -168,7 +168,8 @@ class _Whole:
     """The decoder of a codec that decodes a signal at once."""
 
     def __init__(self, model: AnyCodec, header: Header, to: Literal["signal", "latent"], span: Any) -> None:
-        self._model, self._header, self._to = model, header, to
+        self._model, self._header = model, header
+        self._to: Literal["signal", "latent"] = to
         self._part = {} if span is None else {"span": span}
         self.channels = header.shape[0]
         self.samples = header.shape[1] if span is None else span[1] - span[0]
