@@ -97,16 +97,32 @@ class CodecInfo:
         return modality in self.modality.split(", ")
 
 
+plugin_problems: list[str] = []  # what is wrong with installed plug-ins, a line each; `codec-cli list` shows them
+
+
 @lru_cache(maxsize=1)
 def _plugins() -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
     bundled = {*WEIGHTLESS, *(entry.name for entry in pretrained.index())}
-    for point in entry_points(group=GROUP):
-        owner = point.dist.name if point.dist else "?"
+    plugin_problems.clear()
+    try:
+        points = sorted(entry_points(group=GROUP), key=lambda p: (p.name, _owner(p), p.value))
+    except Exception as error:  # a distribution's metadata may be anything
+        plugin_problems.append(f"plug-ins of other distributions cannot be listed: {type(error).__name__}: {error}")
+        return found
+    for point in points:
         if point.name in bundled or point.name in found:
-            raise CodecError(f"codec name {point.name!r} of distribution {owner} is taken; rename its entry point")
-        found[point.name] = point
+            plugin_problems.append(
+                f"codec name {point.name!r} of distribution {_owner(point)} is taken, the codec is left out; rename "
+                "its entry point"
+            )
+        else:
+            found[point.name] = point
     return found
+
+
+def _owner(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else "?"
 
 
 def list_codecs() -> list[CodecInfo]:
@@ -115,7 +131,7 @@ def list_codecs() -> list[CodecInfo]:
     for name, family in WEIGHTLESS.items():
         infos.append(CodecInfo(name, _text(family.modality), family.summary, "quality" not in _names(family)))
     for name, point in sorted(_plugins().items()):
-        infos.append(CodecInfo(name, source=point.dist.name if point.dist else "?"))
+        infos.append(CodecInfo(name, source=_owner(point)))
     return infos
 
 
@@ -187,19 +203,17 @@ def _load(name: str, fingerprint: bytes | None, device: str, precision: Precisio
     if name in _plugins():
         point = _plugins()[name]
         try:
-            codec = point.load()(name)
-        except Exception as error:
-            owner = point.dist.name if point.dist else "?"
-            raise CodecError(f"codec {name!r} of distribution {owner} failed to load: {error}") from error
-        if fingerprint is not None and codec.fingerprint != fingerprint:
-            raise UnsupportedError(
-                f"the stream needs {name} with fingerprint {fingerprint.hex()}; installed is {codec.fingerprint.hex()}"
-            )
-    else:
-        entry = pretrained.find(name, fingerprint)
-        module, _, function = entry.loader.partition(":")
-        codec = getattr(import_module(module), function)(entry)
-    return _ready(codec, device, precision)
+            codec = _ready(point.load()(name), device, precision)
+            own = codec.fingerprint.hex()
+        except (Exception, SystemExit) as error:  # it may do anything, and others go on
+            what = " ".join(str(error).split()) or type(error).__name__
+            raise CodecError(f"codec {name!r} of distribution {_owner(point)} failed to load: {what}") from error
+        if fingerprint is not None and own != fingerprint.hex():
+            raise UnsupportedError(f"the stream needs {name} with fingerprint {fingerprint.hex()}; installed is {own}")
+        return codec
+    entry = pretrained.find(name, fingerprint)
+    module, _, function = entry.loader.partition(":")
+    return _ready(getattr(import_module(module), function)(entry), device, precision)
 
 
 def _ready(codec: Codec, device: str, precision: Precision) -> Codec:

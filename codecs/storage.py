@@ -18,7 +18,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from .. import pretrained
-from ..entropy import opening, schema
+from ..entropy import arrays, opening, schema
 from ..entropy.errors import CodecError, FormatError
 from ..entropy.schema import Check
 from ..pretrained import Entry
@@ -114,7 +114,7 @@ def read(data: bytes) -> Weights:
         raise FormatError(f"weights of format {meta.get('format')!r:.40} need a newer latentzip, or are none")
     meta = _METADATA(meta, "weights file: ")
     config = schema.parse(meta["config"], "weights file: config", schema.record({}))
-    tensors = opening.tensors(data)
+    tensors = arrays.tensors(data)
     if "base" in meta:
         base, _, fingerprint = meta["base"].partition(":")
         try:

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from ...entropy import banks, opening, schema
+from ...entropy import arrays, banks, opening, schema
 from ...entropy.errors import FormatError, InputError
 from . import transforms
 from .transforms import LINEAR, Transform
@@ -82,18 +82,18 @@ class Profile:
     def from_bytes(cls, data: bytes) -> Profile:
         """Raises FormatError: not a profile, or one of a newer version."""
         config = read_config(data, "features", "feature profile", _CONFIG)
-        tensors = opening.tensors(data, "feature profile")
+        tensors = arrays.tensors(data, "feature profile")
         return cls.of_tensors(tensors, float(config["step"]), config["axis"])
 
     @classmethod
     def of_tensors(cls, t: dict[str, Tensor], step: float, axis: int) -> Profile:
         """Inverse of `tensors`; raises FormatError where they are missing or do not fit each other."""
         where = "feature profile"
-        basis = opening.take(t, "basis", torch.int8, (-1, -1), where)
+        basis = arrays.take(t, "basis", torch.int8, (-1, -1), where)
         k, d = basis.shape
-        scale = opening.take(t, "scale", torch.float32, (k,), where)
-        mean = opening.take(t, "mean", torch.float32, (d,), where)
-        width = opening.take(t, "width", torch.int16, (k,), where)
+        scale = arrays.take(t, "scale", torch.float32, (k,), where)
+        mean = arrays.take(t, "mean", torch.float32, (d,), where)
+        width = arrays.take(t, "width", torch.int16, (k,), where)
         if not 1 <= k <= d <= transforms.MAX_FITTED:
             raise FormatError(f"{where}: {k} components of {d} channels; 1 to {transforms.MAX_FITTED} are possible")
         if not bool((basis != 0).any(1).all()) or not bool(((scale > 0) & (scale < MOST)).all()):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...entropy import opening, schema
+from ...entropy import arrays, schema
 from ...entropy.errors import FormatError, InputError
 from ..features import profile as profiles
 from ..features.profile import Profile
@@ -92,7 +92,7 @@ class KVProfile:
     def from_bytes(cls, data: bytes) -> KVProfile:
         """Raises FormatError: not a profile, or one of a newer version."""
         c = profiles.read_config(data, "kv-cache", "KV profile", _CONFIG)
-        t = opening.tensors(data, "KV profile")
+        t = arrays.tensors(data, "KV profile")
         geometry = Geometry(*c["geometry"])
         if geometry.heads % c["groups"] or len(t) != 4 * geometry.layers * c["groups"]:
             raise FormatError("a KV profile's tensors are not those of its layers and groups")

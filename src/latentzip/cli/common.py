@@ -298,11 +298,15 @@ def run_all(
             notes = [n.removeprefix(f"{source}: ") for n in notes]
             if notes:
                 row["warnings"] = notes
-        except (CodecError, OSError, MemoryError) as error:
+        except Exception as error:  # a plug-in or a library may raise anything; the other inputs are done
             if isinstance(error, BrokenPipeError) or debugging():
                 raise
             failed += 1
-            text = one_line(error) if not isinstance(error, MemoryError) else "not enough memory"
+            text = one_line(error)
+            if isinstance(error, MemoryError):
+                text = "not enough memory"
+            elif not isinstance(error, (CodecError, OSError)):
+                text = f"unexpected {type(error).__name__}: {text} (LATENTZIP_DEBUG=1 shows where)"
             row["error"] = text.removeprefix(f"{source}: ").removesuffix(f": {source}")
         if bar is not None:
             bar.clear()

@@ -110,6 +110,8 @@ def _print(args: argparse.Namespace, result: Evaluation) -> int:
         print(result.csv(), end="")
     else:
         print(result.markdown())
+    for path, reason in result.unread:
+        print(f"{path}: {reason}", file=sys.stderr)
     for row in result.failed:
         setting = f" {row['setting']}" if row["setting"] else ""
         print(f"{row['input']}: {row['codec']}{setting}: {row['error']}", file=sys.stderr)
@@ -117,4 +119,4 @@ def _print(args: argparse.Namespace, result: Evaluation) -> int:
         for path in (args.report, args.rows):
             if path:
                 print(f"{path}: {common.size_text(path.stat().st_size)}", file=sys.stderr)
-    return 1 if result.failed else 0
+    return 1 if result.failed or result.unread else 0

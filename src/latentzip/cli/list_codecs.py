@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from dataclasses import asdict
 from typing import Any
 
 from .. import DEFAULT_CODEC, DEFAULT_PACK_CODEC, DEFAULT_SOUND_CODEC
+from ..codecs import registry
 from ..codecs.hyperprior.options import DEFAULT_QUALITY
 from ..codecs.registry import CodecInfo, family_of, list_codecs
 
@@ -79,6 +81,8 @@ def _row(info: CodecInfo) -> tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> int:
     infos = list_codecs()
+    for problem in registry.plugin_problems:
+        print(f"codec-cli list: {problem}", file=sys.stderr)
     if args.json:
         for info in infos:
             print(json.dumps(asdict(info)))

@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from ..entropy.arrays import map_array, npz_array
 from ..entropy.errors import FormatError, InputError
-from ..entropy.opening import map_array, npz_array, open_regular, read_file
+from ..entropy.opening import open_regular, read_file
 from .manifest import MAX_MANIFEST, columns_of, parse_manifest
 from .remote import Remote, is_remote, local_path
 

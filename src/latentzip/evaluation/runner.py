@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..entropy.errors import CodecError, InputError
+from ..entropy import schema
+from ..entropy.errors import CodecError, FormatError, InputError
+from ..entropy.opening import read_file
 from ..files import atomic_writer
 from . import memory, summary
 from .coders import Coder, Setting, coder, default_codecs
@@ -31,6 +33,26 @@ Row = dict[str, Any]
 Progress = Callable[[int, int], None]
 _ANCHORS = ("jpeg", "opus")  # what curves are compared with when nothing is asked for
 _CACHED_BYTES = 256_000_000  # of inputs held in memory; more are read again for the next codec
+_MAX_ROWS = 1 << 30  # bytes of a file of rows
+
+_TEXT = schema.text(most=1 << 16)
+_FIGURE = schema.nullable(schema.number(-1e300, 1e300))
+_ROW_FIELDS = {
+    **dict.fromkeys(("input", "input_id", "modality", "codec", "kind", "setting", "weights"), _TEXT),
+    "value": lambda value, where: value if isinstance(value, str) else _FIGURE(value, where),
+    "shape": schema.array(schema.integer(1, 1 << 40), 64), "num_bytes": schema.integer(0, 1 << 50),
+    "lossless": schema.boolean, "speed_unit": _TEXT,
+    **dict.fromkeys(("encode_s", "decode_s", "encode_speed", "decode_speed"), schema.number(0, 1e300)),
+}  # fmt: skip
+
+
+def _row(value: Any, where: str) -> Row:
+    """A row of measurements: the fields above, and figures."""
+    row = schema.record(_ROW_FIELDS)(value, where)
+    for name, figure in row.items():
+        if name not in _ROW_FIELDS:
+            _FIGURE(figure, f"{where}{name}")
+    return row
 
 
 @dataclass(frozen=True)
@@ -47,13 +69,23 @@ class _Inputs:
     def __init__(self, sources: Iterable[Any]) -> None:
         self._cache: OrderedDict[str, Signal] = OrderedDict()
         self.items: list[_Input] = []
+        self.unread: list[tuple[str, str]] = []
         names: dict[str, int] = {}
-        for source in find(sources):
-            signal = load(source)
+        found = find(sources)
+        for source in found:
+            try:
+                signal = load(source)
+            except Exception as error:  # a reader may raise anything; the other files are measured all the same
+                if len(found) == 1 or not isinstance(source, (str, os.PathLike)):
+                    raise
+                self.unread.append((os.fspath(source), _reason(error, os.fspath(source))))
+                continue
             names[signal.name] = names.get(signal.name, 0) + 1
             name = signal.name if names[signal.name] == 1 else f"{signal.name} ({names[signal.name]})"
             self.items.append(_Input(source, name, signal.modality, signal.digest))
             self._keep(signal)
+        if not self.items:
+            raise InputError(f"none of {len(found)} files can be read; the first: {': '.join(self.unread[0])}")
 
     def _keep(self, signal: Signal) -> None:
         self._cache[signal.digest] = signal
@@ -86,6 +118,7 @@ class Evaluation:
     about: dict[str, Any]
     _coders: dict[str, Coder] = field(repr=False, default_factory=dict)
     _inputs: _Inputs | None = field(repr=False, default=None)
+    unread: list[tuple[str, str]] = field(default_factory=list)  # (path, reason) of files that could not be read
     kept: frozenset[str] = frozenset()  # digests of the inputs that a report shows
     _kept: dict[tuple[str, str, str], tuple[bytes, np.ndarray]] = field(repr=False, default_factory=dict)
 
@@ -216,7 +249,7 @@ def evaluate(
     _check(coders, list(modalities))
     chosen = {m: metrics_for(m, metrics) for m in modalities}
     known = _open_rows(rows, resume, force) if rows else {}
-    result = Evaluation([], {}, chosen, _about(threads), {c.name: c for c in coders}, found)
+    result = Evaluation([], {}, chosen, _about(threads), {c.name: c for c in coders}, found, found.unread)
     plan = [(c, s, i) for c in coders for s in c.settings for i in found.items if i.modality == c.modality]
     seen: set[str] = set()
     room = _CACHED_BYTES  # beyond it, what a report needs is decoded once more
@@ -228,7 +261,8 @@ def evaluate(
         base = _identity(made, setting, item)
         row = known.get(_key(base))
         if row is None or any(m.name not in row for m in chosen[made.modality]):
-            row, pair = _measure(base, made, setting, found.signal(item), chosen[made.modality], made.name not in seen)
+            metrics_of = chosen[made.modality]
+            row, pair = _measure(base, made, setting, lambda i=item: found.signal(i), metrics_of, made.name not in seen)
             seen.add(made.name)
             if pair is not None and item.digest in result.kept and pair[1].nbytes < room:
                 result._kept[item.digest, made.name, setting.label] = pair
@@ -302,14 +336,13 @@ def _open_rows(path: str | os.PathLike[str], resume: bool, force: bool) -> dict[
             return {}
     known = {}
     lines = []
-    for line in target.read_text().splitlines():
+    for line in read_file(target, _MAX_ROWS).decode("utf-8", "replace").splitlines():
         try:
-            row = json.loads(line)
-            key = _key(row)
-        except (ValueError, AttributeError):
-            continue
+            row = schema.parse(line, f"{target}: a row", _row)
+        except FormatError:
+            continue  # what an interrupted or foreign hand left is measured anew
         if "error" not in row:
-            known[key] = row
+            known[_key(row)] = row
             lines.append(line + "\n")
     with atomic_writer(target, force=True) as file:
         file.write("".join(lines).encode())
@@ -325,9 +358,10 @@ def _warm_up(made: Coder, setting: Setting, signal: Signal) -> None:
 
 
 def _measure(
-    base: Row, made: Coder, setting: Setting, signal: Signal, metrics: Sequence[Metric], first: bool
+    base: Row, made: Coder, setting: Setting, read: Callable[[], Signal], metrics: Sequence[Metric], first: bool
 ) -> tuple[Row, tuple[bytes, np.ndarray] | None]:
     try:
+        signal = read()
         if first:
             _warm_up(made, setting, signal)
         peak = memory.reset_peak()
@@ -347,7 +381,7 @@ def _measure(
             value = float(metric.compute(signal, decoded))
             row[metric.name] = round(value, 7) if math.isfinite(value) else None
     except Exception as error:  # a plug-in may raise anything; the other codecs are measured all the same
-        return base | {"error": " ".join(str(error).split()) or type(error).__name__}, None
+        return base | {"error": _reason(error)}, None
     encode_s, decode_s = middle - start, end - middle
     row |= {
         "encode_s": round(encode_s, 6), "decode_s": round(decode_s, 6),
@@ -356,6 +390,13 @@ def _measure(
         "latent_ratio": ratio, "peak_mb": None if highest is None else round(highest, 1),
     }  # fmt: skip
     return row, (data, decoded)
+
+
+def _reason(error: BaseException, name: str = "") -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+    return text.removeprefix(f"{name}: ")
 
 
 def _installed(names: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
+
+from ..entropy.errors import CodecError
 
 _WORK = 0.9  # share of the time that is steps; the rest is optimiser, validation and checkpoints
 
@@ -50,17 +53,17 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     unknown = [name for name in args.recipe if name not in RECIPES]
     if unknown:
-        print(f"unknown recipe {unknown[0]!r}; one of {', '.join(RECIPES)}")
-        return 2
+        return _usage(f"unknown recipe {unknown[0]!r}; one of {', '.join(RECIPES)}")
     if args.fit and args.minutes == float("inf"):
-        print("--fit needs --minutes")
-        return 2
+        return _usage("--fit needs --minutes")
     if args.init and len(args.recipe) > 1:
-        print("--init is for one recipe")
-        return 2
-    if torch.device(args.device).type == "cuda" and not torch.cuda.is_available():
-        print("no CUDA device here: leave --device out to train on the CPU")
-        return 2
+        return _usage("--init is for one recipe")
+    try:
+        device = torch.device(args.device)
+    except RuntimeError:
+        return _usage(f"{args.device!r} is no device of torch, such as cpu or cuda")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        return _usage("no CUDA device here: leave --device out to train on the CPU")
     recipes = []
     for name in args.recipe:
         recipe = RECIPES[name]
@@ -68,9 +71,13 @@ def run(args: argparse.Namespace) -> int:
         for item in args.set:
             key, _, value = item.partition("=")
             if key not in types:
-                print(f"no recipe field {key!r}; one of {', '.join(types)}")
-                return 2
-            recipe = replace(recipe, **{key: types[key](value)})
+                return _usage(f"no recipe field {key!r}; one of {', '.join(types)}")
+            try:
+                recipe = replace(recipe, **{key: _value(types[key], value)})
+            except (ValueError, TypeError):
+                return _usage(f"--set {item}: {key} of {name} is a {types[key].__name__}")
+            if isinstance(getattr(recipe, key), (int, float)) and getattr(recipe, key) < 0:
+                return _usage(f"--set {item}: {key} must not be negative")
         recipes.append(recipe)
     end = time.time() + args.minutes * 60
     for i, recipe in enumerate(recipes):
@@ -78,6 +85,19 @@ def run(args: argparse.Namespace) -> int:
             print(f"{recipe.name}:", flush=True)
         _train(args, recipe, time.time() + (end - time.time()) / (len(recipes) - i))
     return 0
+
+
+def _value(kind: type, text: str) -> Any:
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    return kind(text)
+
+
+def _usage(text: str) -> int:
+    print(f"train: error: {text}", file=sys.stderr)
+    return 2
 
 
 def _train(args: argparse.Namespace, recipe: Any, end: float) -> None:
@@ -105,4 +125,9 @@ def _train(args: argparse.Namespace, recipe: Any, end: float) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     add_arguments(parser)
-    return run(parser.parse_args(argv))
+    args = parser.parse_args(argv)
+    try:
+        return run(args)
+    except (CodecError, OSError) as error:
+        print(f"train: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+
+from ..warn import ConversionWarning
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
 
@@ -26,6 +29,17 @@ def load_rgb(path: str | Path) -> np.ndarray:
     """(H, W, 3) uint8."""
     with Image.open(path) as im:
         return np.asarray(im.convert("RGB"))
+
+
+def load_all(folder: str | Path, paths: Sequence[Path] | None = None) -> list[np.ndarray]:
+    """All pictures of a folder (or those paths in it) that can be read, as `load_rgb`; a warning names the others."""
+    out = []
+    for path in list_images(folder) if paths is None else paths:
+        try:
+            out.append(load_rgb(path))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            warnings.warn(f"{path} is left out: {error}", ConversionWarning, stacklevel=2)
+    return out
 
 
 class Draw(NamedTuple):
@@ -53,9 +67,14 @@ class CropSampler:
     """
 
     def __init__(self, folder: str | Path, batch: int, size: int, seed: int, start: int = 0) -> None:
-        self.images = [im for im in map(load_rgb, list_images(folder)) if min(im.shape[:2]) >= size]
+        found = load_all(folder)
+        self.images = [im for im in found if min(im.shape[:2]) >= size]
         if not self.images:
-            raise FileNotFoundError(f"no image of at least {size} pixels a side in {folder}")
+            what = f"{len(found)} pictures, all smaller" if found else "no pictures"
+            raise FileNotFoundError(
+                f"no image of at least {size} pixels a side in {folder} ({what}); crops are {size} pixels: "
+                f"use larger pictures or a smaller crop"
+            )
         self.batch, self.size, self.seed, self.step = batch, size, seed, start
 
     def draw(self, rng: np.random.Generator) -> Draw:

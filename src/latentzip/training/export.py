@@ -16,8 +16,16 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..codecs.base import BaseCodec, Codec
-from .data import list_images, load_rgb
+from ..codecs.storage import write_file
+from ..entropy import schema
+from ..entropy.errors import InputError
+from .data import list_images, load_all
 from .trainer import Log, Trainer
+
+_TEXT = schema.text()
+_INDEX = schema.record({
+    "codecs": schema.array(schema.record({"name": _TEXT, "version": _TEXT, "current": schema.boolean}), 10_000)
+})  # fmt: skip
 
 
 def pick_pictures(folder: str, count: int) -> list[Tensor]:
@@ -28,24 +36,27 @@ def pick_pictures(folder: str, count: int) -> list[Tensor]:
     paths = list_images(folder)
     picked = [paths[i] for i in np.linspace(0, len(paths) - 1, min(count, len(paths))).astype(int)]
     pictures = []
-    for i, path in enumerate(picked):
-        x = torch.tensor(load_rgb(path)).permute(2, 0, 1).float() / 255
-        if i % 3 == 2:
+    for i, image in enumerate(load_all(folder, picked)):
+        x = torch.tensor(image).permute(2, 0, 1).float() / 255
+        if i % 3 == 2 and min(x.shape[1:]) > 1:
             x = torch.nn.functional.interpolate(x[None], scale_factor=0.5, mode="area")[0]
         pictures.append(x)
+    if not pictures:
+        raise InputError(f"no pictures in {folder} to fit the entropy model to")
     return pictures
 
 
 def measure(codec: Codec, folder: str, quality: int | None = None) -> dict[str, float]:
     """Real files of every picture in a folder: mean bits per pixel (container included) and mean 8-bit PSNR in dB."""
     bpp, psnr = [], []
-    for path in list_images(folder):
-        image = load_rgb(path)
+    for image in load_all(folder):
         x = torch.tensor(image).permute(2, 0, 1).float() / 255
         stream = codec.encode(x[None], quality)[0]
         y = codec.decode([stream])[0].mul(255).round()
         bpp.append(8 * len(stream) / (image.shape[0] * image.shape[1]))
-        psnr.append(10 * math.log10(255**2 / (y - x * 255).square().mean().item()))
+        psnr.append(10 * math.log10(255**2 / max(1e-9, (y - x * 255).square().mean().item())))
+    if not bpp:
+        raise InputError(f"no pictures in {folder} to measure on")
     return {"bpp": round(float(np.mean(bpp)), 4), "psnr": round(float(np.mean(psnr)), 3)}
 
 
@@ -113,8 +124,9 @@ def write_release(
     metadata["recipe"] = json.dumps(asdict(recipe))
     blob = save(tensors, metadata)
     codec = trainer.from_bytes(blob)
+    out.mkdir(parents=True, exist_ok=True)
     file = out / f"{recipe.name}-v{version}.safetensors"
-    file.write_bytes(blob)
+    write_file(file, blob)
     results = measured(codec)
     update_index(out, trainer, codec, file, blob, version, results)
     card = _card(trainer, codec, fitted, crop, len(blob), results, about_data)
@@ -127,7 +139,7 @@ def update_index(
 ) -> None:
     """Add a release to the index in ``out``; it becomes its codec's current one."""
     path = out / "index.json"
-    entries = json.loads(path.read_text())["codecs"] if path.exists() else []
+    entries = schema.parse(path.read_bytes(), str(path), _INDEX)["codecs"] if path.exists() else []
     entries = [e for e in entries if (e["name"], e["version"]) != (codec.name, version)]
     for entry in entries:
         if entry["name"] == codec.name:
@@ -147,7 +159,7 @@ def update_index(
             "results": results,
         }
     )
-    path.write_text(json.dumps({"codecs": entries}, indent=1) + "\n")
+    write_file(path, (json.dumps({"codecs": entries}, indent=1) + "\n").encode())
 
 
 def _card(

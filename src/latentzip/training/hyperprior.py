@@ -182,7 +182,7 @@ class Trainer(trainer.Trainer):
 
     def start_from(self, checkpoint: Path, crops: Tensor) -> None:
         """As the base says; a smaller model of another run grows to this one's size."""
-        state = torch.load(checkpoint, map_location=self.device, weights_only=True)
+        state = trainer.read_checkpoint(checkpoint, self.device)
         small = HyperpriorConfig(**json.loads(state["recipe"])["model"])
         if not can_grow(small, self.recipe.model):
             super().start_from(checkpoint, crops)

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from ..codecs.base import BaseCodec
-from .data import CropSampler, DeviceCropSampler, list_images, load_rgb
+from ..entropy import schema
+from ..entropy.errors import FormatError, InputError
+from .data import CropSampler, DeviceCropSampler, load_all
 
 Log = Callable[[str], None]
 
@@ -109,7 +111,7 @@ class Trainer(ABC):
 
     def load_validation(self, val: str) -> list[Any]:
         """What `validate` takes, from the folder of validation signals."""
-        return [load_rgb(p) for p in list_images(val)]
+        return load_all(val)
 
     def export(self, out: Path, **about: Any) -> Path:
         """Write a release into a folder; arguments and result as `training.export.export`."""
@@ -245,11 +247,18 @@ class Trainer(ABC):
         part.replace(self.checkpoint)
 
     def load(self) -> None:
-        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        self.modules.load_state_dict(state["modules"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"].cpu())
+        state = read_checkpoint(self.checkpoint, self.device)
+        try:
+            self.modules.load_state_dict(state["modules"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            torch.set_rng_state(state["rng"].cpu())
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            what = str(error).strip().split("\n")[0]
+            raise InputError(
+                f"{self.checkpoint} does not fit the recipe {self.recipe.name}: {what[:200]}; choose another folder "
+                "for the run (--run), or delete the checkpoint to begin anew"
+            ) from error
         if self.device.type == "cuda" and state.get("cuda_rng") is not None:
             torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
         self.step, self.seconds, self.origin = state["step"], state["seconds"], state.get("origin", "")
@@ -258,17 +267,35 @@ class Trainer(ABC):
         """The recipe's steps that the checkpoint in the folder was made with; None for a new run."""
         if not self.checkpoint.exists():
             return None
-        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        state = read_checkpoint(self.checkpoint, "cpu")
         return json.loads(state["recipe"])["steps"]
 
     def start_from(self, checkpoint: Path, crops: Tensor) -> None:
         """Take over the averaged weights of another run, where name and shape agree; ``crops`` as `initialise`."""
-        state = torch.load(checkpoint, map_location=self.device, weights_only=True)
+        state = read_checkpoint(checkpoint, self.device)
         own = self.modules.state_dict()
         given = {key.removeprefix("module."): value for key, value in state["average"].items()}
         taken = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
         self.modules.load_state_dict(own | taken)
         self.origin = f"from {json.loads(state['recipe'])['name']} after {state['step']} steps"
+
+
+def read_checkpoint(path: Path, device: torch.device | str) -> dict[str, Any]:
+    """What a trainer saved; no pickled code is run.
+
+    Raises:
+        FormatError: not a checkpoint of training, or a damaged one.
+        OSError: it cannot be read.
+    """
+    path.open("rb").close()
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # the library has several for damage
+        what = str(error).strip().split("\n")[0]
+        raise FormatError(f"{path}: not a checkpoint, or a damaged one: {what[:200]}") from None
+    return schema.record({
+        "recipe": schema.text(most=1 << 20), "average": schema.record({}), "step": schema.integer(0, 1 << 40)
+    })(state, f"{path}: ")  # fmt: skip
 
 
 def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:

@@ -18,8 +18,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ...entropy import schema
+from ...entropy.arrays import map_array
 from ...entropy.errors import FormatError, InputError, UnsupportedError
-from ...entropy.opening import inflate, map_array, open_regular, read_file, zstd
+from ...entropy.opening import inflate, open_regular, read_file, zstd
 from ..archive import Archive
 from ..locks import locked
 from ..manifest import MAX_LATENT, MAX_MANIFEST

@@ -428,7 +428,7 @@ def pack_shard(job: ShardJob, progress: Progress | None = None) -> str:
                 image, original = load_picture(job.source.read(sample), sample.name, o.size, o.crop)
                 blob = encode(image, model, o.quality, metadata="none", coding=o.coding)
                 twin = encode(mirrored(image), model, o.quality, metadata="none", coding=o.coding) if o.mirror else None
-            except (CodecError, OSError) as error:
+            except Exception as error:  # whatever a plug-in or a reader raises, the other samples are packed
                 reason = _reason(error).removeprefix(f"{sample.name}: ")
                 if job.on_error == "fail":
                     raise InputError(f"{sample.name}: {reason}") from error

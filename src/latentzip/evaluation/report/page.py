@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +30,8 @@ def render(result: Evaluation, megabytes: float = 24.0) -> str:
         "{{data}}": data.replace("<", "\\u003c"),  # nothing in it can end the script element
         "{{script}}": script,
     }
-    for mark, text in parts.items():
-        before, _, after = page.partition(mark)
-        page = before + text + after
-    return page
+    # once over the template: marks in what is put in are text like any other
+    return re.sub("|".join(map(re.escape, parts)), lambda found: parts[found[0]], page)
 
 
 def _title(result: Evaluation) -> str:
