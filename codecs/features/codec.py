@@ -33,7 +33,7 @@ from . import lossless as lossless_
 from . import profile as profiles
 from . import transforms
 from .decoder import Reader
-from .encoder import Goal, Job
+from .encoder import Goal, Job, bits_used
 from .layout import DTYPES, LOSSLESS, MAPS, PROFILE, TORCH, Params, View, bits_of
 from .options import OPTIONS
 from .profile import Profile
@@ -219,6 +219,10 @@ class FeatureCodec:
             goal = Goal("lossless") if goal.kind != "bits" else goal
         if goal.kind == "lossless":
             return self._lossless(data, view)
+        if goal.kind == "bits":
+            exact = self._lossless(data, view)
+            if bits_used(exact) <= goal.value * data.numel():
+                return exact
         goal = goal.resolved(values, self.profile.step if self.profile else 0.0)
         if low == high and goal.kind in ("mse", "max_error"):
             goal = Goal(goal.kind)  # nothing varies, so nothing need be lost

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf
+from math import inf, log2
 from typing import Any
 
 import numpy as np
@@ -28,9 +28,14 @@ _SAMPLE_ROWS, _SAMPLE_VALUES = 1024, 1 << 17
 _NOISE = 2.0**-18  # of the largest magnitude: how far values decoded on two machines may lie apart
 _COARSE = (1.0, 1.5, 2.0)  # steps to try under an error bound, in units of the bound
 _TRIES = 8
+_FINE = 4  # steps of the grid that a budget of bits is searched on, to a factor of two
+_FINEST = 26 * _FINE  # the last of them, 2**-24 of the largest magnitude: float32 has no finer values
+_PROMISING = 2  # attempts whose streams are compared under a budget of bits
 _TINY = 1e-37  # goals below are beyond float32 arithmetic
 _MEAN_BITS = 26.0  # that a channel's mean takes
 _WORTH = 32  # a map has at least this many samples
+# a step -> what makes the stream, and the mean squared error that decoding it will have
+Attempt = Callable[[float], tuple[Callable[[], Compressed], float]]
 
 
 @dataclass(frozen=True)
@@ -141,9 +146,11 @@ class Job:
         candidates = self._candidates(transform)
         if self.profile is not None and self.goal.kind == "step":
             return self._encode_rows(candidates[0], self.goal.value)
+        attempts: list[tuple[float, float, Attempt]] = []
         for candidate in candidates:
             cost, step = self._estimate(candidate)
             choices.append((cost, step, lambda c=candidate, s=step: self._encode_rows(c, s)))
+            attempts.append((cost, step, lambda s, c=candidate: self._rows(c, s)))
         spatial = len(self.view.shape) >= 2 and min(self.view.shape[-2:]) >= 2
         if transform == "map" and not spatial:
             raise InputError(f"a map has two spatial axes at the end; the tensor has shape {self.view.shape}")
@@ -154,6 +161,9 @@ class Job:
             planes = _Planes(self)
             cost, step = planes.estimate()
             choices.append((cost, step, lambda: planes.encode(step)))
+            attempts.append((cost, step, planes._attempt))
+        if self.goal.kind == "bits":
+            return finest(attempts, self.top, self.goal.value * self.x.numel())
         return min(choices, key=lambda c: c[0])[2]()
 
     # --- which transform -----------------------------------------------------------------------------------------
@@ -266,9 +276,7 @@ class Job:
             return self._rows(c, step, exact, 0.0 if exact else 2 * room)[0]()
         if goal.kind == "step":
             return self._rows(c, step)[0]()
-        if goal.kind == "mse":
-            return meet_mse(lambda s: self._rows(c, s), step, goal.value)
-        return meet_bits(lambda s: self._rows(c, s)[0](), step, goal.value * self.x.numel())
+        return meet_mse(lambda s: self._rows(c, s), step, goal.value)
 
     def _rows(
         self, c: Candidate, step: float, exact: bool = False, unit: float = 0.0
@@ -373,27 +381,50 @@ def meet_mse(attempt: Callable[[float], tuple[Callable[[], Compressed], float]],
     return None if best is None else best[1]()
 
 
-def meet_bits(attempt: Callable[[float], Compressed], step: float, target: float) -> Compressed:
-    """The stream of the finest step found that takes at most so many bits."""
-    best, low, high = None, 0.0, inf
-    for _ in range(2 * _TRIES):
-        packed = attempt(step)
-        used = 8.0 * (sum(map(len, packed.chunks)) + 8 * len(packed.chunks) + 80)
-        if used <= target:
-            high = min(high, step)
-            if best is None or step <= best[0]:
-                best = step, packed
-            if used > 0.99 * target:
-                break
-        else:
-            low = max(low, step)
-        if high < inf and low > 0:
-            if high / low < 1.003:
-                break
-            step = (low * high) ** 0.5
-        else:
-            step *= 1.5 if used > target else 1 / 1.5
-        if not 1e-30 < step < 1e30:
+def bits_used(packed: Compressed) -> float:
+    """Of the whole stream: chunks, their index, header."""
+    return 8.0 * (sum(map(len, packed.chunks)) + 8 * len(packed.chunks) + 80)
+
+
+def finest(attempts: list[tuple[float, float, Attempt]], top: float, target: float) -> Compressed:
+    """The stream of the least error found that takes at most so many bits.
+
+    Steps lie on a grid that does not depend on the target, so that a larger one never finds less; from where the
+    estimate says, the search goes to the finest step whose stream fits.
+
+    Args:
+        attempts: what is tried: (estimated error, step to begin with, the attempt).
+        top: the largest magnitude: the coarsest step is four times it.
+    """
+    best: tuple[float, Compressed] | None = None
+    tried = 0
+    for _, step, attempt in sorted(attempts, key=lambda a: a[0]):
+        found: dict[int, bool] = {}
+
+        def fits(i: int, attempt: Attempt = attempt, found: dict[int, bool] = found) -> bool:
+            nonlocal best
+            if i not in found:
+                finish, error = attempt(4 * top * 2.0 ** (-i / _FINE))
+                packed = finish()
+                found[i] = bits_used(packed) <= target
+                if found[i] and (best is None or error < best[0]):
+                    best = error, packed
+            return found[i]
+
+        at = min(_FINEST, max(0, round(_FINE * log2(4 * top / max(step, 1e-37)))))
+        low, high, stride = -1, _FINEST + 1, 1  # a step that fits (-1: none known) and one that does not
+        while high - low > 1:
+            if fits(at):
+                low = at
+            else:
+                high = at
+            if low < 0 or high > _FINEST:  # not yet between two
+                at = max(0, high - stride) if low < 0 else min(_FINEST, low + stride)
+                stride *= 2
+            else:
+                at = (low + high) // 2
+        tried += low >= 0
+        if tried == _PROMISING:
             break
     if best is None:
         raise InputError(f"bits: {target:.0f} bits for the whole tensor are fewer than the shortest stream takes")
@@ -463,9 +494,7 @@ class _Planes:
         goal = self.job.goal
         if goal.kind == "max_error":
             return None if step <= goal.value else self._attempt(step)[0]()
-        if goal.kind == "mse":
-            return meet_mse(self._attempt, step, goal.value)
-        return meet_bits(lambda s: self._attempt(s)[0](), step, goal.value * self.x.numel())
+        return meet_mse(self._attempt, step, goal.value)
 
     def _attempt(self, step: float) -> tuple[Callable[[], Compressed], float]:
         step = float(np.float32(step))

@@ -151,11 +151,11 @@ def fit(samples: Iterable[Tensor], axis: int, nmse: float, weights: Any = None) 
     # few samples span few directions, and what comes later is not bound to them
     d = total.numel()
     doubt = max(1e-6, 0.05 * min(1.0, d / count)) if count < 20 * d else 1e-6
-    second = second + torch.eye(d).double() * max(doubt * float(second.diagonal().mean()), 1e-30)
+    second = second + torch.eye(d).double() * max(doubt * float(second.diagonal().mean()), 1e-70)
     synthesis, energy = transforms.fit(mean, second, _metric(weights, d))
     scale = synthesis.abs().amax(1).clamp_min(1e-30).float() / 127
     basis = torch.round(synthesis / scale[:, None].double()).to(torch.int8)
-    width = torch.round(torch.log(energy.clamp_min(1e-60)) / (2 * WIDTH_UNIT)).to(torch.int16)
+    width = torch.round(torch.log(energy.clamp_min(1e-72)) / (2 * WIDTH_UNIT)).to(torch.int16)
     variance = float(second.diagonal().sum())
     step = water_step(energy, (synthesis * synthesis).sum(1), nmse * variance)
     return Profile(basis, scale, mean.float(), width, max(step, 1e-30), axis)
@@ -180,7 +180,8 @@ def _metric(weights: Any, channels: int) -> Tensor | None:
 
 def water_step(energy: Tensor, norm: Tensor, distortion: float) -> float:
     """The step whose cells, or the components' own energy where that is less, make up the distortion."""
-    low, high = 1e-12, 2 * float((12 * energy.max()).sqrt()) + 1e-12
+    high = 2 * float((12 * energy.max()).sqrt()) + 1e-36
+    low = high * 1e-12  # values may have any scale
     for _ in range(60):
         step = (low * high) ** 0.5
         if float((torch.minimum(energy, torch.tensor(step * step / 12).double()) * norm).sum()) > distortion:

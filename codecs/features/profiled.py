@@ -20,6 +20,18 @@ def encode(profile: Profile, step: float, x: Tensor) -> bytes:
     return blocks.encode_rows(rows_.quantise(y, step, prior=prior)[0], prior)
 
 
+def quantised(profile: Profile, step: float, x: Tensor) -> tuple[rows_.Rows, Tensor]:
+    """What of rows (N, D) is coded, see `coded`, and what it decodes to (N, D) float32."""
+    y = profile.transform.forward(x).contiguous().numpy()
+    rows, recon = rows_.quantise(y, step, prior=_prior(profile, step))
+    return rows, profile.transform.inverse(torch.from_numpy(recon), profile.channels)
+
+
+def coded(profile: Profile, step: float, rows: rows_.Rows) -> bytes:
+    """Bytes of what `quantised` gave: together they are `encode`."""
+    return blocks.encode_rows(rows, _prior(profile, step))
+
+
 def decode(profile: Profile, step: float, data: bytes, count: int, components: int | None = None) -> Tensor:
     """Inverse of `encode` for so many rows; of the first components only, where asked for.
 

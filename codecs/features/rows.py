@@ -40,6 +40,7 @@ _MAX_GAIN = 31
 _REACH = 600  # magnitudes beyond cost an encoder's choice the same
 _SEARCH = 96  # components that the search for references compares
 _SEARCH_ROWS = 256  # rows that it takes at a time
+_SEARCH_BACK = 4096  # rows before them that it looks at: cost grows with the rows, not with their square
 _MIN_ROWS = 64  # below, references and gains cost more than they save
 
 Floats = npt.NDArray[np.float32]
@@ -367,13 +368,13 @@ def _references(y: Floats, step: float) -> tuple[npt.NDArray[np.int32], npt.NDAr
     # |b|^2 - 2 a b as one product
     left = torch.cat((part * -2, torch.ones(n, 1)), 1)
     right = torch.cat((part, square[:, None]), 1)
-    square_, space = square.numpy(), torch.empty(_SEARCH_ROWS * n)
+    square_, space = square.numpy(), torch.empty(_SEARCH_ROWS * min(n, _SEARCH_BACK + _SEARCH_ROWS))
     for first in range(0, n, _SEARCH_ROWS):
-        last = min(n, first + _SEARCH_ROWS)
-        far = space[: (last - first) * last].view(last - first, last)
-        torch.mm(left[first:last], right[:last].T, out=far)
-        best, at = nearest(far.numpy(), first)
-        ref[first:last] = np.where(best < -0.2 * square_[first:last], at, -1)
+        last, begin = min(n, first + _SEARCH_ROWS), max(0, first - _SEARCH_BACK)
+        far = space[: (last - first) * (last - begin)].view(last - first, last - begin)
+        torch.mm(left[first:last], right[begin:last].T, out=far)
+        best, at = nearest(far.numpy(), first - begin)
+        ref[first:last] = np.where(best < -0.2 * square_[first:last], at + begin, -1)
     rows = np.flatnonzero(ref >= 0)
     if rows.size < n / 32:
         return none

@@ -28,6 +28,7 @@ from ...entropy import container
 from ...entropy.container import Header, Limits
 from ...entropy.errors import FormatError, InputError
 from ...files import atomic_writer
+from ...warn import converted
 
 NAME = "embeddings"
 ROWS = 256  # of a group: fewer cost more bits, more cost more time for one row
@@ -38,6 +39,8 @@ _FIT_ROWS = 1 << 16  # of an iterable, from which a rotation is learned
 _HUGE = 1e30
 _MOST = container.DEFAULT_LIMITS.samples  # values of a group
 _BLOCK = 1 << 14  # rows that a search compares at once
+_TRIES = 8  # steps that are tried for a goal
+_GROUP_ROWS = 1 << 12  # rows whose error is measured at once
 
 
 class EmbeddingStore:
@@ -161,19 +164,41 @@ class EmbeddingStore:
             )
         if group * profile.channels > _MOST:
             raise InputError(f"group is {group}; {_MOST // profile.channels} rows of these are the most")
-        step = profile.step if codec is None or nmse is None else _step(profile, first, nmse)
-        step = float(np.float32(step))
+        whole = isinstance(vectors, (Tensor, np.ndarray))
+        if codec is None or nmse is not None:
+            nmse = nmse or 0.01
+            step = _step(profile, first, nmse, codec is None, whole)
+        else:
+            step = profile.step
         target = Path(path)
         with atomic_writer(target, force) as file, tempfile.TemporaryFile(dir=target.parent) as payload:
-            sizes = [payload.write(container.seal(profile.to_bytes())) - container.CRC_BYTES]
-            count = 0
-            for rows in _groups(chain(first, parts), kind, group):
-                data = profiled.encode(profile, step, _finite(rows, count))
-                sizes.append(payload.write(container.seal(data)) - container.CRC_BYTES)
-                count += len(rows)
+            for attempt in range(_TRIES):
+                step = float(np.float32(step))
+                if not 1e-30 <= step <= _HUGE:
+                    raise InputError(f"rows of this scale need a step of {step:.3g}: multiply them by a power of two")
+                payload.seek(0)
+                payload.truncate()
+                sizes = [payload.write(container.seal(profile.to_bytes())) - container.CRC_BYTES]
+                error = _Error(kind.shape[1])
+                for rows in _groups(chain(first, parts), kind, group):
+                    x = _finite(rows, error.count)
+                    found, restored = profiled.quantised(profile, step, x)
+                    sizes.append(
+                        payload.write(container.seal(profiled.coded(profile, step, found))) - container.CRC_BYTES
+                    )
+                    error.add(x, restored)
+                if nmse is None or error.nmse() <= nmse or not whole or attempt == _TRIES - 1:
+                    break
+                step *= 0.99 * (nmse / error.nmse()) ** 0.5
+            if nmse is not None and error.nmse() > nmse:
+                converted(
+                    f"{target}: squared error over variance is {error.nmse():.3g}, {nmse:g} was asked for: the first "
+                    f"{_FIT_ROWS} rows are not like the others; hand in an array, or a codec fitted to a sample of all"
+                )
             params = _PARAMS.pack(_VERSION, group, step)
             dtype = str(kind.dtype).removeprefix("torch.")
-            header = Header(NAME, profile.fingerprint, "tensor", "numpy", (count, kind.shape[1]), dtype, params=params)
+            shape = (error.count, kind.shape[1])
+            header = Header(NAME, profile.fingerprint, "tensor", "numpy", shape, dtype, params=params)
             file.write(container.head(header, sizes, limits=LIMITS))
             payload.seek(0)
             shutil.copyfileobj(payload, file, 1 << 20)
@@ -300,11 +325,57 @@ def _finite(rows: Tensor, start: int) -> Tensor:
     return x
 
 
-def _step(profile: Profile, samples: list[Tensor], nmse: float) -> float:
-    """A step under which rows like these have this error."""
-    x = torch.cat([s.float() for s in samples])[:_FIT_ROWS]
-    transform = profile.transform
-    assert transform.synthesis is not None
-    energy = transform.forward(x).double().square().mean(0)
-    target = nmse * float(x.double().var(0, correction=0).sum())
-    return water_step(energy, transform.synthesis.double().square().sum(1), target)
+class _Error:
+    """Squared error over the variance about the mean, of rows that come in parts."""
+
+    def __init__(self, channels: int) -> None:
+        self.count, self.error = 0, 0.0
+        self.sum, self.square = torch.zeros(channels).double(), torch.zeros(channels).double()
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Take in rows (N, D), and what they decode to."""
+        wide = x.double()
+        self.count += len(x)
+        self.error += float((wide - y.double()).square().sum())
+        self.sum += wide.sum(0)
+        self.square += wide.square().sum(0)
+
+    def nmse(self) -> float:
+        """0 where nothing varies."""
+        variance = float((self.square - self.sum.square() / max(1, self.count)).sum())
+        return self.error / variance if variance > 0 else 0.0
+
+
+def _step(profile: Profile, parts: list[Tensor], nmse: float, fitted: bool, whole: bool) -> float:
+    """The widest step found under which these rows have at most this error, decoded as they will be.
+
+    Args:
+        fitted: whether the profile was fitted to these rows, so that its step is a good guess.
+        whole: whether there will be no other rows; otherwise the first ones do.
+    """
+    x = _finite(torch.cat(parts) if len(parts) > 1 else parts[0], 0)
+    x = x if whole else x[:_FIT_ROWS]
+    step = profile.step
+    if not fitted:
+        transform = profile.transform
+        assert transform.synthesis is not None
+        energy = transform.forward(x[:_FIT_ROWS]).double().square().mean(0)
+        target = nmse * float(x[:_FIT_ROWS].double().var(0, correction=0).sum())
+        step = water_step(energy, transform.synthesis.double().square().sum(1), target)
+    best = 0.0
+    for _ in range(_TRIES):
+        step = float(np.float32(step))
+        error = _Error(x.shape[1])
+        for rows in x.split(_GROUP_ROWS):
+            error.add(rows, profiled.quantised(profile, step, rows)[1])
+        got = error.nmse()
+        if got <= nmse:
+            best = max(best, step)
+            if got > 0.98 * nmse or got == 0:
+                break
+        step *= min(2.0, max(0.25, (0.99 * nmse / got) ** 0.5)) if got > 0 else 1.0
+    if not best:
+        raise InputError(
+            f"nmse is {nmse}; these rows cannot be kept to it under this profile: fit one to rows like them"
+        )
+    return best
