@@ -9,6 +9,7 @@ for sound.
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -544,3 +545,12 @@ def _parallel(function: Any, items: list) -> Any:
         return list(pool.map(function, items))
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _after_fork() -> None:
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    # threads of OpenMP do not survive a fork: a child's first parallel loop would wait for them for ever
+    os.register_at_fork(after_in_child=_after_fork)

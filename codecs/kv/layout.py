@@ -88,9 +88,13 @@ def pairs_of(cache: Any) -> Pairs:
                     f"layer {number} keeps a sliding window and has dropped tokens; only whole caches are coded: fill "
                     "a DynamicCache() that was made without the model's config"
                 )
-        pairs: list[Any] = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in layers]
+        pairs: list[Any] = [
+            _filled((getattr(layer, "keys", None), getattr(layer, "values", None)), layer, number)
+            for number, layer in enumerate(layers)
+        ]
     elif hasattr(cache, "key_cache") and hasattr(cache, "value_cache"):
         pairs = list(zip(cache.key_cache, cache.value_cache, strict=True))
+        pairs = [_filled(pair, cache, number, number) for number, pair in enumerate(pairs)]
     elif isinstance(cache, Sequence) and not isinstance(cache, (str, bytes)):
         pairs = [tuple(layer[:2]) if isinstance(layer, (list, tuple)) else (None, None) for layer in cache]
     else:
@@ -100,6 +104,17 @@ def pairs_of(cache: Any) -> Pairs:
     for number, pair in enumerate(pairs):
         _check(number, pair, pairs[0])
     return pairs
+
+
+def _filled(pair: Any, holder: Any, number: int, *at: int) -> Any:
+    """Keys and values of the tokens that there are: preallocated caches have slots for more."""
+    length, keys = getattr(holder, "get_seq_length", None), pair[0]
+    if length is None or not isinstance(keys, Tensor) or keys.ndim != 4:
+        return pair
+    tokens = int(length(*at))
+    if not 0 <= tokens <= keys.shape[2]:
+        raise UnsupportedError(f"layer {number} has {keys.shape[2]} slots and says that it holds {tokens} tokens")
+    return tuple(t[:, :, :tokens] if isinstance(t, Tensor) and tokens < t.shape[2] else t for t in pair)
 
 
 def _check(number: int, pair: Any, first: Any) -> None:

@@ -5,6 +5,10 @@ A chunk with further axes in front is a stack of pictures, each a stream of its 
 
     stack = "LTZS"  rank:u8  axis:u32 * rank  size:u32 * product of the axes  stream * product of the axes
 
+A chunk of a tensor at the edge of an array, whose far end is padding of one value, is the part before the padding:
+
+    edge = "LTZE"  rank:u8  axis:u32 * rank  axis of the part:u32 * rank  bytes of the value:u8  value  stream
+
 Numbers are little-endian. Streams say what they are made with: decoding needs no configuration.
 """
 
@@ -22,7 +26,7 @@ from .codecs.registry import family_of, owners
 from .entropy import container
 from .entropy.errors import FormatError, InputError, LimitError
 
-STACK = b"LTZS"
+STACK, EDGE = b"LTZS", b"LTZE"
 MAX_PICTURES = 1 << 20
 _CHANNELS = (1, 2, 3, 4)
 _PICTURE_DTYPES = ("uint8", "uint16", "float16", "float32", "float64")
@@ -83,7 +87,14 @@ class ChunkCoder:
             raise InputError("the chunk does not lie in C order; create the array with order='C'")
         options = self.config()
         if self._tensors:
-            return encode(chunk, **options)
+            own = _own(chunk)
+            if self.lossless or own == chunk.shape:
+                return encode(chunk, **options)
+            # padding at the edge of an array would count in goals: it is one value, kept as it is
+            inside = np.ascontiguousarray(chunk[tuple(map(slice, own))])
+            rank, value = chunk.ndim, chunk[(-1,) * chunk.ndim].tobytes()
+            head = struct.pack(f"<B{2 * rank}IB", rank, *chunk.shape, *own, len(value))
+            return EDGE + head + value + encode(inside, **options)
         inner = 3 if chunk.ndim > 2 and chunk.shape[-1] in _CHANNELS else 2
         front, picture = chunk.shape[: chunk.ndim - inner], chunk.shape[chunk.ndim - inner :]
         if not front:
@@ -104,6 +115,14 @@ def decode_chunk(data: bytes | bytearray | memoryview) -> np.ndarray:
     from .api import decode
 
     view = memoryview(data).cast("B")
+    if view[: len(EDGE)] == EDGE:
+        shape, own, value, at = _edge(view)
+        inside = decode(view[at:], "numpy")
+        if inside.shape != own or inside.dtype.itemsize != len(value):
+            raise FormatError(f"damaged chunk: {inside.dtype}{inside.shape} inside, its header says {own}")
+        chunk = np.full(shape, np.frombuffer(value, inside.dtype)[0])
+        chunk[tuple(map(slice, own))] = inside
+        return chunk
     if view[: len(STACK)] != STACK:
         return decode(view, "numpy")
     front, sizes, at = _stack(view)
@@ -114,6 +133,36 @@ def decode_chunk(data: bytes | bytearray | memoryview) -> np.ndarray:
     if len({(p.shape, p.dtype) for p in pictures}) > 1:
         raise FormatError("damaged chunk: its pictures differ in shape or dtype")
     return np.stack(pictures).reshape(*front, *pictures[0].shape)
+
+
+def _own(chunk: np.ndarray) -> tuple[int, ...]:
+    """The part of a chunk, from its first corner on, beyond which all values are the last one to the bit."""
+    if chunk.size == 0 or chunk.ndim == 0:
+        return chunk.shape
+    bits = chunk.view(f"u{chunk.dtype.itemsize}")
+    own = list(chunk.shape)
+    differs = bits != bits[(-1,) * bits.ndim]
+    for axis in range(bits.ndim):
+        across = differs.any(tuple(i for i in range(bits.ndim) if i != axis))
+        if not across[-1]:
+            own[axis] = max(1, int(np.flatnonzero(across)[-1]) + 1) if across.any() else 1
+    return tuple(own)
+
+
+def _edge(view: memoryview) -> tuple[tuple[int, ...], tuple[int, ...], bytes, int]:
+    """Shape of a chunk, of the part inside its padding, the padding's value, and where the stream begins."""
+    rank = view[len(EDGE)] if len(view) > len(EDGE) else 0
+    at = len(EDGE) + 1 + 8 * rank
+    if not 1 <= rank <= container.MAX_RANK or len(view) < at + 1 or view[at] not in (2, 4):
+        raise FormatError("damaged chunk: no header of a padded chunk")
+    numbers = struct.unpack_from(f"<{2 * rank}I", view, len(EDGE) + 1)
+    shape, own = numbers[:rank], numbers[rank:]
+    if any(not 1 <= b <= a for a, b in zip(shape, own)):
+        raise FormatError(f"damaged chunk: {own} does not lie in {shape}")
+    if prod(shape) > container.DEFAULT_LIMITS.samples:
+        raise LimitError(f"a chunk of {prod(shape)} values; the limit is {container.DEFAULT_LIMITS.samples}")
+    size = view[at]
+    return shape, own, bytes(view[at + 1 : at + 1 + size]), at + 1 + size
 
 
 def _stack(view: memoryview) -> tuple[tuple[int, ...], tuple[int, ...], int]:

@@ -183,10 +183,9 @@ class EmbeddingStore:
                 for rows in _groups(chain(first, parts), kind, group):
                     x = _finite(rows, error.count)
                     found, restored = profiled.quantised(profile, step, x)
-                    sizes.append(
-                        payload.write(container.seal(profiled.coded(profile, step, found))) - container.CRC_BYTES
-                    )
-                    error.add(x, restored)
+                    data = container.seal(profiled.coded(profile, step, found))
+                    sizes.append(payload.write(data) - container.CRC_BYTES)
+                    error.add(x, restored.to(kind.dtype))
                 if nmse is None or error.nmse() <= nmse or not whole or attempt == _TRIES - 1:
                     break
                 step *= 0.99 * (nmse / error.nmse()) ** 0.5
@@ -375,7 +374,5 @@ def _step(profile: Profile, parts: list[Tensor], nmse: float, fitted: bool, whol
                 break
         step *= min(2.0, max(0.25, (0.99 * nmse / got) ** 0.5)) if got > 0 else 1.0
     if not best:
-        raise InputError(
-            f"nmse is {nmse}; these rows cannot be kept to it under this profile: fit one to rows like them"
-        )
+        raise InputError(f"nmse is {nmse}; these rows do not keep to it under this profile: fit one to them")
     return best

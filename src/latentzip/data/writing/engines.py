@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -90,6 +91,20 @@ def _work(job: ShardJob) -> str:
     return pack_shard(job, _count)
 
 
+@contextmanager
+def _without_script() -> Iterator[None]:
+    """Processes started here do not run the user's script again: they need nothing of it, and it need not have a
+    ``if __name__ == "__main__"``."""
+    main = sys.modules["__main__"].__dict__
+    kept = {name: main.pop(name) for name in ("__file__", "__spec__") if name in main}
+    main["__spec__"] = None
+    try:
+        yield
+    finally:
+        del main["__spec__"]
+        main.update(kept)
+
+
 def _run_processes(jobs: list[ShardJob], workers: int, step: Step) -> None:
     spawn = multiprocessing.get_context("spawn")  # threads of torch and of the coder do not survive a fork
     counter, stop = spawn.Value("q", 0), spawn.Event()
@@ -103,7 +118,8 @@ def _run_processes(jobs: list[ShardJob], workers: int, step: Step) -> None:
             reported = now
 
     with ProcessPoolExecutor(workers, spawn, _start_worker, (counter, stop)) as pool:
-        waiting: set[Future[str]] = {pool.submit(_work, job) for job in jobs}
+        with _without_script():
+            waiting: set[Future[str]] = {pool.submit(_work, job) for job in jobs}
         try:
             while waiting:
                 done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)

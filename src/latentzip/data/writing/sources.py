@@ -20,9 +20,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from ...entropy.errors import InputError, UnsupportedError
+from ...entropy.opening import open_regular, read_file
 from ...files import PICTURE_SUFFIXES
+from ...warn import converted
 from ..remote import is_remote
 from ..shards import MAX_KEY
+
+_MAX_FILE = 1 << 32  # bytes of a picture file
+_MAX_LABEL = 1 << 20  # bytes of a member that says a label
 
 Label = str | int | None
 
@@ -81,16 +86,30 @@ class FolderSource:
 
     def samples(self) -> list[Sample]:
         found: list[tuple[str, int]] = []
+        seen: set[tuple[int, int]] = set()  # links may lead round in circles
         for folder, folders, files in os.walk(self.root, followlinks=True):
-            folders[:] = [f for f in folders if not f.startswith(".")]
+            facts = os.stat(folder)
+            if (facts.st_dev, facts.st_ino) in seen:
+                folders[:] = []
+                continue
+            seen.add((facts.st_dev, facts.st_ino))
+            folders[:] = sorted(f for f in folders if not f.startswith("."))
             for file in files:
                 if not file.startswith(".") and Path(file).suffix.lower() in PICTURE_SUFFIXES:
                     path = Path(folder, file)
-                    found.append((path.relative_to(self.root).as_posix(), path.stat().st_size))
+                    found.append((path.relative_to(self.root).as_posix(), _size(path)))
         return [Sample(key_of(name), name, size, name) for name, size in sorted(found)]
 
     def read(self, sample: Sample) -> bytes:
-        return Path(self.root, sample.file).read_bytes()
+        return read_file(Path(self.root, sample.file), _MAX_FILE)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 of one that cannot be read, which is told when its turn comes."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 # --- WebDataset --------------------------------------------------------------------------------------------------
@@ -110,36 +129,49 @@ class TarSource:
     def samples(self) -> list[Sample]:
         return [sample for file in self.files for sample in self._scan(file)]
 
-    def _scan(self, file: str) -> Iterator[Sample]:
-        sample: Sample | None = None
-        stem, label = None, None
+    def _scan(self, file: str) -> list[Sample]:
+        found: list[Sample] = []
+        latest: dict[str, int] = {}  # stem -> its sample; members of one need not lie side by side
+        labels: dict[str, Label] = {}  # of stems whose picture has not come yet
+        before = None
         try:
             with tarfile.open(file, "r:") as tar:
                 for member in tar:
                     if not member.isfile():
                         continue
-                    name, _, extension = _split_member(member.name)
-                    if name != stem:
-                        if sample is not None:
-                            yield replace(sample, label=label)
-                        sample, stem, label = None, name, None
+                    name = _plain(member.name)
+                    stem, _, extension = _split_member(name)
                     if "." + extension.rpartition(".")[2] in PICTURE_SUFFIXES:
-                        if sample is not None:
-                            raise InputError(f"{file}: {stem} has two pictures, {sample.name} and {member.name}")
-                        origin = f"{Path(file).name}/{member.name}"
-                        sample = Sample(key_of(member.name), origin, member.size, file, member.offset_data)
+                        if stem == before and stem in latest:
+                            raise InputError(f"{file}: {stem} has two pictures, {found[-1].name} and {member.name}")
+                        if member.issparse():
+                            raise InputError(f"{file}: {member.name} is stored sparsely; make the tar file anew")
+                        latest[stem] = len(found)
+                        origin = f"{Path(file).name}/{name}"
+                        label = labels.pop(stem, None)
+                        found.append(Sample(key_of(name), origin, member.size, file, member.offset_data, label))
                     elif extension in ("cls", "json"):
-                        found = _label_of(extension, tar.extractfile(member), f"{file}: {member.name}")
-                        label = found if found is not None else label
-                if sample is not None:
-                    yield replace(sample, label=label)
-        except tarfile.TarError as error:
+                        label = _label_of(extension, tar, member, f"{file}: {member.name}")
+                        if label is not None and stem in latest:
+                            found[latest[stem]] = replace(found[latest[stem]], label=label)
+                        elif label is not None:
+                            labels[stem] = label
+                    before = stem
+        except (tarfile.TarError, EOFError, OverflowError) as error:
             raise InputError(f"{file}: not a plain tar file, or a damaged one: {error}") from error
+        if labels:
+            converted(f"{file}: {len(labels)} labels have no picture, such as that of {next(iter(labels))}")
+        return found
 
     def read(self, sample: Sample) -> bytes:
-        with open(sample.file, "rb") as file:
+        with os.fdopen(open_regular(sample.file), "rb") as file:
             file.seek(sample.offset)
             return file.read(sample.num_bytes)
+
+
+def _plain(name: str) -> str:
+    """A member's name without the ``./`` that ``tar cf x.tar .`` puts in front."""
+    return "/".join(part for part in name.split("/") if part != ".")
 
 
 def _split_member(name: str) -> tuple[str, str, str]:
@@ -148,8 +180,11 @@ def _split_member(name: str) -> tuple[str, str, str]:
     return folder + slash + stem, dot, extension.lower()
 
 
-def _label_of(extension: str, stream: Any, where: str) -> Label:
-    data = stream.read()
+def _label_of(extension: str, tar: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> Label:
+    if member.size > _MAX_LABEL:
+        raise InputError(f"{where}: a label of {member.size} bytes; at most {_MAX_LABEL} are read")
+    stream = tar.extractfile(member)
+    data = stream.read() if stream is not None else b""
     try:
         if extension == "cls":
             return _number_or_text(data.decode().strip())
@@ -171,7 +206,7 @@ class HubSource:
     kind: str = "hf"
 
     def samples(self) -> list[Sample]:
-        table, column, label = _hub_table(self.root)
+        table, column, label = _hub_table(self.root, _state_of(self.root))
         import pyarrow.compute as pc  # pyright: ignore[reportMissingImports]
 
         cells = table.data.column(column)  # sizes and names without reading the pictures
@@ -182,20 +217,38 @@ class HubSource:
         samples = []
         for row, (size, path, found) in enumerate(zip(sizes, paths, labels)):
             if names is not None and found is not None:
+                if found >= len(names):
+                    raise InputError(f"{self.root}: row {row} has label {found} of {len(names)} classes")
                 found = names[found] if found >= 0 else None
+            elif isinstance(found, bool) or not isinstance(found, (int, str, type(None))):
+                raise InputError(f"{self.root}: row {row} has label {found!r:.60}; words or integers are needed")
             name = f"row {row}" + (f" ({PurePosixPath(path).name})" if path else "")
-            size = os.path.getsize(path) if size is None else size
+            size = (_size(Path(path)) if path else 0) if size is None else size
             samples.append(Sample(f"{row:08d}", name, size, "", row, found))
         return samples
 
     def read(self, sample: Sample) -> bytes:
-        table, column, _ = _hub_table(self.root)
+        table, column, _ = _hub_table(self.root, _state_of(self.root))
         value = table[sample.offset][column]
-        return value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
+        if value and value["bytes"] is not None:
+            return value["bytes"]
+        if not value or not value["path"]:
+            raise InputError(f"{sample.name}: there is no picture in this row")
+        path = Path(self.root, value["path"]).resolve()
+        if not path.is_relative_to(Path(self.root).resolve()):
+            raise InputError(f"{sample.name}: its picture lies outside of the data set; save that with its pictures")
+        return read_file(path, _MAX_FILE)
+
+
+def _state_of(root: str) -> tuple[tuple[str, int, int, int], ...]:
+    """What changes when a data set is saved anew under its path."""
+    files = sorted(Path(root).glob("*.*"))
+    facts = ((p.name, p.stat()) for p in files)
+    return tuple((name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in facts)
 
 
 @lru_cache(maxsize=2)
-def _hub_table(root: str) -> tuple[Any, str, str | None]:
+def _hub_table(root: str, state: Any) -> tuple[Any, str, str | None]:
     """(table with encoded pictures, its picture column, its label column or None)."""
     try:
         import datasets  # pyright: ignore[reportMissingImports]
