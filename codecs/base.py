@@ -76,7 +76,7 @@ class BaseCodec(nn.Module):
     declared: ClassVar[tuple[Option, ...]] = (QUALITY, CODING)
     name: str = ""
     family: ClassVar[str] = ""  # what weights files name it, see `registry.FAMILIES`
-    _fingerprint: bytes | None = None
+    _fingerprint: tuple[Any, bytes] | None = None  # of which state of the weights, and what it is
 
     @abstractmethod
     def coding_arrays(self) -> dict[str, np.ndarray]:
@@ -101,11 +101,14 @@ class BaseCodec(nn.Module):
     def fingerprint(self) -> bytes:
         """First 8 bytes of a SHA-256 over all weights and coding tables that decoding depends on.
 
-        Computed once: weights do not change after a codec is loaded.
+        Computed anew when weights have changed: streams of a tuned codec do not claim to be of the stock one.
         """
-        if self._fingerprint is None:
-            self._fingerprint = self._compute_fingerprint()
-        return self._fingerprint
+        state = tuple(
+            (t.data_ptr(), 0 if t.is_inference() else t._version) for t in chain(self.parameters(), self.buffers())
+        )
+        if self._fingerprint is None or self._fingerprint[0] != state:
+            self._fingerprint = state, self._compute_fingerprint()
+        return self._fingerprint[1]
 
     def _compute_fingerprint(self) -> bytes:
         h = hashlib.sha256(self.name.encode())

@@ -25,6 +25,7 @@ from ..pretrained import Entry
 from .base import BaseCodec
 
 FORMAT = "1"
+CODING = "coding."  # where the tables of a codec stand in a file and in the state of one that codes
 AsBytes = Callable[[str, Tensor], bool]
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -64,6 +65,8 @@ def round_state(codec: BaseCodec, as_bytes: AsBytes, dtype: torch.dtype = torch.
         dtype: of the other floats in the file.
     """
     for key, value in codec.state_dict().items():
+        if key.startswith(CODING):
+            continue
         if as_bytes(key, value):
             stored, scale = _to_bytes(value)
             value.copy_(stored.float() * scale)
@@ -75,6 +78,8 @@ def to_tensors(codec: BaseCodec, as_bytes: AsBytes, dtype: torch.dtype = torch.f
     """State and coding arrays of a codec as the tensors of a file."""
     tensors = {}
     for key, value in codec.state_dict().items():
+        if key.startswith(CODING):
+            continue
         value = value.detach().cpu().contiguous()
         if as_bytes(key, value):
             value, tensors[f"scale.{key}"] = _to_bytes(value.float())

@@ -436,6 +436,34 @@ class EntropicBottleneck(BaseCodec):
             if not name.startswith("decoder."):
                 parameter.requires_grad_(False)
 
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for key, array in self.coding_arrays().items():  # without its tables a state would be of another codec
+            destination[f"{prefix}{storage.CODING}{key}"] = torch.from_numpy(np.array(array))
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        start = f"{prefix}{storage.CODING}"
+        if self.frozen:
+            found = {k: state_dict.pop(k) for k in [k for k in state_dict if k.startswith(start)]}
+            arrays = {key.removeprefix(start): value.cpu().numpy() for key, value in found.items()}
+            missing, errors = args[2], args[4]
+            missing += [f"{start}{key}" for key in self.coding_arrays() if key not in arrays]
+            if found and not missing:
+                self._take_tables(arrays, errors)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _take_tables(self, arrays: dict[str, np.ndarray], errors: list[str]) -> None:
+        try:
+            bank = TableBank.from_arrays({k[6:]: v for k, v in arrays.items() if k.startswith("prior.")})
+        except InputError as error:
+            errors.append(f"the tables of the state are damaged: {error}")
+            return
+        own, offsets = self.bank, arrays["gain_offsets"]
+        if own is None or bank.num_tables != own.num_tables or offsets.shape != (100, self.config.latent):
+            errors.append("the tables of the state are those of another configuration")
+            return
+        self.bank, self.gain_offsets, self._fingerprint = bank, offsets.astype(np.int16), None
+
     def coding_arrays(self) -> dict[str, np.ndarray]:
         if self.bank is None or self.gain_offsets is None:
             return {}
@@ -444,7 +472,8 @@ class EntropicBottleneck(BaseCodec):
     def _compute_fingerprint(self) -> bytes:
         """Of all but the decoder: streams stay valid when that is tuned."""
         h = hashlib.sha256(f"{self.name} {self.config.down} {self.config.up} {self.config.prior}".encode())
-        state = {k: v.detach().cpu().numpy() for k, v in self.state_dict().items() if not k.startswith("decoder.")}
+        apart = ("decoder.", storage.CODING)
+        state = {k: v.detach().cpu().numpy() for k, v in self.state_dict().items() if not k.startswith(apart)}
         for key, array in sorted((state | self.coding_arrays()).items()):
             array = np.ascontiguousarray(array)
             h.update(f"{key}:{array.dtype.str}:{array.shape}".encode())

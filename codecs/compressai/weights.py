@@ -21,6 +21,7 @@ Weights = str | os.PathLike[str] | Mapping[str, Tensor] | nn.Module
 
 # what CompressAI's update() computes: of any size, or absent; tables are rebuilt from the density instead
 _COMPUTED = ("._quantized_cdf", "._offset", "._cdf_length", ".scale_table")
+_MOST_CHANNELS = 4096
 
 
 def models() -> dict[str, tuple[type[Any], dict[int, tuple[int, ...]]]]:
@@ -93,6 +94,13 @@ def build_model(name: str, source: Weights, quality: int | None = None) -> nn.Mo
         raise InputError(f"quality is {quality!r}; {name} of CompressAI has 1 to {max(known)}")
     if quality is not None and known[quality] != sizes:
         raise InputError(f"{name} of quality {quality} has {known[quality]} channels, these weights have {sizes}")
+    with torch.device("meta"):  # sizes are compared before memory is taken for them
+        expected = architecture(*sizes).state_dict()
+    for key, value in state.items():
+        if key in expected and expected[key].shape != value.shape:
+            raise InputError(
+                f"the weights do not fit {name}: {key} is {tuple(value.shape)}, not {tuple(expected[key].shape)}"
+            )
     model: nn.Module = architecture(*sizes)
     try:
         missing, unexpected = nn.Module.load_state_dict(model, state, strict=False)
@@ -102,13 +110,18 @@ def build_model(name: str, source: Weights, quality: int | None = None) -> nn.Mo
     if missing or unexpected:
         what = f"lack {missing[0]}" if missing else f"hold {unexpected[0]}, which it has not"
         raise InputError(f"the weights do not fit {name}: they {what}")
+    for key, value in model.named_parameters():
+        if not bool(torch.isfinite(value).all()):
+            raise InputError(f"the weights of {name} are damaged: {key} holds NaN or infinite values")
     return model.eval().requires_grad_(False)
 
 
 def _sizes(name: str, state: Mapping[str, Tensor]) -> tuple[int, ...]:
     """(N, M), or (N,) where they are the same, from the shapes of the analysis transform."""
     keys = ("g_a.0.conv1.weight",) if name.startswith("cheng2020") else ("g_a.0.weight", "g_a.6.weight")
-    try:
-        return tuple(state[k].shape[0] for k in keys)
-    except KeyError as error:
-        raise InputError(f"the weights do not fit {name}: they lack {error}") from error
+    for key in keys:
+        if key not in state:
+            raise InputError(f"the weights do not fit {name}: they lack {key!r}")
+        if state[key].ndim != 4 or not 1 <= state[key].shape[0] <= _MOST_CHANNELS:
+            raise InputError(f"the weights do not fit {name}: {key} is {tuple(state[key].shape)}, no convolution of it")
+    return tuple(state[key].shape[0] for key in keys)

@@ -20,13 +20,13 @@ from ...entropy.errors import FormatError
 from ...info import stored_quality
 
 
-def _open(blob: bytes, codec: Codec) -> Container:
+def _open(blob: bytes, codec: Codec, fingerprint: bytes) -> Container:
     stream = container.read(blob)
     header = stream.header
-    if header.codec != codec.name or header.fingerprint != codec.fingerprint:
+    if header.codec != codec.name or header.fingerprint != fingerprint:
         raise FormatError(
             f"a stream of {header.codec} ({header.fingerprint.hex()}) in a data set of {codec.name} "
-            f"({codec.fingerprint.hex()}): the pack is damaged, check it with codec-cli verify"
+            f"({fingerprint.hex()}): the pack is damaged, check it with codec-cli verify"
         )
     if header.modality != codec.modality or len(header.shape) != 3 or header.shape[0] != codec.signal_channels:
         raise FormatError(f"a stream of {header.modality} {header.shape} that claims to be of {codec.name}: damaged")
@@ -56,7 +56,7 @@ class _LatentReader:
     """Reads latents of one codec; what holds for all streams of one shape is worked out once."""
 
     def __init__(self, codec: Codec) -> None:
-        self.codec = codec
+        self.codec, self.fingerprint = codec, codec.fingerprint
         self.dtype = np.dtype(np.int8 if codec.latent_dtype == torch.int8 else np.int16)
         self._shapes: dict[tuple[bytes, tuple[int, ...], int], Shape | None] = {}
 
@@ -69,7 +69,7 @@ class _LatentReader:
 
     def read(self, blob: bytes, out: np.ndarray | None) -> np.ndarray:
         """The latent (L, h, w), decoded into ``out`` where that is given."""
-        codec, stream = self.codec, _open(blob, self.codec)
+        codec, stream = self.codec, _open(blob, self.codec, self.fingerprint)
         header, count = stream.header, len(stream.chunks)
         size = header.shape[-2], header.shape[-1]
         key = header.params, header.shape, count
@@ -109,7 +109,7 @@ def decode_latents(
     """
     reader = _LatentReader(codec)
     if shape is not None and len(blobs):  # before so many of them are allocated
-        size = _open(blobs[0], codec).header.shape[-2:]
+        size = _open(blobs[0], codec, reader.fingerprint).header.shape[-2:]
         reader.check((codec.latent_channels, *latent_size(codec, (size[0], size[1]))), shape)
     edges = [len(blobs) * i // max(threads, 1) for i in range(max(threads, 1) + 1)]
     spans = [range(a, b) for a, b in zip(edges, edges[1:]) if a < b]
@@ -128,7 +128,8 @@ def decode_latents(
 
 def decode_signals(blobs: Sequence[bytes], codec: Codec, threads: int = 1) -> list[Tensor]:
     """Streams -> signals (C, H, W) float32 in [0, 1] on the codec's device; equal shapes are decoded as one batch."""
-    streams = [_open(blob, codec) for blob in blobs]
+    fingerprint = codec.fingerprint
+    streams = [_open(blob, codec, fingerprint) for blob in blobs]
     latents = decode_latents(blobs, codec, threads)
     out: list[Tensor | None] = [None] * len(blobs)
     groups: dict[tuple[bytes, tuple[int, ...]], list[int]] = defaultdict(list)
