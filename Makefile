@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint docs clean
+.PHONY: demo test install lint docs fuzz soak clean
 
 install: $(STAMP)
 
@@ -34,6 +34,16 @@ docs: install
 	$(BIN)/python -m pip install -q -c constraints.txt mkdocs mkdocs-material
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
+
+# damaged files of every format with repaired checksums: make fuzz SECONDS=60 SEED=7
+SECONDS ?= 600
+SEED ?= 0
+fuzz: install
+	$(BIN)/python scripts/fuzz.py --seconds $(SECONDS) --seed $(SEED)
+
+# an hour of epochs over a pack: memory and open files stay flat
+soak: install
+	$(BIN)/python scripts/soak.py --seconds 3600
 
 clean:
 	rm -rf $(VENV) build dist demo site *.egg-info src/*.egg-info

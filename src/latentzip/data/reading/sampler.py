@@ -164,7 +164,12 @@ class ElasticBatchSampler:
         """
         if state.get("version") != 1:
             raise InputError(f"a sampler state of version {state.get('version')!r}; this release reads 1")
+        wrong = {"samples", "batch_size", "seed", "epoch", "step"} - set(state)
+        if wrong or any(isinstance(v, bool) or not isinstance(v, int) or not 0 <= v < 1 << 63 for v in state.values()):
+            raise InputError(f"no state of a sampler: whole numbers from 0 on are needed, not {dict(state)!r:.200}")
         for name in ("samples", "batch_size"):
             if state[name] != getattr(self, name):
                 raise InputError(f"the state was saved with {name} = {state[name]}, here it is {getattr(self, name)}")
+        if state["step"] > len(self):
+            raise InputError(f"the state is at batch {state['step']} of an epoch that has {len(self)}")
         self.seed, self.epoch, self.step = state["seed"], state["epoch"], state["step"]

@@ -73,6 +73,7 @@ class LatentStream(IterableDataset[dict[str, Any]]):
             )
         self.epochs, self.prefetch, self.device = epochs, prefetch, device
         self._epoch, self._step = 0, 0
+        self._over = False  # whether a loaded state is that after the last batch: the next loop has none
 
     @property
     def batches_per_epoch(self) -> int:
@@ -87,7 +88,7 @@ class LatentStream(IterableDataset[dict[str, Any]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch; loops under a DataLoader with workers need it before every one."""
-        self._epoch, self._step = epoch, 0
+        self._epoch, self._step, self._over = epoch, 0, False
 
     def state_dict(self) -> dict[str, int]:
         """Where to go on: after the last batch that was handed out, whatever was read ahead.
@@ -100,11 +101,16 @@ class LatentStream(IterableDataset[dict[str, Any]]):
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go on from `state_dict`; the next iteration begins with the batch that would have come next.
 
+        Of a state after the last of several epochs that iteration has no batch, as it was all done.
+
         Raises:
             InputError: the state is of other data or of another batch size.
         """
         self.sampler.load_state_dict(state)
         self._epoch, self._step = state["epoch"], state["step"]
+        # with one epoch a loop is one epoch, and the next one is due
+        self._over = self.epochs is not None and self.epochs > 1 and self._step == 0 and self._epoch > 0
+        self._over = self._over and self._epoch % (self.epochs or 1) == 0
 
     def _plan(self, worker: int, workers: int) -> Iterator[tuple[Any, int, int]]:
         """(indices, epoch, step after it) of every batch from the present state on."""
@@ -128,6 +134,9 @@ class LatentStream(IterableDataset[dict[str, Any]]):
         return {name: _send(values, device) for name, values in batch.items()}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        if self._over:
+            self._over = False
+            return
         info = get_worker_info()
         plan = self._plan(info.id, info.num_workers) if info is not None else self._plan(0, 1)
         for batch, epoch, step in self._ahead(plan):

@@ -1,0 +1,93 @@
+"""Weights and profiles that lie or change: refused in words, named anew, never another codec under an old name."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import latentzip as lz
+
+CONFIG = lz.BottleneckConfig(outputs=8, latent=4, encoder_width=8, decoder_width=8)
+
+
+def parts(data):
+    size = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + size]), data[8 + size :]
+
+
+def joined(head, body=b""):
+    text = head if isinstance(head, bytes) else json.dumps(head).encode()
+    return len(text).to_bytes(8, "little") + text + body
+
+
+@pytest.fixture(scope="module")
+def bottleneck():
+    return lz.EntropicBottleneck(CONFIG).eval().freeze()
+
+
+@pytest.mark.parametrize("fields", [{"latent": 1 << 18}, {"inputs": 1 << 12}, {"inputs": 1.5}, {"other": 1}])
+def test_sizes_are_compared_before_memory_is_taken(bottleneck, tmp_path, fields):
+    head, body = parts(bottleneck.to_bytes())
+    config = json.loads(head["__metadata__"]["config"]) | fields
+    head["__metadata__"]["config"] = json.dumps(config)
+    (tmp_path / "w.safetensors").write_bytes(joined(head, body))
+    with pytest.raises(lz.FormatError):
+        lz.load_codec(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("head", [b"[" * 100_000, {"__metadata__": []}, b"{}", b"\xff" * 40])
+def test_headers_that_are_none(tmp_path, head):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(joined(head))
+    for load in (lz.load_codec, lz.FeatureCodec.load, lz.KVCacheCodec.load, lz.EntropicBottleneck.load):
+        with pytest.raises(lz.FormatError):
+            load(path)
+
+
+def test_nan_in_weights_is_refused(bottleneck):
+    head, body = parts(bottleneck.to_bytes())
+    begin, _ = next(v for k, v in head.items() if k.endswith("weight") and v["dtype"] == "F32")["data_offsets"]
+    body = body[:begin] + np.float32("nan").tobytes() + body[begin + 4 :]
+    from latentzip.codecs.bottleneck.codec import from_bytes
+
+    with pytest.raises(lz.FormatError, match="NaN"):
+        from_bytes(joined(head, body))
+
+
+def test_a_basis_of_zeros_is_refused(tmp_path):
+    lz.FeatureCodec.fit([torch.randn(100, 6)]).save(tmp_path / "p")
+    head, body = parts((tmp_path / "p").read_bytes())
+    a, b = head["basis"]["data_offsets"]
+    (tmp_path / "p").write_bytes(joined(head, body[:a] + bytes(b - a) + body[b:]))
+    with pytest.raises(lz.FormatError, match="zeros"):
+        lz.FeatureCodec.load(tmp_path / "p")
+
+
+def test_changed_weights_name_their_streams_anew():
+    codec = copy.deepcopy(lz.load_codec("walloc-rgb-linear"))
+    stock = codec.fingerprint
+    with torch.no_grad():
+        next(codec.parameters()).mul_(1.05)
+    blob = lz.encode(np.zeros((16, 16, 3), np.uint8), codec=codec, quality=50)
+    assert lz.inspect(blob).fingerprint != stock
+    assert lz.decode(blob, codec=codec).shape == (16, 16, 3)
+    with pytest.raises(lz.UnsupportedError):
+        lz.decode(blob)
+    assert lz.load_codec("walloc-rgb-linear").fingerprint == stock
+
+
+def test_the_state_of_a_frozen_bottleneck_is_the_whole_codec(bottleneck):
+    torch.manual_seed(1)
+    other = lz.EntropicBottleneck(CONFIG)
+    with torch.no_grad():
+        for p in other.priors.parameters():
+            p.add_(torch.randn_like(p))
+    other.eval().freeze()
+    assert other.fingerprint != bottleneck.fingerprint
+    other.load_state_dict(bottleneck.state_dict())
+    assert other.fingerprint == bottleneck.fingerprint
+    without = {k: v for k, v in bottleneck.state_dict().items() if not k.startswith("coding.")}
+    with pytest.raises(RuntimeError, match="coding"):
+        other.load_state_dict(without)
