@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import tarfile
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -32,9 +33,14 @@ def tar_of(path, members):
             tar.addfile(info, io.BytesIO(data))
 
 
-@pytest.mark.parametrize(
-    "names", [("1.png", "2.png", "1.cls", "2.cls"), ("2.cls", "1.png", "1.cls", "2.png"), ("./1.png", "./1.cls", "./2.png", "2.cls")]
-)  # fmt: skip
+ORDERS = [
+    ("1.png", "2.png", "1.cls", "2.cls"),
+    ("2.cls", "1.png", "1.cls", "2.png"),
+    ("./1.png", "./1.cls", "./2.png", "2.cls"),
+]
+
+
+@pytest.mark.parametrize("names", ORDERS)
 def test_members_of_a_webdataset_apart(tmp_path, names):
     data = {"1.png": png(), "2.png": png(9), "1.cls": b"5", "2.cls": b"6"}
     tar_of(tmp_path / "w.tar", [(n, data[n.removeprefix("./")]) for n in names])
@@ -55,7 +61,8 @@ def latent(**fields):
 
 @pytest.mark.parametrize("change", [
     latent(fixed_shape=1), latent(fixed_shape=[-1, 4, 4]), latent(fixed_shape=[12, 1 << 16, 1 << 16]),
-    latent(fixed_shape=[12, 4000, 4000]), latent(dtype="int9"), latent(dtype="int16"), lambda m: m["latent"].pop("dtype"),
+    latent(fixed_shape=[12, 4000, 4000]), latent(dtype="int9"), latent(dtype="int16"),
+    lambda m: m["latent"].pop("dtype"),
     lambda m: m.pop("modality"), lambda m: m["shards"][0].update(bytes=10**30),
     lambda m: m["shards"][0].update(file="../x.tar"), lambda m: m.update(fingerprint="zz"),
     lambda m: m["columns"]["label"].update(classes=3), lambda m: m["columns"]["label"].update(classes=["a"]),
@@ -72,10 +79,8 @@ def test_hostile_manifests_are_format_errors(tmp_path, change):
     ):
         with pytest.raises(lz.FormatError):
             use()
-    try:
+    with suppress(lz.FormatError):
         assert check_pack(made, deep=True).problems
-    except lz.FormatError:
-        pass
 
 
 @pytest.mark.parametrize("change", [
