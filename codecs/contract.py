@@ -31,6 +31,7 @@ SPAN = "span"  # `restore(span=...)`, in samples
 CHANNELS = "channels"  # `restore(channels=...)`
 STREAMING = "streaming"  # of sound: `open_encoder` and `open_decoder`, which hold a few chunks at a time
 BATCH = "batch"  # `compress_batch` of several signals of one size, in one pass
+GREY = "grey"  # `compress` of a picture takes one channel of a grey one as it is
 PARTS = "parts"  # `compress` of a picture takes `samples.Samples`, which read part by part, too
 FAST = "fast"  # chunks that `entropy.blocks` codes
 

@@ -24,7 +24,7 @@ from ...kernels.pyramid import exact
 from ...pretrained import Entry
 from .. import storage
 from ..base import PictureCodec, Region, _parallel
-from ..contract import REGION, Compressed
+from ..contract import GREY, PARTS, REGION, Compressed
 from ..samples import Samples
 from ..surroundings import plainly
 from ..tiling import Tile, tile_grid
@@ -73,7 +73,7 @@ class OverfitCodec(PictureCodec):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        return frozenset({REGION})
+        return frozenset({REGION, GREY, PARTS})
 
     # --- encoding ------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import DEFAULT_CODEC, DEFAULT_SOUND_CODEC, sounds, tensors
 from .codecs.base import Precision, check_precision
-from .codecs.contract import PARTS, AnyCodec, check_options, modalities
+from .codecs.contract import GREY, PARTS, AnyCodec, check_options, modalities
 from .codecs.outputs import is_special
 from .codecs.registry import load_codec, owners
 from .codecs.surroundings import plainly
@@ -157,7 +157,7 @@ def _encode_one(x: Any, model: Any, options: dict[str, Any], metadata: str, valu
         x = open_picture(x)
     elif hasattr(x, "read"):
         x = open_picture(x, name)
-    signal = to_signal(x, getattr(model, "signal_channels", 3), metadata, name, value_range)
+    signal = to_signal(x, getattr(model, "signal_channels", 3), metadata, name, value_range, GREY in model.capabilities)
     samples = signal.samples if PARTS in model.capabilities else signal.samples.all()
     header = Header(
         codec=model.name,

@@ -106,9 +106,7 @@ def _assemble(
     if hidden is not None and hidden.any():
         samples = Samples(fill_hidden(samples.all(), torch.from_numpy(~hidden).to(_device(x))), 0.0, 1.0)
     count = samples.shape[0]
-    if count == 1 and channels == 3:
-        samples = replace(samples, values=_repeated(samples.values, channels))
-    elif count != channels:
+    if count != channels and (count, channels) != (1, 3):  # grey: see `to_signal`
         raise InputError(f"{what} has {count} channels; this codec takes {channels}")
     return Signal(samples, kind, dtype, mode, boxes)
 
@@ -165,11 +163,17 @@ def _from_tensor(x: Tensor, channels: int, value_range: ValueRange) -> Signal:
 
 
 def to_signal(
-    x: Any, channels: int = 3, metadata: str = "auto", name: str = "picture", value_range: ValueRange = None
+    x: Any,
+    channels: int = 3,
+    metadata: str = "auto",
+    name: str = "picture",
+    value_range: ValueRange = None,
+    grey: bool = False,
 ) -> Signal:
     """One Pillow image, ndarray or tensor -> what codecs take. See docs/inputs.md.
 
     Args:
+        grey: the codec takes one channel of a grey picture as it is; others get it three times.
         value_range: (low, high) that counts as full scale, or "auto" for the lowest and the highest value; None takes
             that of the dtype, and for uint16 the lowest and the highest value where they fill less than 7/8 of it.
 
@@ -179,14 +183,18 @@ def to_signal(
     if isinstance(x, Image.Image):
         picture = from_pillow(x, metadata, name)
         array = _channels_first(picture.array)
-        return _assemble(array, "pil", picture.mode, channels, picture.metadata, name, value_range)
-    if isinstance(x, np.ndarray):
-        return _from_numpy(x, channels, value_range)
-    if isinstance(x, Tensor):
-        return _from_tensor(x, channels, value_range)
-    raise InputError(
-        f"cannot encode a {type(x).__name__}; hand in a path, a Pillow image, a numpy array or a torch tensor"
-    )
+        signal = _assemble(array, "pil", picture.mode, channels, picture.metadata, name, value_range)
+    elif isinstance(x, np.ndarray):
+        signal = _from_numpy(x, channels, value_range)
+    elif isinstance(x, Tensor):
+        signal = _from_tensor(x, channels, value_range)
+    else:
+        raise InputError(
+            f"cannot encode a {type(x).__name__}; hand in a path, a Pillow image, a numpy array or a torch tensor"
+        )
+    if signal.samples.shape[0] == channels or grey:
+        return signal
+    return replace(signal, samples=replace(signal.samples, values=_repeated(signal.samples.values, channels)))
 
 
 # --- out ---------------------------------------------------------------------------------------------------------

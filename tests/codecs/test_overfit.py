@@ -258,3 +258,14 @@ def test_weights_files_come_back(codec):
 def test_lambdas_are_those_of_hyperprior():
     assert rate_weight(1) == pytest.approx(1 / (0.001 * 255**2))
     assert rate_weight(100) == pytest.approx(1 / (0.15 * 255**2))
+
+
+def test_grey_is_one_channel(codec):
+    import latentzip as lz
+
+    grey = (_picture(24, 30, 1)[0] * 255).byte().numpy()
+    blob = lz.encode(grey, codec=codec, quality=60, effort=1)
+    assert lz.inspect(blob).shape == (1, 24, 30)
+    back = lz.decode(blob, codec=codec)
+    assert back.shape == grey.shape
+    assert back.dtype == grey.dtype
