@@ -16,14 +16,14 @@ def usable() -> bool:
     return find_spec("numba") is not None and os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
 
 
-def compiled(function: Callable[..., Any]) -> Any:
-    """The function, compiled at its first call for the types it is given."""
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
+    """The function, compiled at its first call for the types it is given; ``options`` are more of numba's."""
     from numba import njit
 
     try:
-        loop = njit(cache=True, **_OPTIONS)(function)
+        loop = njit(cache=True, **_OPTIONS, **options)(function)
     except (RuntimeError, OSError):  # neither the package's folder nor the user's cache can be written
-        return njit(**_OPTIONS)(function)
+        return njit(**_OPTIONS, **options)(function)
     cache = getattr(loop, "_cache", None)
     if hasattr(cache, "save_overload"):
         save = cache.save_overload

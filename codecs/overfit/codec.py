@@ -20,6 +20,7 @@ from ...entropy.coder import Decoder
 from ...entropy.container import Header
 from ...entropy.errors import FormatError, InputError, UnsupportedError
 from ...entropy.tables import TableBank
+from ...kernels.compiled import usable
 from ...kernels.pyramid import exact
 from ...pretrained import Entry
 from .. import storage
@@ -104,13 +105,16 @@ class OverfitCodec(PictureCodec):
 
         Raises:
             InputError: a signal or an option that does not suit.
+            UnsupportedError: numba is missing.
         """
         q = self._check_quality(quality)
         samples = x if isinstance(x, Samples) else Samples.of(x.detach())
         picture = samples.all().float().cpu().numpy()
         if picture.ndim != 3 or picture.shape[0] not in (1, 3) or 0 in picture.shape:
             raise InputError(f"{self.name} takes pictures (1 or 3, H, W), not {tuple(picture.shape)}")
-        from .encoder import Options, encode  # what only encoding needs: compiled loops
+        if not usable():
+            raise UnsupportedError(f"{self.name} encodes with compiled loops: install numba; decoding needs none")
+        from .encoder import Options, encode  # what only encoding needs
 
         options = Options(effort, seconds, objective, weight, keep_best, progress)
         price = rate_weight(q)

@@ -26,9 +26,8 @@ NAMES = [info.name for info in lz.list_codecs() if info.source == "latentzip"]
 
 def signal_of(name):
     modality = next(i.modality for i in lz.list_codecs() if i.name == name)
-    return {"image": PICTURE, "audio": (WAVE, 16000), "tensor": ROWS}[modality], (
-        {"nmse": 0.01} if modality == "tensor" else {}
-    )
+    options = {"effort": 1} if name == "overfit" else {"nmse": 0.01} if modality == "tensor" else {}
+    return {"image": PICTURE, "audio": (WAVE, 16000), "tensor": ROWS}[modality], options
 
 
 def through(name):
