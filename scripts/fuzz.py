@@ -36,7 +36,7 @@ def _streams(rng: np.random.Generator) -> dict[str, bytes]:
     return {
         "picture": lz.encode(picture, codec="walloc-rgb-linear", quality=50),
         "fast": lz.encode(picture, codec="walloc-rgb-linear", quality=50, coding="fast"),
-        "sound": lz.encode(sound, codec="audio", sample_rate=16000),
+        "sound": lz.encode((sound, 16000), codec="audio"),
         "tensor": lz.encode(tensor, codec="features", max_error=0.01),
         "lossless": lz.encode(tensor, codec="features"),
     }
