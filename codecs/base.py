@@ -311,10 +311,10 @@ class Codec(PictureCodec):
         """Integer latent of one signal (C, H, W), tensor or `Samples`, tile by tile: (L, h, w) int16 on the CPU."""
         quality = self._check_quality(quality) or None
         out = torch.empty(self.latent_channels, *self._latent_size((x.shape[-2], x.shape[-1])), dtype=torch.int16)
-        self._by_tiles(x, lambda part: self.analysis(part, quality), out)
+        self.by_tiles(x, lambda part: self.analysis(part, quality), out)
         return out
 
-    def _by_tiles(self, x: Tensor | Samples, function: Callable[[Tensor], Tensor], out: Tensor) -> None:
+    def by_tiles(self, x: Tensor | Samples, function: Callable[[Tensor], Tensor], out: Tensor) -> None:
         """Fill ``out`` (K, h, w) with ``function`` of tiles (1, C, H, W) of a signal and the halo of the analysis."""
         height, width = x.shape[-2:]
         s = self.stride

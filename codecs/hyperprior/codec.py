@@ -223,7 +223,7 @@ class HyperpriorCodec(Codec):
         """What the analysis says of one picture (3, H, W), before means and rounding: (M, h, w) float."""
         y = torch.empty(self.config.latent, *self._latent_size((x.shape[-2], x.shape[-1])), device=self.device)
         with self.arithmetic():
-            self._by_tiles(x, lambda part: self._transform(part, quality), y)
+            self.by_tiles(x, lambda part: self._transform(part, quality), y)
         return y
 
     @torch.inference_mode()

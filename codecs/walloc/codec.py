@@ -25,6 +25,7 @@ from .. import storage
 from ..base import Codec, Shape
 from .nets import Decoder
 from .options import OPTIONS
+from .search import WallocField
 
 if TYPE_CHECKING:
     from ...entropy.context.model import ContextModel
@@ -73,6 +74,7 @@ class Walloc(Codec):
     latent_transforms = frozenset({"crop", "mixup"})
     ordered_channels = True
     reads_parts = True
+    searches = True
 
     def __init__(self, config: WallocConfig, name: str = "walloc") -> None:
         super().__init__()
@@ -117,16 +119,22 @@ class Walloc(Codec):
 
     # --- the three functions -------------------------------------------------------------------------------------
 
-    def _rate_gain(self, quality: float | None) -> float:
+    def rate_gain(self, quality: float | None) -> float:
         """Factor on the latents: 1 at quality 0, 20 at quality 100, where the companded range of a byte is full."""
         return 20.0 ** (self._check_quality(quality) / 100)  # 0, and so 1, for a fixed rate
 
     @torch.inference_mode()
     def analysis(self, x: Tensor, quality: float | None = None) -> Tensor:
         if cuda.usable(x):
-            return self._analysis_on_gpu(x, self._rate_gain(quality))
-        y = self.coefficients(x) * self._rate_gain(quality)
-        return compand(y, self.config.bits).round().to(torch.int16)
+            return self._analysis_on_gpu(x, self.rate_gain(quality))
+        return self.real_latent(x, quality).round().to(torch.int16)
+
+    def real_latent(self, x: Tensor, quality: float | None = None) -> Tensor:
+        """What `analysis` rounds: (B, L, h, w) float."""
+        return compand(self.coefficients(x) * self.rate_gain(quality), self.config.bits)
+
+    def search_field(self, x: Tensor, quality: int) -> WallocField:
+        return WallocField(self, x, quality)
 
     def _analysis_on_gpu(self, x: Tensor, rate_gain: float) -> Tensor:
         """Packet, encoder, companding and rounding in one kernel."""
@@ -142,7 +150,7 @@ class Walloc(Codec):
 
     def dequantize(self, latent: Tensor, quality: float | None = None) -> Tensor:
         y = F.embedding(latent.long() + self.latent_limit, self.expansion[:, None])[..., 0]
-        return y * (torch.exp(-self.log_gain) / self._rate_gain(quality))
+        return y * (torch.exp(-self.log_gain) / self.rate_gain(quality))
 
     def latent_deviation(self) -> Tensor:
         return self.decoder.latent_std
@@ -150,7 +158,7 @@ class Walloc(Codec):
     @torch.inference_mode()
     def synthesis(self, latent: Tensor, size: tuple[int, int], quality: float | None = None) -> Tensor:
         if not self.config.depth and latent.is_cuda and cuda.usable(self.expansion):
-            pixels = self._synthesis_on_gpu(latent, self._rate_gain(quality))
+            pixels = self._synthesis_on_gpu(latent, self.rate_gain(quality))
             if pixels is not None:
                 return pixels[..., : size[0], : size[1]]
         return self.reconstruct(self.dequantize(latent, quality), size)

@@ -24,7 +24,7 @@ from latentzip.evaluation.metrics.bdrate import bd_rate, quality_at_rate
 from latentzip.evaluation.metrics.pictures import ms_ssim, ms_ssim_db, psnr
 from latentzip.evaluation.peers.pictures import CONVENTIONAL
 
-from . import peers, pictures, published
+from . import effort, peers, pictures, published
 from .published import Curves
 from .speed import timed
 
@@ -52,6 +52,8 @@ def points(names: list[str], quick: bool, qualities: list[int] | None = None) ->
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    if args.effort is not None:
+        return effort.run(args)
     names = args.codec or [i.name for i in lz.list_codecs() if i.modality == "image"]
     images = pictures.load(args.data, args.quick)
     known = {}

@@ -9,11 +9,15 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from functools import cache
+from typing import Any, Literal, NamedTuple
 
+from .entropy import container
 from .entropy.errors import InputError
 
 Kind = Literal["size", "bpp", "psnr", "kbps"]
+_GAINED = 12  # qualities by which a search can make up
+_TRIMMING = 2  # effort that is spent on the last bytes where none was asked for
 _SLOPE = -2.5  # of log thrift by log size, at first
 UNDER = 0.02  # a size is met when at most this share of it is left unused
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
@@ -86,6 +90,20 @@ def chosen(
     return given[0] if given else None
 
 
+def taken(options: dict[str, Any]) -> tuple[Target | None, dict[str, Any]]:
+    """The target among the options of `encode`, and the options without it.
+
+    Raises:
+        InputError: two targets, or a quality beside one.
+    """
+    names = {f"target_{kind}": kind for kind in ("size", "bpp", "psnr", "kbps")}
+    rest = {name: value for name, value in options.items() if name not in names}
+    target = chosen(**{kind: options.get(name) for name, kind in names.items()})
+    if target is not None and rest.get("quality") is not None:
+        raise InputError(f"quality and target_{target.kind} contradict each other: leave one of them out")
+    return target, rest
+
+
 class Found(NamedTuple):
     """A stream, the quality that it was made with, and what was measured of it (bytes, or dB)."""
 
@@ -133,11 +151,12 @@ def smallest(
     name: str,
     low: int = 1,
     high: int = 100,
+    spare: float = 1.0,
 ) -> Found:
     """The stream of the lowest quality whose ``measure`` (PSNR in dB) reaches ``goal``; arguments as in `largest`.
 
     Raises:
-        InputError: even ``high`` stays below, or even ``low`` exceeds it by more than 1 dB; the text names the range.
+        InputError: even ``high`` stays below, or even ``low`` exceeds it by more than ``spare`` dB; the text names the range.
     """
     tried: dict[int, Found] = {}
 
@@ -149,12 +168,78 @@ def smallest(
 
     below = _bisect(lambda quality: reached(quality) < goal, low, high)
     best = low if below is None else below + 1
-    if best > high or (best == low and reached(low) > goal + 1):
+    if best > high or (best == low and reached(low) > goal + spare):
         raise InputError(
             f"{goal:g} dB lie outside of what {name} makes of this signal: {reached(low):.2f} dB at quality {low} to "
             f"{reached(high):.2f} at quality {high}"
         )
     return tried[best]
+
+
+def reach(
+    target: Target,
+    make: Callable[[dict[str, Any]], bytes],
+    codec: Any,
+    options: dict[str, Any],
+    psnr: Callable[[bytes], float] | None = None,
+) -> bytes:
+    """The stream that meets a target.
+
+    Args:
+        make: options of the codec -> stream of the signal at hand.
+        codec: says its options and name.
+        options: what else is asked for; qualities are searched in one pass, an effort is spent on the result.
+        psnr: of a stream, in dB; None for signals that have none.
+
+    Raises:
+        InputError: a codec of one fixed rate, a target that this kind of signal does not have, or one outside of the
+            range, which the text names.
+    """
+    declared = {option.name: option for option in codec.options}
+    if "quality" not in declared:
+        raise InputError(
+            f"{codec.name} has no quality to reach a target by: leave target_{target.kind} out, or choose a codec of "
+            "variable rate (codec-cli list)"
+        )
+    low, high = (int(end) for end in (declared["quality"].low or 1, declared["quality"].high or 100))
+    effort = options.get("effort", 0)
+    search = ("effort", "objective", "weight", "thrift", "progress")
+    quick = {name: value for name, value in options.items() if name not in search}
+
+    @cache
+    def once(quality: int) -> bytes:
+        return make({**quick, "quality": quality})
+
+    if target.kind == "psnr":
+        if psnr is None:
+            raise InputError("target_psnr is for pictures; sound takes target_kbps or target_size")
+        found = smallest(once, psnr, target.value, codec.name, low, high)
+        if not effort:
+            return found.stream
+        # a search gains quality, so that a lower one may do
+        first = max(low, found.quality - _GAINED)
+        return smallest(
+            lambda q: make({**options, "quality": q}), psnr, target.value, codec.name, first, high, math.inf
+        ).stream
+    limit = target.num_bytes(**_extent(once(low)))
+    found = largest(once, limit, codec.name, low, high)
+    if not effort and (found.measured >= (1 - UNDER) * limit or "thrift" not in declared):
+        return found.stream
+    asked = {"effort": _TRIMMING, **options} if "thrift" in declared and not effort else options
+    if "thrift" not in asked and "thrift" not in declared:
+        stream = make({**asked, "quality": found.quality})
+        return stream if len(stream) <= limit else found.stream
+    quality = min(high, found.quality + 1) if found.measured < (1 - UNDER) * limit else found.quality
+    stream = trimmed(lambda thrift: make({**asked, "quality": quality, "thrift": thrift}), limit)
+    return stream if stream is not None and (effort or len(stream) > found.measured) else found.stream
+
+
+def _extent(stream: bytes) -> dict[str, Any]:
+    """Pixels of a picture or seconds of a sound, as `Target.num_bytes` takes them."""
+    header = container.read(stream).header
+    if header.modality == "audio":
+        return {"seconds": header.shape[-1] / header.sample_rate}
+    return {"pixels": math.prod(header.shape[-2:])} if header.modality == "image" else {}
 
 
 def _bisect(holds: Callable[[int], bool], low: int, high: int) -> int | None:
