@@ -5,11 +5,11 @@ from __future__ import annotations
 from ..contract import Option
 
 EFFORT = Option(
-    "effort", "int", "how long to search for a better stream of the same quality: 0 is one pass, each further level takes "
-    "about twice the time", default=0, low=0, high=9, metavar="0..9", needs="searches",
+    "effort", "int", "how long to search for a better stream of the same quality: 0 is one pass, each further level "
+    "takes about twice the time", default=0, low=0, high=9, metavar="0..9", needs="searches",
 )  # fmt: skip
 OBJECTIVE = Option(
-    "objective", "object", "what a search works towards: mse (default), ms-ssim, or in Python a function of two batches",
+    "objective", "object", "what a search works towards: mse (default), ms-ssim; in Python any function",
     load="latentzip.codecs.search.options:text", metavar="mse|ms-ssim", needs="searches",
 )  # fmt: skip
 WEIGHT = Option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,11 +14,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from . import DEFAULT_CODEC, DEFAULT_SOUND_CODEC, sounds, tensors
+from . import DEFAULT_CODEC, DEFAULT_SOUND_CODEC, sounds, targets, tensors
 from .codecs.base import Precision, check_precision
 from .codecs.contract import GREY, PARTS, AnyCodec, check_options, modalities
 from .codecs.outputs import is_special
 from .codecs.registry import load_codec, owners
+from .codecs.samples import FULL_SCALE
 from .codecs.surroundings import plainly
 from .entropy import container
 from .entropy.container import Container, Header, Limits
@@ -80,7 +82,10 @@ def encode(
             ``coding="fast"`` of the `walloc` codecs: the latent is coded with plain tables, some percent more bytes,
             entropy decoding some 45 times faster, for data sets that a training loop reads. Or ``max_error``,
             ``relative_error``, ``nmse``, ``bits`` or ``lossless`` of `features`, see `FeatureCodec.compress`: at most
-            one goal, lossless without any. None counts as not given.
+            one goal, lossless without any. Or ``effort``, ``objective`` and ``weight`` of codecs that search, see
+            docs/effort.md. None counts as not given.
+            Instead of a quality one target may be given: ``target_size`` in bytes, ``target_bpp`` of pictures and
+            ``target_kbps`` of sound are met from below, ``target_psnr`` of pictures (dB) from above.
 
     Returns:
         `bytes` of one `.ltz` stream; a list of them for a batch.
@@ -104,10 +109,13 @@ def encode(
     if (parts := sounds.split_batch(x)) is not None:
         x = parts
     model = loaded(default_codec(x) if codec is None else codec, device, x)
-    chosen = check_options(model, {"quality": quality, **options}, owners)
+    target, rest = targets.taken({"quality": quality, **options})
+    chosen = check_options(model, rest, owners)
     if "tensor" in modalities(model):
         if value_range is not None:
             raise InputError("value_range is for pictures; tensors are coded in their own range")
+        if target is not None:
+            raise InputError(f"target_{target.kind} is for pictures and sound; {model.name} codes tensors")
         return tensors.encode(x, model, chosen)
     if is_batch(x) and not sounds.is_sound(x):
         if len(x) == 0:
@@ -116,10 +124,11 @@ def encode(
     if "audio" in modalities(model) and (sounds.is_sound(x) or "image" not in modalities(model)):
         if value_range is not None:
             raise InputError("value_range is for pictures; sound has its own level")
-        return _encode_sound(x, model, chosen, metadata)
+        return targets.reached(target, lambda o: _encode_sound(x, model, o, metadata), model, chosen)
     if sounds.is_sound(x):
         raise InputError(f"{model.name} codes pictures, not sound: choose an audio codec (codec-cli list)")
-    return _encode_one(x, model, chosen, metadata, value_range)
+    picture = _Picture(x, model, metadata, value_range)
+    return targets.reached(target, picture.encode, model, chosen, picture.psnr)
 
 
 def loaded(codec: Any, device: str | torch.device | None = None, x: Any = None) -> Any:
@@ -150,28 +159,44 @@ def _encode_sound(x: Any, model: AnyCodec, options: dict[str, Any], metadata: st
     )
 
 
-def _encode_one(x: Any, model: Any, options: dict[str, Any], metadata: str, value_range: ValueRange) -> bytes:
-    name = "picture"
-    if isinstance(x, (str, os.PathLike)):
-        name = os.fspath(x)
-        x = open_picture(x)
-    elif hasattr(x, "read"):
-        x = open_picture(x, name)
-    signal = to_signal(x, getattr(model, "signal_channels", 3), metadata, name, value_range, GREY in model.capabilities)
-    samples = signal.samples if PARTS in model.capabilities else signal.samples.all()
-    header = Header(
-        codec=model.name,
-        fingerprint=model.fingerprint,
-        modality="image",
-        kind=signal.kind,
-        shape=tuple(samples.shape),
-        dtype=signal.dtype,
-        mode=signal.mode,
-    )
-    # what `read` would refuse is refused before the work
-    container.write(header, (), signal.boxes)
-    packed = model.compress(samples, **options)
-    return container.write(replace(header, params=packed.params), packed.chunks, signal.boxes)
+class _Picture:
+    """A picture that is ready to be coded, as often as it takes."""
+
+    def __init__(self, x: Any, model: Any, metadata: str, value_range: ValueRange) -> None:
+        name = "picture"
+        if isinstance(x, (str, os.PathLike)):
+            name = os.fspath(x)
+            x = open_picture(x)
+        elif hasattr(x, "read"):
+            x = open_picture(x, name)
+        channels = getattr(model, "signal_channels", 3)
+        signal = to_signal(x, channels, metadata, name, value_range, GREY in model.capabilities)
+        self.model, self.signal = model, signal
+        self.samples = signal.samples if PARTS in model.capabilities else signal.samples.all()
+        self.header = Header(
+            codec=model.name,
+            fingerprint=model.fingerprint,
+            modality="image",
+            kind=signal.kind,
+            shape=tuple(self.samples.shape),
+            dtype=signal.dtype,
+            mode=signal.mode,
+        )
+        # what `read` would refuse is refused before the work
+        container.write(self.header, (), signal.boxes)
+
+    def encode(self, options: dict[str, Any]) -> bytes:
+        packed = self.model.compress(self.samples, **options)
+        return container.write(replace(self.header, params=packed.params), packed.chunks, self.signal.boxes)
+
+    def psnr(self, stream: bytes) -> float:
+        """Of what a stream decodes to, rounded to the samples' steps, in dB; full scale is the peak."""
+        box = container.read(stream)
+        found = self.model.restore(box.header, box.chunks).cpu()
+        if steps := FULL_SCALE.get(box.header.dtype):
+            found = (found * steps).round() / steps
+        error = float((found - self.signal.samples.all()).square().mean())
+        return math.inf if error == 0 else -10 * math.log10(error)
 
 
 @plainly

@@ -149,9 +149,12 @@ def write_encoded(
     *,
     name: str | None = None,
     progress: Callable[[float, float], None] | None = None,
+    steps: Callable[[float, float], None] | None = None,
     **options: Any,
 ) -> None:
-    """Encode a file, or what an open seekable one holds, into an open file; arguments as `encode_file`."""
+    """Encode a file, or what an open seekable one holds, into an open file; arguments as `encode_file`, and ``steps``,
+    called with steps of a search that are done and steps in all."""
+    from . import targets
     from .api import default_codec, encode, loaded
     from .codecs.contract import check_options, modalities
     from .codecs.registry import owners
@@ -159,13 +162,26 @@ def write_encoded(
 
     model: Any = loaded(default_codec(source) if codec is None else codec, device)
     kinds = modalities(model)
+    target, rest = targets.taken({"quality": quality, **options})
     if "audio" in kinds and ("image" not in kinds or holds_sound(source)):
         from .sound_files import encode_sound
 
-        encode_sound(
-            source, out, model, check_options(model, {"quality": quality, **options}, owners), metadata, progress, name
-        )
+        chosen = check_options(model, rest, owners)
+        if target is None:
+            encode_sound(source, out, model, chosen, metadata, progress, name)
+            return
+
+        def make(o: dict[str, Any]) -> bytes:
+            buffer = io.BytesIO()
+            if not isinstance(source, Path):
+                source.seek(0)
+            encode_sound(source, buffer, model, o, metadata, None, name)
+            return buffer.getvalue()
+
+        out.write(targets.reach(target, make, model, chosen))
         return
+    if options.get("effort") and steps is not None and "progress" in {o.name for o in model.options}:
+        options["progress"] = steps
     if not isinstance(source, Path):
         from .images import open_picture
         from .tensors import read_array

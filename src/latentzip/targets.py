@@ -156,7 +156,8 @@ def smallest(
     """The stream of the lowest quality whose ``measure`` (PSNR in dB) reaches ``goal``; arguments as in `largest`.
 
     Raises:
-        InputError: even ``high`` stays below, or even ``low`` exceeds it by more than ``spare`` dB; the text names the range.
+        InputError: even ``high`` stays below, or even ``low`` exceeds it by more than ``spare`` dB; the text
+            names the range.
     """
     tried: dict[int, Found] = {}
 
@@ -174,6 +175,17 @@ def smallest(
             f"{reached(high):.2f} at quality {high}"
         )
     return tried[best]
+
+
+def reached(
+    target: Target | None,
+    make: Callable[[dict[str, Any]], bytes],
+    codec: Any,
+    options: dict[str, Any],
+    psnr: Callable[[bytes], float] | None = None,
+) -> bytes:
+    """`reach` where there is a target, one stream where there is none."""
+    return make(options) if target is None else reach(target, make, codec, options, psnr)
 
 
 def reach(

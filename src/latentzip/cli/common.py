@@ -336,6 +336,12 @@ def show_seconds(done: float, total: float) -> None:
         _current.seconds(done, total)
 
 
+def show_steps(done: float, total: float, *_: object) -> None:
+    """Steps of a search that are done, for the bar of `run_all`."""
+    if _current is not None:
+        _current.steps(done, total)
+
+
 def duration_text(seconds: float) -> str:
     """``1:02:03`` or ``2:03``."""
     minutes, rest = divmod(int(seconds), 60)
@@ -378,6 +384,10 @@ class _Bar:
     def seconds(self, done: float, total: float) -> None:
         """How far the present file is, in seconds of sound."""
         self._name = f"{self._title} {duration_text(done)} of {duration_text(max(done, total))}"
+
+    def steps(self, done: float, total: float) -> None:
+        """How far the search for the present file is."""
+        self._name = f"{self._title} step {done:.0f} of {total:.0f}"
 
     def clear(self) -> None:
         """Make room for a line of text."""

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .. import DEFAULT_CODEC, DEFAULT_SOUND_CODEC
+from .. import DEFAULT_CODEC, DEFAULT_SOUND_CODEC, targets
 from ..entropy import container
+from ..entropy.errors import InputError
 from . import common, options, tensors
 from .common import STD, Job, Usage, label
 
@@ -32,6 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of pictures of floats or 16 bits: the values that count as full scale (auto: the lowest and the highest)",
     )  # fmt: skip
     options.add_arguments(parser)
+    parser.add_argument(
+        "--target", type=target, metavar="60KB|0.5bpp|38dB|64kbps",
+        help="instead of a quality: at most this size or rate (bpp: pictures, kbps: sound), or at least this PSNR",
+    )  # fmt: skip
     parser.add_argument("--profile", type=Path, metavar="PATH", help="what FeatureCodec.fit learned and saved")
 
 
@@ -46,6 +51,14 @@ def value_range(text: str) -> Any:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor LOW,HIGH with LOW < HIGH")
+
+
+def target(text: str) -> targets.Target:
+    """What ``--target`` says."""
+    try:
+        return targets.parse(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _modality(name: str) -> str:
@@ -64,7 +77,6 @@ def suffixes_of(codec: str | None) -> set[str]:
 def check_codec(args: argparse.Namespace) -> None:
     """Wrong names and refused qualities are wrong usage, found before torch is loaded."""
     from ..codecs.registry import check_name
-    from ..entropy.errors import InputError
 
     name = args.codec
     if name is None:
@@ -83,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         common.split_output(args, {container.EXTENSION, ".tar"})
         check_codec(args)
+        if args.target is not None and args.option_quality is not None:
+            raise Usage("--quality and --target contradict each other: leave one of them out")
         jobs = common.plan(args, suffixes_of(args.codec), tensors.target_suffix)
         tensors.check_codec(args, jobs)
     except Usage as error:
@@ -102,6 +116,8 @@ def run(args: argparse.Namespace) -> int:
         codec = load_weights(args.profile)
 
     chosen = options.given(args)
+    if args.target is not None:
+        chosen[f"target_{args.target.kind}"] = args.target.value
 
     def work(job: Job) -> dict[str, Any]:
         if job.target != STD:
@@ -111,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
         if not piped and tensors.is_set(job.source):
             return tensors.encode(job, codec, args, chosen)
         with common.opened_input(job.source) as source, common.opened_output(job.target, args.force) as out:
-            about = {"name": label(job.source), "progress": common.show_seconds, **chosen}
+            about = {"name": label(job.source), "progress": common.show_seconds, "steps": common.show_steps, **chosen}
             if args.value_range is not None:
                 about["value_range"] = args.value_range
             write_encoded(source, out, codec, device=args.device, metadata=args.metadata, **about)
