@@ -17,7 +17,8 @@ from .entropy.errors import InputError
 
 Kind = Literal["size", "bpp", "psnr", "kbps"]
 _GAINED = 12  # qualities by which a search can make up
-_TRIMMING = 2  # effort that is spent on the last bytes where none was asked for
+_TRIMMING = 2  # effort that is spent on the last bytes at least, a quality above
+_TRIALS = 3  # qualities that are tried with it
 _SLOPE = -2.5  # of log thrift by log size, at first
 UNDER = 0.02  # a size is met when at most this share of it is left unused
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
@@ -237,13 +238,19 @@ def reach(
     found = largest(once, limit, codec.name, low, high)
     if not effort and (found.measured >= (1 - UNDER) * limit or "thrift" not in declared):
         return found.stream
-    asked = {"effort": _TRIMMING, **options} if "thrift" in declared and not effort else options
-    if "thrift" not in asked and "thrift" not in declared:
-        stream = make({**asked, "quality": found.quality})
+    if "thrift" not in declared:
+        stream = make({**options, "quality": found.quality})
         return stream if len(stream) <= limit else found.stream
-    quality = min(high, found.quality + 1) if found.measured < (1 - UNDER) * limit else found.quality
-    stream = trimmed(lambda thrift: make({**asked, "quality": quality, "thrift": thrift}), limit)
-    return stream if stream is not None and (effort or len(stream) > found.measured) else found.stream
+    best = None if effort else found.stream
+    for more in range(1 if found.measured < (1 - UNDER) * limit else 0, _TRIALS):
+        # quality first, then effort: a longer search has a firmer grip on the bytes
+        asked = {**options, "quality": min(high, found.quality + more), "effort": max(effort, _TRIMMING * more)}
+        stream = trimmed(lambda thrift, asked=asked: make({**asked, "thrift": thrift}), limit)
+        if stream is not None and (best is None or len(stream) > len(best)):
+            best = stream
+        if best is not None and len(best) >= (1 - UNDER) * limit:
+            break
+    return found.stream if best is None else best
 
 
 def _extent(stream: bytes) -> dict[str, Any]:

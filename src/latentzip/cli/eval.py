@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _EPILOG = """
 codecs: a name of `codec-cli list`; jpeg, webp, avif, jpeg2000, png, webp-lossless; opus, mp3, vorbis, flac, flac-24;
 float16, int8, deflate; compressai:MODEL. NAME@SETTINGS says what is measured: jpeg@10,50,90 or avif@20..80:20
-(quality 1..100), opus@16,32,64 (kbit/s), features@0.1,0.01 (squared error over variance), compressai:mbt2018-mean@1..6.
+(quality 1..100), opus@16,32,64 (kbit/s), features@0.1,0.01 (squared error over variance), compressai:mbt2018-mean@1..6;
+hyperprior@e7 or hyperprior@30,50,e7: with an effort of 7.
 
 example: codec-cli eval photos/ -c hyperprior-fast -c jpeg -c avif --anchor jpeg --report report.html
 """
@@ -58,7 +59,7 @@ def _weights(items: list[str]) -> dict[str, str]:
 
 def _check(args: argparse.Namespace) -> dict[str, Any]:
     """What is wrong with the arguments themselves, before torch is loaded."""
-    from ..evaluation.coders import check_name, parse_settings
+    from ..evaluation.coders import check_name, parse_settings, split_effort
     from ..files import check_writable
 
     try:
@@ -66,8 +67,9 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
         if args.quality:
             options["quality"] = parse_settings(args.quality)
         for spec in args.codec or []:
-            name, at, settings = spec.partition("@")
-            if at:
+            name, _, settings = spec.partition("@")
+            settings, _ = split_effort(settings)
+            if settings:
                 parse_settings(settings)
             check_name(name)
         if args.report:

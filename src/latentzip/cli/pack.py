@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Hugging Face data set on disk")  # fmt: skip
     add("target", metavar="DST", help="folder to write; an unfinished pack in it is gone on with")
     add("-c", "--codec", default=DEFAULT_PACK_CODEC, help=f"see codec-cli list (default: {DEFAULT_PACK_CODEC})")
-    options.add_arguments(parser, ("quality", "coding"))
+    options.add_arguments(parser, ("quality", "coding", "effort"))
     add("--labels", metavar="folders|FILE", help="class = first folder of the path, or a .csv or .json file of labels")
     add("--size", type=common.positive, metavar="N", help="resize the shorter side to N pixels")
     add(

@@ -50,6 +50,7 @@ _SCHEMA = record(
     {
         "quality": nullable(integer(1, 100)),
         "coding": text(most=64),
+        "effort": integer(0, 9),
         "shuffle": nullable(integer(0, 1 << 64)),
         "skipped": _COUNT,
         "signal": record(

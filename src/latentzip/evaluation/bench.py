@@ -112,11 +112,12 @@ def bench(
 
 def coder_name(spec: str) -> None:
     """Raises InputError unless ``NAME[@SETTINGS]`` can be timed."""
-    from .coders import check_name, parse_settings
+    from .coders import check_name, parse_settings, split_effort
 
-    name, at, settings = spec.partition("@")
+    name, _, settings = spec.partition("@")
     check_name(name)
-    if at:
+    settings, _ = split_effort(settings)
+    if settings:
         parse_settings(settings)
 
 

@@ -1,7 +1,8 @@
 """From a name to something that encodes and decodes: our codecs, plug-ins, conventional ones, CompressAI's.
 
 ``NAME`` or ``NAME@SETTINGS``: ``jpeg``, ``avif@20,50,80``, ``hyperprior-fast@10..90:20``, ``opus@16,32,64`` (kbit/s),
-``features@0.1,0.01`` (error over variance), ``compressai:mbt2018-mean@1..6``.
+``features@0.1,0.01`` (error over variance), ``compressai:mbt2018-mean@1..6``; ``hyperprior@e7`` or
+``hyperprior@30,50,e7`` searches with an effort of 7.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from ..codecs.contract import LATENT
+from ..codecs.contract import LATENT, check_options
 from ..codecs.registry import SCHEMES, WEIGHTLESS, list_codecs, load_codec
 from ..entropy.errors import InputError
 from .peers.pictures import CONVENTIONAL, LOSSLESS, Conventional
@@ -132,17 +133,19 @@ class Plain(Coder):
 class Ours(Coder):
     """A registered codec of this package or of a plug-in, through `latentzip.encode` and `decode`.
 
-    ``codec`` is a name or a loaded codec.
+    ``codec`` is a name or a loaded codec; an ``effort`` becomes part of the name: ``hyperprior@e7``.
     """
 
     kind = "latentzip"
 
-    def __init__(self, codec: Any, device: str = "cpu") -> None:
+    def __init__(self, codec: Any, device: str = "cpu", effort: int = 0) -> None:
         self.model: Any = load_codec(codec, device) if isinstance(codec, str) else codec
         scale = "quality" if self.model.variable_rate else ""
-        super().__init__(self.model.name, self.model.modality, scale, QUALITIES if scale else ())
+        self.options = check_options(self.model, {"effort": effort or None})
+        name = f"{self.model.name}@e{effort}" if effort else self.model.name
+        super().__init__(name, self.model.modality, scale, QUALITIES if scale else ())
         sources = {i.name: i.source for i in list_codecs()}
-        if sources.get(self.name, "") != "latentzip":
+        if sources.get(self.model.name, "") != "latentzip":
             self.kind = "plug-in"  # type: ignore[misc]
 
     @cached_property
@@ -173,7 +176,7 @@ class Ours(Coder):
         from ..api import encode
 
         source: Any = (signal.data, signal.rate) if self.modality == "audio" else signal.data
-        return encode(source, codec=self.model, quality=setting.value)
+        return encode(source, codec=self.model, quality=setting.value, **self.options)
 
     def decode(self, data: bytes, signal: Signal, setting: Setting) -> np.ndarray:
         from ..api import decode
@@ -274,6 +277,19 @@ def parse_settings(text: str) -> tuple[float, ...]:
     return tuple(dict.fromkeys(values))
 
 
+def split_effort(settings: str) -> tuple[str, int]:
+    """``"30,50,e7"`` -> (``"30,50"``, 7): an effort among the settings, 0 without one.
+
+    Raises:
+        InputError: several efforts.
+    """
+    parts = [part.strip() for part in settings.split(",") if part.strip()]
+    found = [part for part in parts if re.fullmatch(r"e\d+", part)]
+    if len(found) > 1:
+        raise InputError(f"settings {settings!r} name several efforts: measure them as codecs of their own")
+    return ",".join(p for p in parts if p not in found), int(found[0][1:]) if found else 0
+
+
 def known() -> list[str]:
     """Names that `coder` takes, ours first."""
     ours = [info.name for info in list_codecs()]
@@ -306,6 +322,7 @@ def coder(
         made: Coder = Features(spec) if getattr(spec, "modality", "") == "tensor" else Ours(spec, device)
         return _with_settings(made, None, quality)
     name, _, settings = spec.partition("@")
+    settings, effort = split_effort(settings)
     if name in CONVENTIONAL or name in LOSSLESS:
         made = Picture((CONVENTIONAL | LOSSLESS)[name])
     elif name in CONVENTIONAL_AUDIO:
@@ -318,7 +335,9 @@ def coder(
         made = Features()
     else:
         check_name(name)
-        made = Ours(name, device)
+        made = Ours(name, device, effort)
+    if effort and not isinstance(made, Ours):
+        raise InputError(f"{name} has no effort: leave out e{effort}")
     return _with_settings(made, parse_settings(settings) if settings else None, quality)
 
 

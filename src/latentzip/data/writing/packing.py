@@ -59,6 +59,7 @@ class Options:
     crop: str
     mirror: bool
     shuffle: int | None = None
+    effort: int = 0
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ def pack(
     *,
     quality: int | None = None,
     coding: str = "default",
+    effort: int = 0,
     labels: str | os.PathLike[str] | None = None,
     size: int | None = None,
     crop: str | None = None,
@@ -122,7 +124,7 @@ def pack(
     Args:
         src: a folder, a WebDataset (tar, brace pattern, folder of tars), or a Hugging Face data set on disk.
         dst: the folder to write.
-        codec, quality, coding: as `encode`.
+        codec, quality, coding, effort: as `encode`.
         labels: ``"folders"`` (first folder of the path), a CSV or JSON file; None takes what the source says.
         size: resize the shorter side to so many pixels first.
         crop: ``"center"`` cuts the middle square out (the default with a size), ``"none"`` keeps the whole.
@@ -153,12 +155,12 @@ def pack(
         raise InputError(f"shuffle is {shuffle}; a seed must not be negative")
     crop = crop or ("center" if size is not None else "none")
     _check_arguments(on_error, engine, address, part, merge, jobs, shard_size, shard_samples, size, crop)
-    model = _model(codec, quality, coding)
+    model = _model(codec, quality, coding, effort)
     if is_remote(os.fspath(dst)):
         raise InputError(f"{os.fspath(dst)}: packs are made on this machine; pack into a folder and copy it")
     folder = Path(dst)
     quality = quality if quality is not None or not model.variable_rate else model.default_quality
-    options = Options(codec, model.fingerprint.hex(), quality, coding, size, crop, mirror, shuffle)
+    options = Options(codec, model.fingerprint.hex(), quality, coding, size, crop, mirror, shuffle, effort)
     source = open_source(src)
     if _inside(folder, Path(source.root)):
         raise InputError(f"{folder} lies inside the source {source.root}; write the pack elsewhere")
@@ -251,7 +253,7 @@ def _check_arguments(
     check_options(size, crop)
 
 
-def _model(name: str, quality: int | None, coding: str) -> Codec:
+def _model(name: str, quality: int | None, coding: str, effort: int) -> Codec:
     """The codec, once it has shown on a small picture that it takes these options."""
     from ...api import encode
     from ...codecs.registry import load_codec
@@ -262,7 +264,7 @@ def _model(name: str, quality: int | None, coding: str) -> Codec:
             f"{name} codes {model.modality} signals; data sets of pictures are what this version packs: choose a codec "
             "with modality image (codec-cli list)"
         )
-    encode(np.zeros((16, 16, 3), np.uint8), model, quality, coding=coding)
+    encode(np.zeros((16, 16, 3), np.uint8), model, quality, coding=coding, effort=effort or None)
     return model
 
 
@@ -297,7 +299,8 @@ def _plan(
     facts = {
         "format": FORMAT,
         "version": VERSION,
-        "options": asdict(options),
+        # packs of one pass are what they were before there was an effort
+        "options": {k: v for k, v in asdict(options).items() if k != "effort" or v},
         "source": {"kind": source.kind, "samples": len(samples), "sha256": listing.hexdigest(), "classes": classes},
         "samples per shard": each,
     }
@@ -426,8 +429,9 @@ def pack_shard(job: ShardJob, progress: Progress | None = None) -> str:
         for sample in job.samples:
             try:
                 image, original = load_picture(job.source.read(sample), sample.name, o.size, o.crop)
-                blob = encode(image, model, o.quality, metadata="none", coding=o.coding)
-                twin = encode(mirrored(image), model, o.quality, metadata="none", coding=o.coding) if o.mirror else None
+                said: dict[str, Any] = {"quality": o.quality, "coding": o.coding, "effort": o.effort or None}
+                blob = encode(image, model, metadata="none", **said)
+                twin = encode(mirrored(image), model, metadata="none", **said) if o.mirror else None
             except Exception as error:  # whatever a plug-in or a reader raises, the other samples are packed
                 reason = _reason(error).removeprefix(f"{sample.name}: ")
                 if job.on_error == "fail":
@@ -502,6 +506,7 @@ def _merge(folder: Path, plan: dict[str, Any], work: list[ShardJob], model: Code
         "fingerprint": o.fingerprint,
         "quality": o.quality,
         "coding": o.coding,
+        **({"effort": o.effort} if o.effort else {}),
         "shuffle": o.shuffle,
         "modality": model.modality,
         "samples": len(rows),
