@@ -180,6 +180,19 @@ class _Qat(nn.Module):
         b = torch.round(self.bias.detach().double() * grid * 2.0**self.in_frac).clamp(-(2.0**22), 2.0**22).long()
         return w, b, e + self.in_frac - self.out_frac
 
+    @torch.no_grad()
+    def restore(self, layer: _Exact) -> None:
+        """Take over the weights of an exported layer: exporting again gives a layer of the same outputs.
+
+        Raises:
+            InputError: the layer is of another shape.
+        """
+        if layer.weight.shape != self.weight.shape:
+            raise InputError(f"exact weights {tuple(layer.weight.shape)} do not fit {tuple(self.weight.shape)}")
+        step = torch.exp2(-(layer.shift.double() - self.in_frac + self.out_frac))
+        self.weight.copy_(layer.weight.double() * step.view((-1,) + (1,) * (self.weight.dim() - 1)))
+        self.bias.copy_(layer.bias.double() * step * 2.0**-self.in_frac)
+
     def _on_grid(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Weight and bias on their grids with gradients straight through, and each channel's half step."""
         if not self.quantised:
@@ -299,6 +312,19 @@ def export(net: nn.Sequential) -> nn.Sequential:
         else:
             raise InputError(f"layer {i} ({type(layer).__name__}) has no exact form: use Qat layers and PixelShuffle")
     return nn.Sequential(*layers).eval()
+
+
+def restore(net: nn.Sequential, exported: nn.Sequential) -> None:
+    """The inverse of `export`: the trainable stack takes over an exported one's weights.
+
+    Raises:
+        InputError: the stacks differ in shape.
+    """
+    if len(net) != len(exported):
+        raise InputError(f"a stack of {len(exported)} exact layers does not fit one of {len(net)}")
+    for own, given in zip(net, exported):
+        if isinstance(own, _Qat) and isinstance(given, _Exact):
+            own.restore(given)
 
 
 def check_export(net: nn.Module) -> dict[str, int]:

@@ -53,6 +53,17 @@ class FactorizedPrior(nn.Module):
         p = torch.softmax(self.logits.double().cpu(), 1).numpy()
         return TableBank.from_histograms(list(p), lo=-self.reach, precision=precision)
 
+    @torch.no_grad()
+    def restore(self, bank: TableBank, first: int = 0) -> None:
+        """Start from stored tables, one a channel from number ``first`` on; what a table leaves to its escape falls
+        by a bit a symbol."""
+        for channel, row in enumerate(self.logits):
+            table = bank.table(first + channel)
+            at = torch.arange(-self.reach, self.reach + 1) - int(bank.info[first + channel, 0])
+            inside = at.clamp(0, len(table) - 2)
+            known = torch.from_numpy(table.astype("int64"))[inside].double()
+            row.copy_(torch.log(known) - (at - inside).abs() * math.log(2))
+
     def model(self, shape: tuple[int, ...], axis: int = 1, bank: TableBank | None = None) -> Factorized:
         """How symbols of this shape are coded; hand in the stored bank, or one is made of the present logits."""
         return Factorized(bank or self.bank(), tuple(shape), axis, tensor=True)

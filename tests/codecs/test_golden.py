@@ -29,6 +29,9 @@ def test_golden_stream(name):
     decoded = lz.decode(blob, codec=codec)
     decoded = np.asarray(decoded[0] if isinstance(decoded, tuple) else decoded)
     expected = np.load(FOLDER / f"{name}.npy")
+    if "samples" in ENTRIES[name]:  # sound: every so many samples are kept
+        assert len(decoded) == ENTRIES[name]["samples"]
+        decoded = decoded[:: -(-len(decoded) // len(expected))]
     assert decoded.shape == expected.shape
     assert decoded.dtype == expected.dtype
     if lz.inspect(blob).modality == "tensor":  # float noise; nothing at all without loss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor
 
 from ..kernels.resample import resample
+from . import synthetic_sounds
 from .data import CropSampler
+from .sources import Folders, by_kind, list_sources
 
 EXTENSIONS = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".w64", ".rf64", ".au", ".caf"}
 _LOW = 32000  # recordings below this rate are brought to _RATE, others are taken as they are
@@ -17,16 +20,17 @@ _RATE = 44100
 _PITCHES = ((10, 9), (11, 10), (1, 1), (1, 1), (10, 11), (9, 10))  # resampled by these ratios: 0.9 to 1.1
 
 
-def list_sounds(folder: str | Path) -> list[Path]:
-    """Sound files below a folder, sorted, so that a seed means the same everywhere."""
-    return sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in EXTENSIONS)
+def list_sounds(folder: Folders) -> list[Path]:
+    """Sound files below a folder or several, sorted, so that a seed means the same everywhere."""
+    return [source.root / source.name for source in list_sources(folder, EXTENSIONS)]
 
 
-def load_stereo(path: str | Path) -> tuple[np.ndarray, int]:
+def load_stereo(path: str | Path | io.BytesIO) -> tuple[np.ndarray, int]:
     """(2, T) float32 and the rate: 44.1 kHz for recordings below 32 kHz, the file's own for others."""
     import soundfile
 
-    x, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    file = path if isinstance(path, io.BytesIO) else str(path)
+    x, rate = soundfile.read(file, dtype="float32", always_2d=True)
     x = x.T[:2] if x.shape[1] > 1 else np.repeat(x.T, 2, 0)
     if rate < _LOW:
         x, rate = resample(torch.from_numpy(np.ascontiguousarray(x)), rate, _RATE).numpy(), _RATE
@@ -38,21 +42,24 @@ class MixtureSampler(CropSampler):
     pitch, gain, pan and polarity; half of the mixtures are quieter, as passages of a longer recording are.
 
     Args:
-        folder: sound files, in sub-folders by kind; decoded once and kept in memory.
+        data: folders or zip files of sounds, by kind; decoded once and kept in memory.
         batch, size: mixtures a batch and their length in samples.
         seed, start: as `CropSampler`.
+        drawn: share of the clips that are synthetic.
     """
 
-    def __init__(self, folder: str | Path, batch: int, size: int, seed: int, start: int = 0) -> None:
-        kinds: dict[Path, list[np.ndarray]] = {}
-        for path in list_sounds(folder):
-            x = load_stereo(path)[0]
+    def __init__(self, data: Folders, batch: int, size: int, seed: int, start: int = 0, drawn: float = 0.0) -> None:
+        clips: list[np.ndarray] = []
+        kinds: list[str] = []
+        for source in list_sources(data, EXTENSIONS):
+            x = load_stereo(io.BytesIO(source.read()))[0]
             if x.shape[1] >= size // 8 and np.abs(x).max() > 0:
-                kinds.setdefault(path.parent, []).append((x / np.abs(x).max() * 32767).astype(np.int16))
-        if not kinds:
-            raise FileNotFoundError(f"no sound file of at least {size // 8} samples in {folder}")
-        self.kinds = list(kinds.values())
-        self.batch, self.size, self.seed, self.step = batch, size, seed, start
+                clips.append((x / np.abs(x).max() * 32767).astype(np.int16))
+                kinds.append(source.kind)
+        if not clips:
+            raise FileNotFoundError(f"no sound file of at least {size // 8} samples in {data}")
+        self.clips = [[clips[i] for i in numbers] for numbers in by_kind(kinds)]
+        self.batch, self.size, self.seed, self.step, self.drawn = batch, size, seed, start, drawn
 
     def clip(self, rng: np.random.Generator, kind: list[np.ndarray]) -> np.ndarray:
         weights = np.sqrt([x.shape[1] for x in kind])  # long recordings hold more, but not all
@@ -66,10 +73,11 @@ class MixtureSampler(CropSampler):
         return np.pad(part, ((0, 0), (at, self.size - at - part.shape[1])))
 
     def crop(self, rng: np.random.Generator) -> np.ndarray:
-        count = min(int(rng.choice([1, 1, 2, 2, 3, 4])), len(self.kinds))
+        count = min(int(rng.choice([1, 1, 2, 2, 3, 4])), len(self.clips))
         out = np.zeros((2, self.size), np.float32)
-        for k in rng.choice(len(self.kinds), count, replace=False):
-            part = self.clip(rng, self.kinds[k])
+        for k in rng.choice(len(self.clips), count, replace=False):
+            drawn = rng.random() < self.drawn
+            part = synthetic_sounds.sound(rng, self.size) if drawn else self.clip(rng, self.clips[k])
             angle = rng.uniform(0.15, 0.85) * np.pi / 2
             pan = np.array([np.cos(angle), np.sin(angle)], np.float32)[:, None]
             out += part * pan * np.float32(10 ** (-rng.uniform(0, 12) / 20) * rng.choice([-1, 1]))

@@ -28,6 +28,8 @@ from . import trainer
 from .data import CropSampler, list_images, load_rgb
 from .distortion import mean_squared, taps
 from .hyperprior import spread_qualities
+from .precision import mixed
+from .sources import Folders, folders
 
 TEACHER, DISTIL, TUNE = 0, 1, 2
 
@@ -194,14 +196,16 @@ class Trainer(trainer.Trainer):
     loader = "latentzip.codecs.bottleneck:from_bytes"
     sampler: LabelledSampler
 
-    def __init__(self, recipe: Recipe, data: str, run: Path, **options: Any) -> None:
+    def __init__(self, recipe: Recipe, data: Folders, run: Path, **options: Any) -> None:
+        if not isinstance(data, str | Path):
+            raise InputError("a bottleneck is trained from one folder with a sub-folder a class: name one after --data")
         self.classes = classes_of(data)
         self.val_labels: list[int] = []
         super().__init__(recipe, data, run, **options)
 
-    def make_sampler(self, data: str) -> CropSampler:
+    def make_sampler(self, data: Folders) -> CropSampler:
         r = self.recipe
-        return LabelledSampler(data, r.batch, r.crop, r.seed, self.step)
+        return LabelledSampler(folders(data)[0], r.batch, r.crop, r.seed, self.step)
 
     def build(self) -> nn.ModuleDict:
         self.teacher = SmallCNN(len(self.classes))
@@ -270,7 +274,7 @@ class Trainer(trainer.Trainer):
         self._set_parts(part)
         x = crops.to(self.device, non_blocking=True).float() / 255
         labels = self.sampler.labels(self.step).to(self.device)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+        with mixed(self.device):
             if part == TEACHER:
                 logits = self.teacher(x).float()
                 return F.cross_entropy(logits, labels, label_smoothing=0.1), self._report(logits, labels)

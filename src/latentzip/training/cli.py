@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
+import threading
 import time
 from dataclasses import fields, replace
 from pathlib import Path
@@ -18,10 +21,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "recipe", nargs="+", help="what to train, one after the other: names such as walloc-rgb-16x or hyperprior-fast"
     )
-    parser.add_argument("--data", required=True, help="folder of training images (searched recursively)")
+    parser.add_argument(
+        "--data",
+        required=True,
+        nargs="+",
+        help="folders of training images or sounds (searched recursively), or zip files of such",
+    )
     parser.add_argument("--val", help="folder of validation images")
     parser.add_argument("--run", type=Path, help="folder for the checkpoint (of several recipes: of their folders)")
-    parser.add_argument("--init", type=Path, metavar="CHECKPOINT", help="weights that a new run starts from")
+    parser.add_argument(
+        "--from",
+        "--init",
+        dest="init",
+        metavar="WEIGHTS",
+        help="where a new run starts: 'release' (the shipped weights of that codec) or the checkpoint of another run",
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: cpu)")
     parser.add_argument("--threads", type=int, help="torch threads (default: all)")
     parser.add_argument(
@@ -31,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fit", action="store_true", help="as many steps as --minutes has room for, so that the schedule ends in time"
     )
     parser.add_argument("--compile", action="store_true", help="compile the networks")
+    parser.add_argument(
+        "--probe-batch", action="store_true", help="the batch that gives the most crops a second on this device"
+    )
+    parser.add_argument("--report", action="store_true", help="at the end, crops a second and the share of each part")
     parser.add_argument("--export", type=Path, metavar="DIR", help="then write weights, card and index entry there")
     parser.add_argument("--about-data", help="sentence for the model card: sources and licences of the pictures")
     parser.add_argument("--version", default="1", help="release number of the exported weights")
@@ -45,9 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    # threads that wait must not spin: the machine may be shared. Read when torch is first imported
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
     from .recipes import RECIPES
+    from .trainer import RELEASE
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -56,8 +77,8 @@ def run(args: argparse.Namespace) -> int:
         return _usage(f"unknown recipe {unknown[0]!r}; one of {', '.join(RECIPES)}")
     if args.fit and args.minutes == float("inf"):
         return _usage("--fit needs --minutes")
-    if args.init and len(args.recipe) > 1:
-        return _usage("--init is for one recipe")
+    if args.init not in (None, RELEASE) and len(args.recipe) > 1:
+        return _usage("--from CHECKPOINT is for one recipe")
     try:
         device = torch.device(args.device)
     except RuntimeError:
@@ -101,13 +122,23 @@ def _usage(text: str) -> int:
 
 
 def _train(args: argparse.Namespace, recipe: Any, end: float) -> None:
+    from .probe import best_batch
     from .recipes import make_trainer
+    from .trainer import Trainer
 
     folder = args.run or Path("runs") / recipe.name
     if args.run and len(args.recipe) > 1:
         folder = args.run / recipe.name
     options = {"device": args.device, "compiled": args.compile, "init": args.init}
-    trainer = make_trainer(recipe, args.data, folder, **options)
+    data = args.data[0] if len(args.data) == 1 else args.data
+    if args.probe_batch and not any((folder / name).exists() for name in ("checkpoint.pt", "checkpoint.npz")):
+        recipe = best_batch(recipe, data, args.device, log=lambda line: print(line, flush=True))
+    trainer = make_trainer(recipe, data, folder, **options)
+    if isinstance(trainer, Trainer):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            _stop_on(number, trainer)
+        if args.report:
+            trainer.parts.wait = trainer.wait
     if args.fit:
         steps = trainer.steps_at_start()
         if steps is None and recipe.steps:
@@ -116,10 +147,24 @@ def _train(args: argparse.Namespace, recipe: Any, end: float) -> None:
         print(f"{trainer.recipe.steps} steps", flush=True)
     trainer.train(args.val, log=lambda line: print(line, flush=True), until=end - time.time())
     trainer.save()
+    if args.report and isinstance(trainer, Trainer):
+        print("\n".join(trainer.parts.lines()), flush=True)
     if args.export:
         extra = {"about_data": args.about_data} if args.about_data else {}
-        folders = {"data": args.data, "val": args.val, "test": args.test}
+        folders = {"data": data, "val": args.val, "test": args.test}
         trainer.export(args.export, version=args.version, **folders, **extra)
+
+
+def _stop_on(number: int, trainer: Any) -> None:
+    """Let a signal end the run after its step, with a checkpoint; a second one ends it at once."""
+
+    def handle(received: int, _frame: Any) -> None:
+        print("stopping after this step", flush=True)
+        trainer.stop()
+        signal.signal(received, signal.SIG_DFL)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(number, handle)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,7 +1,8 @@
-"""Random crops from a folder of images, prepared by a background thread."""
+"""Random crops of pictures, prepared by a background thread."""
 
 from __future__ import annotations
 
+import io
 import queue
 import threading
 import warnings
@@ -16,13 +17,15 @@ from PIL import Image
 from torch import Tensor
 
 from ..warn import ConversionWarning
+from . import synthetic
+from .sources import Folders, Source, by_kind, list_sources
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
 
 
-def list_images(folder: str | Path) -> list[Path]:
-    """Images below a folder, sorted, so that a seed means the same everywhere."""
-    return sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in EXTENSIONS)
+def list_images(folder: Folders) -> list[Path]:
+    """Images below a folder or several, sorted, so that a seed means the same everywhere."""
+    return [source.root / source.name for source in list_sources(folder, EXTENSIONS)]
 
 
 def load_rgb(path: str | Path) -> np.ndarray:
@@ -31,19 +34,28 @@ def load_rgb(path: str | Path) -> np.ndarray:
         return np.asarray(im.convert("RGB"))
 
 
-def load_all(folder: str | Path, paths: Sequence[Path] | None = None) -> list[np.ndarray]:
-    """All pictures of a folder (or those paths in it) that can be read, as `load_rgb`; a warning names the others."""
-    out = []
-    for path in list_images(folder) if paths is None else paths:
+def load_all(folder: Folders) -> list[np.ndarray]:
+    """All pictures of a folder or several that can be read, (H, W, 3) uint8; a warning names the others."""
+    return [image for _, image in read_all(list_sources(folder, EXTENSIONS))]
+
+
+def read_all(sources: Sequence[Source]) -> Iterator[tuple[Source, np.ndarray]]:
+    """Those of the files that can be read, each with its picture; a warning names the others."""
+    for source in sources:
         try:
-            out.append(load_rgb(path))
+            yield source, read_rgb(source)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            warnings.warn(f"{path} is left out: {error}", ConversionWarning, stacklevel=2)
-    return out
+            warnings.warn(f"{source.root / source.name} is left out: {error}", ConversionWarning, stacklevel=3)
+
+
+def read_rgb(source: Source) -> np.ndarray:
+    """(H, W, 3) uint8 of a file of a folder or a zip file."""
+    with Image.open(io.BytesIO(source.read())) as im:
+        return np.asarray(im.convert("RGB"))
 
 
 class Draw(NamedTuple):
-    """What is random about a crop: picture, corner, side before shrinking, and the symmetries."""
+    """What is random about a crop: picture, corner, side before it is brought to size, symmetries, and colours."""
 
     number: int
     y: int
@@ -52,46 +64,86 @@ class Draw(NamedTuple):
     mirror: bool
     flip: bool
     transpose: bool
+    levels: np.ndarray | None  # (3, 256) uint8: what becomes of each level of a channel
+
+
+def draw_levels(rng: np.random.Generator) -> np.ndarray:
+    """A table (3, 256) uint8 of other exposure, contrast and tint; contrast is lowered more than raised, which would
+    raise a source's own artefacts."""
+    level = np.arange(256) / 255
+    contrast, gamma = rng.uniform(0.5, 1.1), np.exp(rng.uniform(-0.4, 0.4))
+    tint = rng.uniform(0.85, 1.1, (3, 1))
+    offset = rng.uniform(0, max(0.0, 1 - contrast))
+    return np.round(255 * np.clip(tint * (offset + contrast * level**gamma), 0, 1)).astype(np.uint8)
 
 
 class CropSampler:
-    """Endless batches (B, 3, size, size) uint8: one picture drawn per crop (not per pixel), so that large pictures do
-    not dominate; half of the crops are shrunk by up to 2 (which also removes JPEG artefacts), all are flipped and
-    transposed at random.
+    """Endless batches (B, 3, size, size) uint8: a kind of picture is drawn per crop, then a picture of it (not a
+    pixel), so that neither large pictures nor frequent kinds dominate. Half of the crops are shrunk by up to 2 (which
+    also removes JPEG artefacts), one in sixteen is enlarged, all are flipped and transposed at random, and some get
+    other levels and colours.
 
     Args:
-        folder: images, decoded once and kept in memory.
+        data: folders or zip files of images, decoded once and kept in memory.
         batch, size: crops a batch and their side in pixels.
         seed: with ``start`` it fixes every batch, so that a resumed run goes on where it stopped.
         start: number of batches already drawn.
+        drawn: share of crops that are synthetic pictures.
+        recoloured: share of the others that get other levels and colours.
+
+    Raises:
+        FileNotFoundError: no image of the size.
     """
 
-    def __init__(self, folder: str | Path, batch: int, size: int, seed: int, start: int = 0) -> None:
-        found = load_all(folder)
-        self.images = [im for im in found if min(im.shape[:2]) >= size]
-        if not self.images:
+    def __init__(
+        self,
+        data: Folders,
+        batch: int,
+        size: int,
+        seed: int,
+        start: int = 0,
+        drawn: float = 0.0,
+        recoloured: float = 0.0,
+    ) -> None:
+        found = list(read_all(list_sources(data, EXTENSIONS)))
+        large = [(source.kind, image) for source, image in found if min(image.shape[:2]) >= size]
+        if not large:
             what = f"{len(found)} pictures, all smaller" if found else "no pictures"
             raise FileNotFoundError(
-                f"no image of at least {size} pixels a side in {folder} ({what}); crops are {size} pixels: "
+                f"no image of at least {size} pixels a side in {data} ({what}); crops are {size} pixels: "
                 f"use larger pictures or a smaller crop"
             )
+        self.images = [image for _, image in large]
+        self.kinds = by_kind([kind for kind, _ in large])
+        # a kind of many pictures is seen more often, but not in proportion
+        weights = np.sqrt([len(numbers) for numbers in self.kinds])
+        self.weights = weights / weights.sum()
         self.batch, self.size, self.seed, self.step = batch, size, seed, start
+        self.drawn, self.recoloured = drawn, recoloured
 
     def draw(self, rng: np.random.Generator) -> Draw:
-        number = int(rng.integers(len(self.images)))
+        kind = self.kinds[int(rng.choice(len(self.kinds), p=self.weights))]
+        number = kind[int(rng.integers(len(kind)))]
         h, w = self.images[number].shape[:2]
-        side = self.size
-        if rng.random() < 0.5:
+        side, scale = self.size, rng.random()
+        if scale < 0.5:
             side = min(int(self.size * rng.uniform(1, 2)), h, w)
+        elif scale < 0.5625:
+            side = int(self.size * rng.uniform(0.6, 1))
         y, x = int(rng.integers(h - side + 1)), int(rng.integers(w - side + 1))
         mirror, flip, transpose = (bool(rng.random() < 0.5) for _ in range(3))
-        return Draw(number, y, x, side, mirror, flip, transpose)
+        levels = draw_levels(rng) if rng.random() < self.recoloured else None
+        return Draw(number, y, x, side, mirror, flip, transpose, levels)
 
     def crop(self, rng: np.random.Generator) -> np.ndarray:
+        if rng.random() < self.drawn:
+            return synthetic.picture(rng, self.size)
         d = self.draw(rng)
         part = self.images[d.number][d.y : d.y + d.side, d.x : d.x + d.side]
         if d.side != self.size:
             part = np.asarray(Image.fromarray(part).resize((self.size, self.size), Image.Resampling.LANCZOS))
+        if d.levels is not None:
+            part = np.stack([d.levels[c][part[..., c]] for c in range(3)], -1)
         if d.mirror:
             part = part[:, ::-1]
         if d.flip:
@@ -120,29 +172,43 @@ class DeviceCropSampler(CropSampler):
     """The same crops, made where the training runs: the pictures lie in the device's memory (3 bytes a pixel), so that
     no batch waits for the host.
 
-    Shrinking filters with an antialiased bicubic instead of Lanczos; all else is drawn as in `CropSampler`.
+    Resizing filters with an antialiased bicubic instead of Lanczos; all else is drawn as in `CropSampler`.
 
     Args:
         device: where pictures and batches lie.
     """
 
     def __init__(
-        self, folder: str | Path, batch: int, size: int, seed: int, start: int = 0, device: torch.device | str = "cuda"
+        self,
+        data: Folders,
+        batch: int,
+        size: int,
+        seed: int,
+        start: int = 0,
+        device: torch.device | str = "cuda",
+        **shares: float,
     ) -> None:
-        super().__init__(folder, batch, size, seed, start)
+        super().__init__(data, batch, size, seed, start, **shares)
+        self.device = torch.device(device)
         self.pictures = [torch.tensor(im, device=device).permute(2, 0, 1) for im in self.images]
 
     def make(self) -> Tensor:
         rng = np.random.default_rng([self.seed, self.step])
         self.step += 1
-        return torch.stack([self._part(self.draw(rng)) for _ in range(self.batch)])
+        return torch.stack([self._part(rng) for _ in range(self.batch)])
 
-    def _part(self, d: Draw) -> Tensor:
+    def _part(self, rng: np.random.Generator) -> Tensor:
+        if rng.random() < self.drawn:
+            return torch.tensor(synthetic.picture(rng, self.size), device=self.device).permute(2, 0, 1)
+        d = self.draw(rng)
         part = self.pictures[d.number][:, d.y : d.y + d.side, d.x : d.x + d.side]
         if d.side != self.size:
             size = (self.size, self.size)
             small = F.interpolate(part[None].float(), size, mode="bicubic", antialias=True, align_corners=False)
             part = small[0].round().clamp(0, 255).to(torch.uint8)
+        if d.levels is not None:
+            levels = torch.from_numpy(d.levels).to(self.device)
+            part = levels.gather(1, part.flatten(1).long()).view(part.shape)
         axes = [2] * d.mirror + [1] * d.flip
         part = part.flip(axes) if axes else part
         return part.transpose(1, 2) if d.transpose else part

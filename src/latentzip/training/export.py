@@ -16,10 +16,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..codecs.base import BaseCodec, Codec
-from ..codecs.storage import write_file
+from ..codecs.outputs import write_file
 from ..entropy import schema
 from ..entropy.errors import InputError
-from .data import list_images, load_all
+from .data import EXTENSIONS, list_images, load_all, read_all
+from .sources import Folders, list_sources
 from .trainer import Log, Trainer
 
 _TEXT = schema.text()
@@ -28,21 +29,21 @@ _INDEX = schema.record({
 })  # fmt: skip
 
 
-def pick_pictures(folder: str, count: int) -> list[Tensor]:
-    """Up to ``count`` pictures (3, H, W) float32 in [0, 1], spread evenly over the folder.
+def pick_pictures(data: Folders, count: int) -> list[Tensor]:
+    """Up to ``count`` pictures (3, H, W) float32 in [0, 1], spread evenly over folders or zip files.
 
     A third of them is halved, so that an entropy model also sees sharper detail.
     """
-    paths = list_images(folder)
-    picked = [paths[i] for i in np.linspace(0, len(paths) - 1, min(count, len(paths))).astype(int)]
+    sources = list_sources(data, EXTENSIONS)
+    picked = [sources[i] for i in np.linspace(0, len(sources) - 1, min(count, len(sources))).astype(int)]
     pictures = []
-    for i, image in enumerate(load_all(folder, picked)):
+    for i, (_, image) in enumerate(read_all(picked)):
         x = torch.tensor(image).permute(2, 0, 1).float() / 255
         if i % 3 == 2 and min(x.shape[1:]) > 1:
             x = torch.nn.functional.interpolate(x[None], scale_factor=0.5, mode="area")[0]
         pictures.append(x)
     if not pictures:
-        raise InputError(f"no pictures in {folder} to fit the entropy model to")
+        raise InputError(f"no pictures in {data} to fit the entropy model to")
     return pictures
 
 
@@ -64,7 +65,7 @@ def export(
     trainer: Trainer,
     out: Path,
     *,
-    data: str,
+    data: Folders,
     val: str | None,
     test: str | None,
     version: str,

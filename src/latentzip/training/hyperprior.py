@@ -4,11 +4,9 @@ qualities at once."""
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -33,7 +31,9 @@ from ..entropy.tables import TableBank
 from . import trainer
 from .data import CropSampler
 from .growth import can_grow, first_scale_numbers, grow
+from .precision import mixed
 from .regions import segment
+from .restore import trainable_hyperprior
 
 
 @dataclass(frozen=True)
@@ -180,18 +180,19 @@ class Trainer(trainer.Trainer):
     def initialise(self, crops: Tensor) -> None:
         fit_linear(self.model, crops, self.recipe)
 
-    def start_from(self, checkpoint: Path, crops: Tensor) -> None:
-        """As the base says; a smaller model of another run grows to this one's size."""
-        state = trainer.read_checkpoint(checkpoint, self.device)
-        small = HyperpriorConfig(**json.loads(state["recipe"])["model"])
+    def released(self, codec: HyperpriorCodec) -> dict[str, Tensor]:
+        return trainable_hyperprior(codec).state_dict()
+
+    def take(self, given: dict[str, Tensor], config: dict[str, Any], crops: Tensor) -> str:
+        """As the base says; a smaller model grows to this one's size."""
+        small = HyperpriorConfig(**config)
         if not can_grow(small, self.recipe.model):
-            super().start_from(checkpoint, crops)
-            return
+            return super().take(given, config, crops)
         both = nn.ModuleDict({"model": HyperpriorCodec(small), "priors": HyperPriors(small.hyper)}).to(self.device)
-        both.load_state_dict({key[7:]: v for key, v in state["average"].items() if key.startswith("module.")})
+        both.load_state_dict(given)
         grow(cast(HyperpriorCodec, both["model"]), self.model, crops)
         self.priors.load_state_dict(both["priors"].state_dict())
-        self.origin = f"grown from {json.loads(state['recipe'])['name']} after {state['step']} steps"
+        return "grown from"
 
     def compile(self) -> None:
         self.model.analysis_transform.compile()
@@ -206,7 +207,7 @@ class Trainer(trainer.Trainer):
         regions = None
         if r.model.region and torch.rand(()) < r.masked:
             regions = segment(crops.to(self.device))
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+        with mixed(self.device):
             out = self.model(x, quality, regions=regions)
         x_hat = out["x_hat"].float()
         mse = (x_hat - x).square().mean((1, 2, 3)) * 255**2
@@ -314,7 +315,7 @@ def calibrate(model: HyperpriorCodec, recipe: Recipe, sampler: CropSampler, step
     for step in range(steps):
         x = sampler.make().to(model.std.device).float() / 255
         quality = spread_qualities(x)
-        with torch.no_grad(), torch.autocast(x.device.type, dtype=torch.bfloat16):
+        with torch.no_grad(), mixed(x.device):
             out = model(x, quality, hard=True)
         cost = model.latent_bits(out["residual"], out["z"], quality).sum((1, 2, 3))
         (say_of(recipe, quality) * cost).mean().backward()

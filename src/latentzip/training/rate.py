@@ -48,3 +48,22 @@ class CausalRate(nn.Module):
         # symmetric in d: P = sigmoid(-(d - 1/2) / s) - sigmoid(-(d + 1/2) / s), with d >= 0
         p = torch.sigmoid((0.5 - d) * inv) - torch.sigmoid((-0.5 - d) * inv)
         return -torch.log2(p.clamp_min(1e-9))
+
+
+def fit_rate(rate: nn.Module, latents: list[Tensor], steps: int = 150, lr: float = 4e-3) -> float:
+    """Train an estimate of the rate alone on latents (B, L, ...), batch by batch with fresh quantisation noise.
+
+    Returns:
+        Bits a number, on the last tenth of the steps.
+    """
+    optimizer = torch.optim.Adam(rate.parameters(), lr=lr)
+    last = []
+    for step in range(steps):
+        z = latents[step % len(latents)]
+        bits = rate(z + torch.rand_like(z) - 0.5).mean()
+        optimizer.zero_grad()
+        bits.backward()
+        optimizer.step()
+        if step >= 0.9 * steps:
+            last.append(bits.item())
+    return sum(last) / max(1, len(last))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from . import bottleneck, hyperprior, mdct, walloc, walloc_audio
+from .sources import Folders
 from .trainer import Recipe
 
 RECIPES: dict[str, Recipe] = {
@@ -24,6 +25,6 @@ _TRAINERS: dict[type[Recipe], type[Any]] = {
 }
 
 
-def make_trainer(recipe: Recipe, data: str, run: Path, **options: Any) -> Any:
-    """The trainer of a recipe, with the options of `Trainer`; an existing run in the folder is resumed."""
+def make_trainer(recipe: Recipe, data: Folders, run: Path, **options: Any) -> Any:
+    """The trainer of a recipe, with the options of `Trainer`; an existing run in the folder goes on."""
     return _TRAINERS[type(recipe)](recipe, data, run, **options)

@@ -14,12 +14,19 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from .. import pretrained
 from ..codecs.base import BaseCodec
 from ..entropy import schema
 from ..entropy.errors import FormatError, InputError
+from .checkpoints import read_small, write_small
 from .data import CropSampler, DeviceCropSampler, load_all
+from .report import Parts
+from .soap import SOAP
+from .sources import Folders
 
 Log = Callable[[str], None]
+RELEASE = "release"
+_SAVE_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,9 @@ class Recipe:
         steps, batch, crop: length of the run, crops a step, crop side in pixels.
         lr, warmup: peak learning rate and the steps to it; then one cosine to zero.
         ema: decay of the averaged weights, which are what is validated and released.
+        optimizer: ``"adamw"`` or ``"soap"``.
+        drawn: share of the crops that are synthetic: text, flat graphics, screens; of sounds tones, bells, clicks.
+        recoloured: share of the other crops whose levels and colours are changed.
     """
 
     name: str
@@ -44,6 +54,9 @@ class Recipe:
     warmup: int = 100
     ema: float = 0.998
     seed: int = 1
+    optimizer: str = "adamw"
+    drawn: float = 0.08
+    recoloured: float = 0.25
 
 
 class Trainer(ABC):
@@ -51,11 +64,12 @@ class Trainer(ABC):
 
     Args:
         recipe: what to train.
-        data: folder of training images.
+        data: folder, or folders and zip files, of training images.
         run: folder of the checkpoint; an existing one is resumed.
         device: where to train.
         compiled: compile the networks (`torch.compile`).
-        init: a checkpoint of another run whose averaged weights a new run starts from, where name and shape agree.
+        init: a checkpoint of another run whose averaged weights a new run starts from, where name and shape agree, or
+            `RELEASE` for the shipped weights of the recipe's codec.
     """
 
     columns: ClassVar[tuple[str, ...]] = ()  # names of what `loss` reports beside the loss
@@ -64,11 +78,11 @@ class Trainer(ABC):
     def __init__(
         self,
         recipe: Any,
-        data: str,
+        data: Folders,
         run: Path,
         device: str = "cpu",
         compiled: bool = False,
-        init: Path | None = None,
+        init: Path | str | None = None,
     ) -> None:
         self.recipe, self.run, self.device = recipe, run, torch.device(device)
         torch.manual_seed(recipe.seed)
@@ -78,13 +92,16 @@ class Trainer(ABC):
             torch.backends.cudnn.benchmark = True
         self.modules = self.build().to(self.device)
         self.average = torch.optim.swa_utils.AveragedModel(self.modules, multi_avg_fn=_moving_average(recipe.ema))
-        self.optimizer = torch.optim.AdamW(self.parameter_groups(), weight_decay=0.0, betas=(0.9, 0.99), fused=on_gpu)
+        self.optimizer = self.make_optimizer()
         self.base_lrs = [g["lr"] for g in self.optimizer.param_groups]
-        self.step, self.seconds, self.origin = 0, 0.0, ""
+        self.step, self.seconds, self.origin, self.warm_from = 0, 0.0, "", 0
+        self.parts, self._stopping = Parts(), False
         self.run.mkdir(parents=True, exist_ok=True)
-        self.checkpoint = self.run / "checkpoint.pt"
+        self.checkpoint, self.small = self.run / "checkpoint.pt", self.run / "checkpoint.npz"
         if self.checkpoint.exists():
             self.load()
+        elif self.small.exists():
+            self.load_small()
         self.sampler = self.make_sampler(data)
         if self.step == 0:
             crops = torch.cat([self.sampler.make() for _ in range(max(1, 240 // recipe.batch))]).to(self.device)
@@ -102,12 +119,27 @@ class Trainer(ABC):
     def build(self) -> nn.ModuleDict:
         """The modules to train; ``"model"`` is the codec."""
 
-    def make_sampler(self, data: str) -> CropSampler:
+    def make_sampler(self, data: Folders) -> CropSampler:
         """The batches of the run, from where it stands."""
         r = self.recipe
+        shares = {"drawn": r.drawn, "recoloured": r.recoloured}
         if self.device.type == "cuda":
-            return DeviceCropSampler(data, r.batch, r.crop, r.seed, self.step, self.device)
-        return CropSampler(data, r.batch, r.crop, r.seed, self.step)
+            return DeviceCropSampler(data, r.batch, r.crop, r.seed, self.step, device=self.device, **shares)
+        return CropSampler(data, r.batch, r.crop, r.seed, self.step, **shares)
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """What the recipe names, over `parameter_groups`.
+
+        Raises:
+            InputError: an optimiser that does not exist.
+        """
+        betas = (0.9, 0.99)
+        if self.recipe.optimizer == "soap":
+            return SOAP(self.parameter_groups(), betas=betas)
+        if self.recipe.optimizer != "adamw":
+            raise InputError(f"optimizer {self.recipe.optimizer!r} is unknown: adamw or soap")
+        on_gpu = self.device.type == "cuda"
+        return torch.optim.AdamW(self.parameter_groups(), weight_decay=0.0, betas=betas, fused=on_gpu)
 
     def load_validation(self, val: str) -> list[Any]:
         """What `validate` takes, from the folder of validation signals."""
@@ -160,7 +192,8 @@ class Trainer(ABC):
 
     def lr_factor(self) -> float:
         t = self.step / self.recipe.steps
-        return min(1.0, (self.step + 1) / self.recipe.warmup) * 0.5 * (1 + math.cos(math.pi * min(t, 1.0)))
+        warm = min(1.0, (self.step - self.warm_from + 1) / self.recipe.warmup)
+        return warm * 0.5 * (1 + math.cos(math.pi * min(t, 1.0)))
 
     def train(
         self,
@@ -170,25 +203,21 @@ class Trainer(ABC):
         until: float = math.inf,
         until_step: int | None = None,
     ) -> None:
-        """Run to the recipe's end, or for ``until`` seconds, or up to a step; validates and saves every ``every``."""
+        """Run to the recipe's end, or for ``until`` seconds, or up to a step, or until `stop` is called.
+
+        Validates and saves every ``every`` steps; saves every few minutes beside.
+        """
         last_step = self.recipe.steps if until_step is None else until_step
         images = self.load_validation(val) if val else []
-        start, last = time.time(), time.time()
+        start = last = saved = time.time()
         sums: dict[str, float] = dict.fromkeys(("loss", *self.columns), 0.0)
-        for crops in self.sampler:
-            if self.step >= last_step or time.time() - start > until:
-                break
-            for group, base in zip(self.optimizer.param_groups, self.base_lrs):
-                group["lr"] = base * self.lr_factor()
-            loss, report = self.loss(crops)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
-            if torch.isfinite(norm):  # a batch that overflows must not end the run
-                self.optimizer.step()
-                self.average.update_parameters(self.modules)
-            self.step += 1
-            for key, value in {"loss": loss.item(), **report}.items():
+        self.parts.begin()
+        batches = iter(self.sampler)
+        done = self._stopping
+        while self.step < last_step and not done:
+            with self.parts.part("data"):
+                crops = next(batches)
+            for key, value in self._one_step(crops).items():
                 sums[key] += value
             if self.step % 50 == 0:
                 now = time.time()
@@ -196,13 +225,43 @@ class Trainer(ABC):
                 means = " ".join(f"{key} {value / 50:.4f}" for key, value in sums.items())
                 log(f"{self.step:6d}/{self.recipe.steps} {means} {(now - last) / 50:.2f} s/step")
                 last, sums = now, dict.fromkeys(sums, 0.0)
-            if self.step % every == 0 or self.step == self.recipe.steps:
-                self.save()
-                if images:
-                    with self.device:  # what it makes of pictures lies where the networks do
-                        result = self.validate(images)
-                    log("       validation " + ", ".join(f"{key} {value:.4f}" for key, value in result.items()))
+            validates = self.step % every == 0 or self.step == self.recipe.steps
+            if validates or time.time() - saved > _SAVE_SECONDS:
+                with self.parts.part("saving"):
+                    self.save()
+                saved = time.time()
+            if validates and images:
+                with self.parts.part("validation"), self.device:  # what it makes of pictures lies where the networks do
+                    result = self.validate(images)
+                log("       validation " + ", ".join(f"{key} {value:.4f}" for key, value in result.items()))
+            if validates:
                 last = time.time()
+            done = self._stopping or time.time() - start >= until  # one step at least
+
+    def _one_step(self, crops: Tensor) -> dict[str, float]:
+        """Loss, gradients, update; returns what `loss` reports, and the loss."""
+        for group, base in zip(self.optimizer.param_groups, self.base_lrs):
+            group["lr"] = base * self.lr_factor()
+        with self.parts.part("forward"):
+            loss, report = self.loss(crops)
+        with self.parts.part("backward"):
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+        with self.parts.part("optimiser"):
+            norm = nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
+            finite = bool(torch.isfinite(norm))  # a batch that overflows must not end the run
+            if finite:
+                self.optimizer.step()
+        with self.parts.part("average"):
+            if finite:
+                self.average.update_parameters(self.modules)
+        self.step += 1
+        self.parts.crops += len(crops)
+        return {"loss": loss.item(), **report}
+
+    def stop(self) -> None:
+        """End `train` after the step that runs: for signal handlers."""
+        self._stopping = True
 
     def seconds_a_step(self, count: int = 20) -> float:
         """How long a step takes, from a few that change nothing; the first ones, which compile, do not count."""
@@ -210,17 +269,17 @@ class Trainer(ABC):
         with torch.random.fork_rng():
             for i in range(3 + count):
                 if i == 3:
-                    self._wait()
+                    self.wait()
                     start = time.time()
                 loss, _ = self.loss(self.sampler.make())
                 loss.backward()
                 nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
                 self.optimizer.zero_grad(set_to_none=True)
-        self._wait()
+        self.wait()
         self.sampler.step = at
         return (time.time() - start) / count
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
@@ -231,20 +290,22 @@ class Trainer(ABC):
     # --- checkpoints ---------------------------------------------------------------------------------------------
 
     def save(self) -> None:
+        """Write the checkpoint that resumes exactly, and the small one that goes on elsewhere."""
+        about = {"recipe": asdict(self.recipe), "step": self.step, "seconds": self.seconds, "origin": self.origin}
         state = {
-            "recipe": json.dumps(asdict(self.recipe)),
+            **about,
+            "recipe": json.dumps(about["recipe"]),
             "modules": self.modules.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
-            "step": self.step,
-            "seconds": self.seconds,
-            "origin": self.origin,
+            "warm_from": self.warm_from,
         }
         part = self.checkpoint.with_suffix(".part")
         torch.save(state, part)
         part.replace(self.checkpoint)
+        write_small(self.small, self.averaged().state_dict(), self.modules.state_dict(), about)
 
     def load(self) -> None:
         state = read_checkpoint(self.checkpoint, self.device)
@@ -262,22 +323,50 @@ class Trainer(ABC):
         if self.device.type == "cuda" and state.get("cuda_rng") is not None:
             torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
         self.step, self.seconds, self.origin = state["step"], state["seconds"], state.get("origin", "")
+        self.warm_from = state.get("warm_from", 0)
+
+    def load_small(self) -> None:
+        """Go on from a small checkpoint: the optimiser begins anew, so the rate warms up again."""
+        average, weights, about = read_small(self.small)
+        self.modules.load_state_dict(weights)
+        self.averaged().load_state_dict(average)
+        self.average.n_averaged.fill_(about["step"])
+        self.step, self.seconds, self.origin = about["step"], about["seconds"], about["origin"]
+        self.warm_from = self.step
 
     def steps_at_start(self) -> int | None:
         """The recipe's steps that the checkpoint in the folder was made with; None for a new run."""
-        if not self.checkpoint.exists():
-            return None
-        state = read_checkpoint(self.checkpoint, "cpu")
-        return json.loads(state["recipe"])["steps"]
+        if self.checkpoint.exists():
+            return json.loads(read_checkpoint(self.checkpoint, "cpu")["recipe"])["steps"]
+        return read_small(self.small)[2]["recipe"]["steps"] if self.small.exists() else None
 
-    def start_from(self, checkpoint: Path, crops: Tensor) -> None:
-        """Take over the averaged weights of another run, where name and shape agree; ``crops`` as `initialise`."""
-        state = read_checkpoint(checkpoint, self.device)
+    def start_from(self, source: Path | str, crops: Tensor) -> None:
+        """Take over the averaged weights of another run, or the shipped ones; ``crops`` as `initialise`."""
+        if source == RELEASE:
+            entry = pretrained.find(self.recipe.name)
+            codec: Any = self.from_bytes(entry.read())
+            given, config = self.released(codec), asdict(codec.config)
+            words = f"release {entry.version} of {entry.name}"
+        elif Path(source).suffix == ".npz":
+            given, _, about = read_small(Path(source))
+            config, words = about["recipe"]["model"], f"{about['recipe']['name']} after {about['step']} steps"
+        else:
+            state = read_checkpoint(Path(source), self.device)
+            given = {k.removeprefix("module."): v for k, v in state["average"].items() if k != "n_averaged"}
+            recipe = json.loads(state["recipe"])
+            config, words = recipe["model"], f"{recipe['name']} after {state['step']} steps"
+        self.origin = f"{self.take(given, config, crops)} {words}"
+
+    def released(self, codec: Any) -> dict[str, Tensor]:
+        """State of the modules as far as a released codec gives it."""
+        return {f"model.{key}": value for key, value in codec.state_dict().items()}
+
+    def take(self, given: dict[str, Tensor], config: dict[str, Any], crops: Tensor) -> str:
+        """Take over the state of a model of some configuration where name and shape agree; says how, in a word."""
         own = self.modules.state_dict()
-        given = {key.removeprefix("module."): value for key, value in state["average"].items()}
         taken = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
         self.modules.load_state_dict(own | taken)
-        self.origin = f"from {json.loads(state['recipe'])['name']} after {state['step']} steps"
+        return "from"
 
 
 def read_checkpoint(path: Path, device: torch.device | str) -> dict[str, Any]:

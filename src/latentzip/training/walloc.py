@@ -16,7 +16,8 @@ from ..codecs.walloc.codec import Walloc, WallocConfig, from_bytes, round_weight
 from ..entropy.context.model import ContextModel
 from ..kernels.wavelet import wavelet_packet2d
 from . import trainer
-from .rate import CausalRate
+from .precision import mixed
+from .rate import CausalRate, fit_rate
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,16 @@ class Trainer(trainer.Trainer):
     def initialise(self, crops: Tensor) -> None:
         fit_linear(self.model, crops, self.recipe.gain)
 
+    def take(self, given: dict[str, Tensor], config: dict[str, Any], crops: Tensor) -> str:
+        """As the base says; the estimate of the rate, which no release holds, learns what the codec's latents cost."""
+        word = super().take(given, config, crops)
+        if not any(key.startswith("rate.") for key in given):
+            parts = crops.to(self.device).split(self.recipe.batch)
+            with torch.no_grad():
+                latents = [self.model(part.float() / 255)[1] for part in parts]
+            fit_rate(self.rate, latents)
+        return word
+
     def compile(self) -> None:
         self.model.decoder.compile()
 
@@ -140,7 +151,7 @@ class Trainer(trainer.Trainer):
             c = torch.randint(1, shape[1], (n, 1, 1, 1), device=self.device)
             c = torch.where(torch.rand(n, 1, 1, 1, device=self.device) < r.prefix, c, shape[1])
             keep = (torch.arange(shape[1], device=self.device)[None, :, None, None] < c).float()
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+        with mixed(self.device):
             x_hat, z = self.model(x, noise, keep)
         mse = F.mse_loss(x_hat.float(), x) * 255**2
         bits = self.rate(z.float() + (torch.rand_like(z) - 0.5 if noise is None else noise))

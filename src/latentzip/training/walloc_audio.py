@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,10 @@ from ..entropy.context.model import ContextModel
 from ..evaluation.metrics.sound import log_mel_distance
 from ..kernels.wavelet import wavelet_packet1d
 from . import trainer
-from .audio_data import MixtureSampler, list_sounds, load_stereo
+from .audio_data import EXTENSIONS, MixtureSampler, list_sounds, load_stereo
+from .precision import mixed
+from .rate import fit_rate
+from .sources import Folders, list_sources
 from .spectral import FrameRate, MelLoss
 
 _RATE = 44100  # for kb/s
@@ -95,9 +99,9 @@ class Trainer(trainer.Trainer):
         self.mel = MelLoss()
         return nn.ModuleDict({"model": self.model, "rate": self.rate})
 
-    def make_sampler(self, data: str) -> MixtureSampler:
+    def make_sampler(self, data: Folders) -> MixtureSampler:
         r = self.recipe
-        return MixtureSampler(data, r.batch, r.crop, r.seed, self.step)
+        return MixtureSampler(data, r.batch, r.crop, r.seed, self.step, r.drawn)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         lr = self.recipe.lr
@@ -111,6 +115,16 @@ class Trainer(trainer.Trainer):
     def initialise(self, crops: Tensor) -> None:
         fit_linear(self.model, crops, self.recipe.gain)
 
+    def take(self, given: dict[str, Tensor], config: dict[str, Any], crops: Tensor) -> str:
+        """As the base says; the estimate of the rate, which no release holds, learns what the codec's latents cost."""
+        word = super().take(given, config, crops)
+        if not any(key.startswith("rate.") for key in given):
+            parts = crops.to(self.device).split(self.recipe.batch)
+            with torch.no_grad():
+                latents = [self.model(part)[1] for part in parts]
+            fit_rate(self.rate, latents)
+        return word
+
     def compile(self) -> None:
         self.model.decoder.compile()
 
@@ -121,7 +135,7 @@ class Trainer(trainer.Trainer):
         noise = None
         if self.step < r.noise_until * r.steps:
             noise = torch.rand(shape, device=self.device) - 0.5
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+        with mixed(self.device):
             x_hat, z = self.model(x, noise)
         x_hat = x_hat.float()
         power = x.square().mean((1, 2))
@@ -161,7 +175,7 @@ class Trainer(trainer.Trainer):
         self,
         out: Path,
         *,
-        data: str,
+        data: Folders,
         val: str | None,
         test: str | None,
         version: str,
@@ -173,9 +187,10 @@ class Trainer(trainer.Trainer):
         """Write a release into a folder; arguments as `training.export.export`, of sounds."""
         from .export import write_release
 
-        paths = list_sounds(data)
+        paths = list_sources(data, EXTENSIONS)
         picked = [paths[i] for i in np.linspace(0, len(paths) - 1, min(sounds, len(paths))).astype(int)]
-        signals = [torch.from_numpy(x[:, : _SECONDS * rate]) for x, rate in map(load_stereo, picked)]
+        loaded = (load_stereo(io.BytesIO(source.read())) for source in picked)
+        signals = [torch.from_numpy(x[:, : _SECONDS * rate]) for x, rate in loaded]
         tensors, metadata = self.release(signals, log, **options)
 
         def measured(codec: WallocAudio) -> dict[str, float]:

@@ -42,6 +42,23 @@ def bd_rate(anchor: Curve, test: Curve) -> float:
     return (math.exp((area[1] - area[0]) / (high - low)) - 1) * 100
 
 
+def bd_psnr(anchor: Curve, test: Curve) -> float:
+    """Quality that ``test`` has more than ``anchor`` (negative: less), in its unit, mean over the log-rates that both
+    cover; arguments as `bd_rate`.
+
+    Returns:
+        NaN when the curves share no range of rates.
+    """
+    from scipy.interpolate import PchipInterpolator
+
+    (ra, qa), (rt, qt) = _monotone(anchor), _monotone(test)
+    low, high = max(ra[0], rt[0]), min(ra[-1], rt[-1])
+    if len(ra) < 2 or len(rt) < 2 or low >= high:
+        return math.nan
+    area = [PchipInterpolator(r, q).integrate(low, high) for r, q in ((ra, qa), (rt, qt))]
+    return float((area[1] - area[0]) / (high - low))
+
+
 def overlap(anchor: Curve, test: Curve) -> float:
     """Part of the smaller of two ranges of quality that both curves cover, 0 to 1: how much `bd_rate` rests on."""
     (_, qa), (_, qt) = _monotone(anchor), _monotone(test)
