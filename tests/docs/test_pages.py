@@ -17,7 +17,7 @@ from latentzip.evaluation.metrics import registry
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
-QUICK = [p.name for p in PAGES if p.name.startswith("quickstart-")]
+QUICK = [p.name for p in PAGES if p.name.startswith("quickstart-") or p.name == "effort.md"]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 

@@ -89,7 +89,7 @@ def test_any_codec_of_variable_rate_has_targets(photo):
         assert len(lz.encode(photo, codec, target_size=goal)) <= goal
     with pytest.raises(InputError, match=f"{sizes[0]} bytes at quality 1 to {sizes[-1]} at quality 100"):
         lz.encode(photo, codec, target_size=sizes[0] - 1)
-    with pytest.raises(InputError, match="steps takes a quality"):
+    with pytest.raises(InputError, match="a quality from 1 to 100"):
         lz.encode(photo, codec, effort=3)
 
 
