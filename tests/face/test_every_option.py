@@ -23,9 +23,11 @@ VALUES: dict[str, list[str]] = {
     "--nmse": ["0.1", "-c", "features"], "--bits": ["4", "-c", "features"], "--lossless": ["-c", "features"],
     "--nan": ["keep", "-c", "features"], "--transform": ["identity", "-c", "features"],
     "--axis": ["-1", "-c", "features"],
+    "--effort": ["1", "-c", "walloc-rgb-16x"], "--objective": ["mse", "--effort", "1", "-c", "walloc-rgb-16x"],
+    "--thrift": ["1.1", "--effort", "1", "-c", "walloc-rgb-16x"],
 }  # fmt: skip
 # those that need more than a small file of their own: tests elsewhere run them
-ELSEWHERE = {"--profile"}
+ELSEWHERE = {"--profile", "--target", "--weight"}
 
 
 def parser_of(command):
