@@ -38,6 +38,7 @@ class Family:
         options: ``"module:NAME"`` of what `latentzip.encode` takes for it; the module needs no torch.
         make: ``"module:function"`` that makes the codec where it needs no weights; ``function()`` returns it.
         summary: what it is good for; of bundled weights the index says that.
+        slow: encoding takes minutes: comparisons leave it out unless it is named.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Family:
     options: str
     make: str = ""
     summary: str = ""
+    slow: bool = False
 
 
 # a new family is a room and a line here
@@ -55,7 +57,7 @@ FAMILIES = {
         Family("walloc", "image", ".walloc.codec", ".walloc.options:OPTIONS"),
         Family("walloc_audio", "audio", ".walloc.audio", ".walloc.options:SOUND"),
         Family("hyperprior", "image", ".hyperprior.codec", ".hyperprior.options:OPTIONS"),
-        Family("overfit", "image", ".overfit.codec", ".overfit.options:OPTIONS"),
+        Family("overfit", "image", ".overfit.codec", ".overfit.options:OPTIONS", slow=True),
         Family("audio", "audio", ".audio.codec", ".audio.options:OPTIONS"),
         Family("bottleneck", "tensor", ".bottleneck.codec", ".bottleneck.options:OPTIONS"),
         Family(
@@ -91,6 +93,12 @@ class CodecInfo:
     fixed_rate: bool = True
     results: dict[str, Any] = field(default_factory=dict)
     source: str = "latentzip"
+
+    @property
+    def slow(self) -> bool:
+        """Whether encoding takes minutes, so that comparisons leave it out unless it is named."""
+        family = family_of(self.name) if self.source == "latentzip" else None
+        return family is not None and family.slow
 
     def codes(self, modality: str) -> bool:
         """Whether it takes signals of a kind."""

@@ -54,7 +54,7 @@ def points(names: list[str], quick: bool, qualities: list[int] | None = None) ->
 def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.effort is not None:
         return effort.run(args)
-    names = args.codec or [i.name for i in lz.list_codecs() if i.modality == "image"]
+    names = args.codec or [i.name for i in lz.list_codecs() if i.modality == "image" and not i.slow]
     images = pictures.load(args.data, args.quick)
     known = {}
     if args.reuse:

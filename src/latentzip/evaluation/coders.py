@@ -359,8 +359,10 @@ def default_codecs(modalities: Collection[str]) -> list[str]:
 
 
 def own_codecs(modalities: Collection[str]) -> list[str]:
-    """Bundled codecs that code any signal of these modalities."""
+    """Bundled codecs that code any signal of these modalities, and need no minutes for one."""
     # a codec of tensors that has weights is made for one network's activations
     return [
-        i.name for i in list_codecs() if i.modality in modalities and (i.modality != "tensor" or i.name in WEIGHTLESS)
+        i.name
+        for i in list_codecs()
+        if i.modality in modalities and not i.slow and (i.modality != "tensor" or i.name in WEIGHTLESS)
     ]
