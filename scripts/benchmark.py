@@ -65,11 +65,10 @@ def main() -> int:
     parser.add_argument(
         "--codec", action="extend", nargs="+", help="latentzip codecs to measure (default: all for pictures)"
     )
-    parser.add_argument("--effort", type=int, default=4, help="overfit: how long each picture is fitted, 1 to 9")
     parser.add_argument("--qualities", type=int, nargs="+", help="rd: of codecs with a variable rate")
     parser.add_argument(
         "--effort", type=int, nargs="+", metavar="N",
-        help="rd: what these efforts bring, and their seconds, in one run with AVIF at its speeds",
+        help="rd: what these efforts bring, and their seconds, beside AVIF at its speeds; overfit: one of 1 to 9",
     )  # fmt: skip
     parser.add_argument(
         "--published", type=Path, nargs="+", metavar="PATH", default=[],

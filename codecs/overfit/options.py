@@ -1,6 +1,9 @@
 """Options of the codec `overfit`."""
 
+from dataclasses import replace
+
 from ..contract import QUALITY, Option
+from ..search.options import OBJECTIVE, PROGRESS, WEIGHT
 
 EFFORTS = {1: 300, 2: 500, 3: 700, 4: 1000, 5: 1500, 6: 2000, 7: 3000, 8: 5000, 9: 10000}
 EFFORT = Option(
@@ -10,10 +13,8 @@ OPTIONS = (
     QUALITY,
     EFFORT,
     Option("seconds", "float", "fit for so long instead of an effort", above=0, metavar="S"),
-    Option(
-        "objective", "object", "mse, ms-ssim or a differentiable function of two batches of pictures", default="mse"
-    ),
-    Option("weight", "object", "a map (H, W) of how much each pixel matters"),
+    replace(OBJECTIVE, needs=""),
+    replace(WEIGHT, needs=""),
     Option("keep_best", "bool", "an interrupt (Ctrl-C) ends the fit early and keeps what there is"),
-    Option("progress", "object", "a function that is told steps done, steps in all, and figures"),
+    replace(PROGRESS, needs=""),
 )

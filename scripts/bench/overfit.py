@@ -42,7 +42,7 @@ AVIF = [_avif(speed, s) for speed in (6, 0) for s in ("4:4:4", "4:2:0")]
 
 
 def settings(
-    args: argparse.Namespace, name: str
+    args: argparse.Namespace, name: str, effort: int
 ) -> Iterator[tuple[str, str, Callable[..., bytes], Callable[..., Any]]]:
     """(codec, setting, encode, decode) of everything measured."""
     ladder = args.qualities or (QUICK_QUALITIES if args.quick else QUALITIES)
@@ -50,7 +50,7 @@ def settings(
         yield (
             name,
             f"q{q}",
-            lambda im, q=q: lz.encode(im, codec="overfit", quality=q, effort=args.effort),
+            lambda im, q=q: lz.encode(im, codec="overfit", quality=q, effort=effort),
             lambda data: np.asarray(lz.decode(data)),
         )
     for peer in PEERS:
@@ -67,7 +67,8 @@ def settings(
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    name = f"overfit effort {args.effort}"
+    effort = (args.effort or [4])[0]
+    name = f"overfit effort {effort}"
     images = pictures.load(args.data, args.quick)
     if args.quick:
         images = images[:2]
@@ -77,14 +78,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     weights = {entry.name: entry.fingerprint for entry in pretrained.index() if entry.current}
     weights[name] = weights.get("overfit", "")
     rows = []
-    for codec, setting, encode, decode in settings(args, name):
+    for codec, setting, encode, decode in settings(args, name, effort):
         for title, pixels in images:
             key = (codec, setting, title, pixels.shape[0] * pixels.shape[1], weights.get(codec, ""))
             rows.append(known.get(key) or {**dict(zip(KEY, key)), **measure(pixels, encode, decode)})
             if args.json:  # a long run keeps what it has
                 args.json.with_suffix(".rows").write_text(json.dumps({"rows": rows}))
     table = averages(rows)
-    summary: dict[str, Any] = {"effort": args.effort, "pictures": len(images)}
+    summary: dict[str, Any] = {"effort": effort, "pictures": len(images)}
     ours = curve(table, name)
     for peer in dict.fromkeys(r["codec"] for r in table):
         if peer != name:

@@ -180,7 +180,7 @@ def write_encoded(
 
         out.write(targets.reach(target, make, model, chosen))
         return
-    if options.get("effort") and steps is not None and "progress" in {o.name for o in model.options}:
+    if steps is not None and "progress" in {o.name for o in model.options}:
         options["progress"] = steps
     if not isinstance(source, Path):
         from .images import open_picture
