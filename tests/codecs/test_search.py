@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from latentzip import InputError, load_codec
+from latentzip.codecs.base import Codec
 from latentzip.codecs.hyperprior.search import lambda_of
+from latentzip.codecs.search.run import frozen
 
 CODECS = ("hyperprior-fast", "gmm", "region")
 
@@ -135,6 +137,26 @@ def test_refusals(x, options, message):
         load_codec("hyperprior-fast").compress(x, 50, **options)
 
 
+@pytest.mark.parametrize(("name", "quality"), [("walloc-rgb-16x", None), ("walloc-rgb-linear", 50)])
+def test_walloc_moves_latents_through_its_context_model(name, quality, x):
+    codec = load_codec(name)
+
+    def rated(effort):
+        packed = codec.compress(x, quality, effort=effort)
+        y = codec.decompress(packed.params, packed.chunks, (96, 136))
+        return 8 * sum(map(len, packed.chunks)), float((y - x).square().sum()) * 255**2 / 3
+
+    with torch.no_grad(), frozen(codec):
+        trade = codec.search_field(x, quality or 0).trade
+    (bits, error), (found_bits, found_error) = rated(0), rated(2)
+    assert found_bits + trade * found_error < bits + trade * error
+
+
 def test_a_codec_that_does_not_search(x):
+    class Plain(type(load_codec("walloc-rgb-16x"))):
+        searches = False
+        search_field = Codec.search_field
+
+    codec = Plain(load_codec("walloc-rgb-16x").config)
     with pytest.raises(InputError, match="its encoder does not search"):
-        load_codec("walloc-rgb-16x").compress(x, effort=3)
+        codec.compress(x, effort=3)
