@@ -94,14 +94,13 @@ def build_model(name: str, source: Weights, quality: int | None = None) -> nn.Mo
         raise InputError(f"quality is {quality!r}; {name} of CompressAI has 1 to {max(known)}")
     if quality is not None and known[quality] != sizes:
         raise InputError(f"{name} of quality {quality} has {known[quality]} channels, these weights have {sizes}")
-    with torch.device("meta"):  # sizes are compared before memory is taken for them
-        expected = architecture(*sizes).state_dict()
+    model: nn.Module = architecture(*sizes)  # of channels that `_sizes` has bounded
+    expected = model.state_dict()
     for key, value in state.items():
         if key in expected and expected[key].shape != value.shape:
             raise InputError(
                 f"the weights do not fit {name}: {key} is {tuple(value.shape)}, not {tuple(expected[key].shape)}"
             )
-    model: nn.Module = architecture(*sizes)
     try:
         missing, unexpected = nn.Module.load_state_dict(model, state, strict=False)
     except RuntimeError as error:

@@ -26,7 +26,7 @@ def test_fast_coding_is_the_same_latent(codec, size):
 
 def test_several_chunks_regions_and_prefixes():
     x = picture(1200, 700)  # 150 x 88 latent positions: two chunks
-    usual, fast = lz.encode(x), lz.encode(x, coding="fast")
+    usual, fast = (lz.encode(x, codec="walloc-rgb-16x", coding=c) for c in ("default", "fast"))
     assert lz.inspect(fast).chunks == 2
     assert torch.equal(lz.decode(fast, to="latent"), lz.decode(usual, to="latent"))
     region = (580, 100, 660, 333)
@@ -36,7 +36,7 @@ def test_several_chunks_regions_and_prefixes():
 
 
 def test_damage_is_an_error():
-    blob = bytearray(lz.encode(picture(64, 64), coding="fast"))
+    blob = bytearray(lz.encode(picture(64, 64), codec="walloc-rgb-16x", coding="fast"))
     codec = lz.load_codec("walloc-rgb-16x")
     from latentzip.entropy import container
 
@@ -52,7 +52,7 @@ def test_damage_is_an_error():
 def test_refusals():
     x = picture(16, 16)
     with pytest.raises(lz.InputError, match="one of default, fast"):
-        lz.encode(x, coding="quick")
+        lz.encode(x, codec="walloc-rgb-16x", coding="quick")
     codec = lz.load_codec("walloc-rgb-16x")
 
     class Other(type(codec)):
@@ -70,5 +70,6 @@ def test_command_line(tmp_path):
     from latentzip.cli import main
 
     Image.fromarray(picture(40, 50)).save(tmp_path / "x.png")
-    assert main(["encode", str(tmp_path / "x.png"), "-o", str(tmp_path / "x.ltz"), "--coding", "fast"]) == 0
-    assert (tmp_path / "x.ltz").read_bytes() == lz.encode(tmp_path / "x.png", coding="fast")
+    how = ["-c", "walloc-rgb-16x", "--coding", "fast"]
+    assert main(["encode", str(tmp_path / "x.png"), "-o", str(tmp_path / "x.ltz"), *how]) == 0
+    assert (tmp_path / "x.ltz").read_bytes() == lz.encode(tmp_path / "x.png", codec="walloc-rgb-16x", coding="fast")
