@@ -197,8 +197,8 @@ def test_crop_is_exact_inside():
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (160, 160, 3), np.uint8)
     codec = lz.load_codec(CODEC)
-    whole = lz.decode(lz.encode(x), to="latent")
-    part = lz.decode(lz.encode(x[16:144, 16:144]), to="latent")
+    whole = lz.decode(lz.encode(x, codec=CODEC), to="latent")
+    part = lz.decode(lz.encode(x[16:144, 16:144], codec=CODEC), to="latent")
     halo = codec.analysis_halo
     assert torch.equal(part[:, halo:-halo, halo:-halo], whole[:, 2 + halo : 18 - halo, 2 + halo : 18 - halo])
 
