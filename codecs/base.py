@@ -64,7 +64,7 @@ class BaseCodec(nn.Module):
             (1 of 255), and processors that multiply bfloat16 decode up to twice as fast.
     """
 
-    modality: ClassVar[Literal["image", "audio", "tensor"]] = "image"
+    modality: Literal["image", "audio", "tensor"] = "image"
     latent_channels: int = 0
     latent_limit: int = 127
     variable_rate: bool = False

@@ -18,7 +18,8 @@ _lock = threading.Lock()
 _inside = 0  # how many threads need float32 as the default just now
 _before = torch.float32  # what it was before the first of them
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @contextmanager

@@ -19,14 +19,14 @@ def scripts(monkeypatch):
 @pytest.mark.usefixtures("scripts")
 @pytest.mark.parametrize("seed", [0, 1])
 def test_damaged_files_of_every_format(tmp_path, capsys, seed):
-    import fuzz
+    import fuzz  # pyright: ignore[reportMissingImports]
 
     assert fuzz.run(3, seed, tmp_path) == 0, capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("scripts")
 def test_epochs_keep_memory_and_files_flat(tmp_path):
-    import soak
+    import soak  # pyright: ignore[reportMissingImports]
 
     found = soak.soak(soak._pack(tmp_path), 2)
     assert found["epochs"] >= 6

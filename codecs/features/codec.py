@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -56,10 +56,10 @@ class FeatureCodec:
         True
     """
 
-    name: ClassVar[str] = "features"
-    modality: ClassVar[Literal["tensor"]] = "tensor"
-    options: ClassVar[tuple[Option, ...]] = OPTIONS
-    capabilities: ClassVar[frozenset[str]] = frozenset({LATENT, REGION, CHANNELS})
+    name: str = "features"
+    modality: Literal["tensor"] = "tensor"
+    options: tuple[Option, ...] = OPTIONS
+    capabilities: frozenset[str] = frozenset({LATENT, REGION, CHANNELS})
 
     def __init__(self, profile: Profile | None = None) -> None:
         self.profile = profile

@@ -48,6 +48,14 @@ def _device(device: str | torch.device | None, x: Any = None) -> str:
     return str(chosen)
 
 
+def _held(x: Any) -> Any:
+    """The content of a pipe, which can be read once only; anything else as it is."""
+    if isinstance(x, (str, os.PathLike)) and is_special(Path(x)):
+        with open(x, "rb") as pipe:
+            return io.BytesIO(pipe.read())
+    return x
+
+
 @plainly
 def encode(
     x: Any,
@@ -101,9 +109,7 @@ def encode(
         (16, 16, 3)
     """
     check_range(value_range)
-    if isinstance(x, (str, os.PathLike)) and is_special(Path(x)):
-        with open(x, "rb") as pipe:  # can be read once only
-            x = io.BytesIO(pipe.read())
+    x = _held(x)
     if metadata not in CHOICES:
         raise InputError(f"metadata is {metadata!r}; one of {', '.join(CHOICES)}")
     if (parts := sounds.split_batch(x)) is not None:

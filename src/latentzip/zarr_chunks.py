@@ -88,7 +88,7 @@ class ChunkCoder:
         options = self.config()
         if self._tensors:
             own = _own(chunk)
-            if self.lossless or own == chunk.shape:
+            if options.get("lossless") or own == chunk.shape:
                 return encode(chunk, **options)
             # padding at the edge of an array would count in goals: it is one value, kept as it is
             inside = np.ascontiguousarray(chunk[tuple(map(slice, own))])

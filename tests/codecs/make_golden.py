@@ -4,6 +4,7 @@ import hashlib
 import json
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,7 +110,7 @@ def main():
         if coding == "fast" and FAST not in can:
             continue
         for kind, signal in (sounds() if info.modality == "audio" else pictures()).items():
-            options = {"effort": 1} if info.name == "overfit" else {"coding": coding}
+            options: dict[str, Any] = {"effort": 1} if info.name == "overfit" else {"coding": coding}
             blob = lz.encode(signal, codec=info.name, **options)
             name = f"{info.name}-{lz.inspect(blob).fingerprint[:8]}-{kind}" + ("-fast" if coding == "fast" else "")
             write(entries, name, blob, exact=LATENT not in can)

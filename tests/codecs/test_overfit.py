@@ -42,7 +42,7 @@ def _psnr(x, y):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(1, 1), (1, 70), (33, 2), (40, 61)])
 def test_any_size_comes_back(codec, size, channels):
-    x = _picture(*size, channels)
+    x = _picture(size[0], size[1], channels)
     c = codec.compress(x, 80, effort=1)
     y = codec.decompress(c.params, c.chunks, size)
     assert y.shape == x.shape
@@ -236,7 +236,7 @@ def test_hostile_parameters_end_in_one_error(codec):
 
 def test_weights_out_of_range_are_refused(codec):
     start = codec.starts[0]
-    steps = dict.fromkeys(GROUPS, 0)
+    steps: dict[str, int] = dict.fromkeys(GROUPS, 0)
     moved = np.full(start.values.size, 100, np.int32)
     with pytest.raises(FormatError, match="out of range"):
         weights.apply(start, steps, moved)

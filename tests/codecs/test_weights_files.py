@@ -82,6 +82,7 @@ def test_changed_weights_name_their_streams_anew():
 def test_the_state_of_a_frozen_bottleneck_is_the_whole_codec(bottleneck):
     torch.manual_seed(1)
     other = lz.EntropicBottleneck(CONFIG)
+    assert other.priors is not None
     with torch.no_grad():
         for p in other.priors.parameters():
             p.add_(torch.randn_like(p))

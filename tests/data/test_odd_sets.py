@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,7 +101,8 @@ def test_hostile_descriptions_of_a_training_tier(tmp_path, change):
 def test_states_that_make_no_sense(mirrored_pack):
     stream = LatentStream(mirrored_pack, 6, epochs=2, seed=1)
     good = stream.state_dict()
-    for wrong in ({"step": 10**9}, {"step": -1}, {"epoch": "1"}, {"seed": None}):
+    wrongs: list[dict[str, Any]] = [{"step": 10**9}, {"step": -1}, {"epoch": "1"}, {"seed": None}]
+    for wrong in wrongs:
         with pytest.raises(lz.InputError):
             stream.load_state_dict(good | wrong)
     assert sum(1 for _ in stream) == 6

@@ -6,6 +6,7 @@ import io
 import struct
 import warnings
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def test_jpeg_2000_and_avif_say_their_depth():
 # --- transparency ------------------------------------------------------------------------------------------------
 
 
-def alpha_of(data):
+def alpha_of(data) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", lz.ConversionWarning)
         decoded = lz.decode(lz.encode(Image.open(io.BytesIO(data)), CODEC))

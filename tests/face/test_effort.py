@@ -1,5 +1,7 @@
 """Effort and targets through the face: `encode`, files, the command line, `pack` and `eval`."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -45,7 +47,9 @@ def test_a_rate_and_a_psnr(photo):
     assert 0.588 <= 8 * len(blob) / (96 * 128) <= 0.6
     blob = lz.encode(photo, "hyperprior-fast", target_psnr=30)
     assert 30 <= psnr(lz.decode(blob), photo) < 30.5
-    below = lz.encode(photo, "hyperprior-fast", lz.inspect(blob).quality - 1)
+    quality = lz.inspect(blob).quality
+    assert quality is not None
+    below = lz.encode(photo, "hyperprior-fast", quality - 1)
     assert psnr(lz.decode(below), photo) < 30
 
 
@@ -67,14 +71,17 @@ class Steps(Codec):
     name = "steps"
 
     def analysis(self, x, quality=None):
+        assert quality is not None
         pad = [-n % 8 for n in x.shape[-2:]]
         x = torch.nn.functional.pad(x, (0, pad[1], 0, pad[0]), mode="replicate")
         return (torch.nn.functional.avg_pool2d(x, 8) * quality).round().to(torch.int16)
 
     def program(self, coder, latent, shape, quality=None):
+        assert quality is not None
         return coder.code(latent, Uniform(0, int(quality), shape))
 
     def synthesis(self, latent, size, quality=None):
+        assert quality is not None
         x = torch.nn.functional.interpolate(latent / quality, scale_factor=8.0)
         return x[..., : size[0], : size[1]]
 
@@ -136,7 +143,8 @@ def test_packs_and_evaluation_take_an_effort(photo, tmp_path):
     (tmp_path / "in").mkdir()
     Image.fromarray(photo[:64, :64]).save(tmp_path / "in" / "a.png")
     sizes = []
-    for name, options in (("plain", {}), ("searched", {"effort": 2})):
+    runs: dict[str, dict[str, Any]] = {"plain": {}, "searched": {"effort": 2}}
+    for name, options in runs.items():
         lz.data.pack(tmp_path / "in", tmp_path / name, "walloc-rgb-16x", jobs=1, **options)
         sizes.append(sum(f.stat().st_size for f in (tmp_path / name).rglob("*.tar")))
     assert len(sizes) == 2

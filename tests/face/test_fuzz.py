@@ -12,6 +12,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,7 +150,7 @@ def test_released_codecs_meet_nonsense(name):
     r = random.Random(SEED + 5)
     codec = lz.load_codec(name)
     y, x = np.mgrid[:40, :33]
-    options = {"effort": 1} if name == "overfit" else {}
+    options: dict[str, Any] = {"effort": 1} if name == "overfit" else {}
     stream = read(lz.encode(np.stack([6 * y, 7 * x, 3 * (x + y)], -1).astype(np.uint8), codec, **options))
     to = "latent" if LATENT in codec.capabilities else "signal"
     for _ in range(300):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,9 @@ import latentzip as lz
 IMAGES = [info.name for info in lz.list_codecs() if info.modality == "image" and info.source == "latentzip"]
 SOUNDS = [info.name for info in lz.list_codecs() if info.modality == "audio" and info.source == "latentzip"]
 
-QUICK = {"overfit": {"seconds": 0.5}}  # what is promised of decoding holds however long a fit took
+QUICK: dict[str, dict[str, Any]] = {
+    "overfit": {"seconds": 0.5}
+}  # what is promised of decoding holds however long a fit took
 
 
 def photograph(height, width):

@@ -128,7 +128,7 @@ def test_a_failure_leaves_pipes_and_files_alone(tmp_path):
     (tmp_path / "file").write_bytes(b"old")
     for name in ("pipe", "file"):
         with pytest.raises(TypeError), atomic_writer(tmp_path / name, force=True) as file:
-            file.writelines([b"half", None])
+            file.writelines([b"half", None])  # pyright: ignore[reportArgumentType, reportCallIssue]
     assert (tmp_path / "file").read_bytes() == b"old"
     assert sorted(os.listdir(tmp_path)) == ["file", "pipe"]
 

@@ -9,6 +9,7 @@ import sys
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ ROWS = RNG.normal(size=(90, 16)).astype(np.float32)
 NAMES = [info.name for info in lz.list_codecs() if info.source == "latentzip"]
 
 
-def signal_of(name):
+def signal_of(name) -> tuple[Any, dict[str, Any]]:
     modality = next(i.modality for i in lz.list_codecs() if i.name == name)
     options = {"effort": 1} if name == "overfit" else {"nmse": 0.01} if modality == "tensor" else {}
     return {"image": PICTURE, "audio": (WAVE, 16000), "tensor": ROWS}[modality], options

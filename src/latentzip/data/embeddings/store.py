@@ -172,7 +172,9 @@ class EmbeddingStore:
             step = profile.step
         target = Path(path)
         with atomic_writer(target, force) as file, tempfile.TemporaryFile(dir=target.parent) as payload:
-            for attempt in range(_TRIES):
+            attempt = 0
+            while True:
+                attempt += 1
                 step = float(np.float32(step))
                 if not 1e-30 <= step <= _HUGE:
                     raise InputError(f"rows of this scale need a step of {step:.3g}: multiply them by a power of two")
@@ -186,7 +188,7 @@ class EmbeddingStore:
                     data = container.seal(profiled.coded(profile, step, found))
                     sizes.append(payload.write(data) - container.CRC_BYTES)
                     error.add(x, restored.to(kind.dtype))
-                if nmse is None or error.nmse() <= nmse or not whole or attempt == _TRIES - 1:
+                if nmse is None or error.nmse() <= nmse or not whole or attempt == _TRIES:
                     break
                 step *= 0.99 * (nmse / error.nmse()) ** 0.5
             if nmse is not None and error.nmse() > nmse:
