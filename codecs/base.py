@@ -101,11 +101,13 @@ class BaseCodec(nn.Module):
     def fingerprint(self) -> bytes:
         """First 8 bytes of a SHA-256 over all weights and coding tables that decoding depends on.
 
-        Computed anew when weights have changed: streams of a tuned codec do not claim to be of the stock one.
+        Computed anew when weights have changed: streams of a tuned codec do not claim to be of the stock one. Networks
+        of pixels that were converted to 16 bits are no change: symbols stay what they are.
         """
-        state = tuple(
-            (t.data_ptr(), 0 if t.is_inference() else t._version) for t in chain(self.parameters(), self.buffers())
-        )
+        tensors = list(chain(self.parameters(), self.buffers()))
+        if self._fingerprint is not None and any(t.dtype in (torch.bfloat16, torch.float16) for t in tensors):
+            return self._fingerprint[1]
+        state = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
         if self._fingerprint is None or self._fingerprint[0] != state:
             self._fingerprint = state, self._compute_fingerprint()
         return self._fingerprint[1]
