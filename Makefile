@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint docs fuzz soak clean
+.PHONY: demo test test-all install lint docs fuzz soak clean
 
 install: $(STAMP)
 
@@ -23,6 +23,11 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest
+
+# with everything that tests can use (Chromium has to be there); a skip for want of anything but a GPU is a failure
+test-all: install
+	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e ".[all]" "transformers>=4.50"
+	LATENTZIP_NO_SKIPS=1 $(BIN)/python -m pytest
 
 lint: install
 	$(BIN)/ruff check .
