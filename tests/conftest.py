@@ -1,4 +1,4 @@
-"""Where LATENTZIP_NO_SKIPS is set, as in CI, a test that is skipped for want of anything but a GPU is a failure."""
+"""Where LATENTZIP_NO_SKIPS is set (`make test-all`), a test that is skipped for want of anything but a GPU fails."""
 
 from __future__ import annotations
 
