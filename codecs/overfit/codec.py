@@ -209,11 +209,10 @@ class OverfitCodec(PictureCodec):
         self, header: Header, chunks: Sequence[bytes], *, to: Literal["signal", "latent"] = "signal", **part: Any
     ) -> Tensor:
         """`decompress` of a stream's header and payloads; see `contract.AnyCodec`."""
-        size = header.shape[-2], header.shape[-1]
-        nets, _ = self._read_params(header.params, len(chunks), size)
-        if header.shape[0] != nets.channels:
-            raise FormatError(f"{self.name}: nets of {nets.channels} channels in a stream of {header.shape[0]}")
-        return self.decompress(header.params, chunks, size, to=to, **part)
+        y = self.decompress(header.params, chunks, (header.shape[-2], header.shape[-1]), to=to, **part)
+        if header.shape[0] != len(y):
+            raise FormatError(f"{self.name}: nets of {len(y)} channels in a stream of {header.shape[0]}")
+        return y
 
     def _decode_chunk(self, data: bytes, shape: tuple[int, int], nets: IntegerNets, workers: Workers) -> np.ndarray:
         source = Decoder(data)
