@@ -36,7 +36,7 @@ lint: install
 
 # the documentation as a site of plain files; broken links and pages that the menu lacks are errors
 docs: install
-	$(BIN)/python -m pip install -q -c constraints.txt mkdocs mkdocs-material
+	$(BIN)/python -m pip install -q -c constraints.txt mkdocs mkdocs-material "mkdocstrings[python]"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
 
