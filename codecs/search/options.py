@@ -14,7 +14,7 @@ OBJECTIVE = Option(
 )  # fmt: skip
 WEIGHT = Option(
     "weight", "object", "map of importance for a search: a grey picture or .npy of the picture's size",
-    load="latentzip.importance:load", metavar="PATH", needs="searches",
+    load="latentzip.signals.pictures.importance:load", metavar="PATH", needs="searches",
 )  # fmt: skip
 THRIFT = Option(
     "thrift", "float", "of a search: above 1 gives up quality for bytes, below 1 the other way round",

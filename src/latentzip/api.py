@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from . import DEFAULT_CODEC, DEFAULT_SOUND_CODEC, sounds, targets, tensors
+from . import DEFAULT_CODEC, DEFAULT_SOUND_CODEC, targets
 from .codecs.base import Precision, check_precision
 from .codecs.contract import GREY, PARTS, AnyCodec, check_options, modalities
 from .codecs.outputs import is_special
@@ -24,9 +24,11 @@ from .codecs.surroundings import plainly
 from .entropy import container
 from .entropy.container import Container, Header, Limits
 from .entropy.errors import FormatError, InputError, UnsupportedError
-from .images import open_picture
-from .metadata import CHOICES
-from .signal_io import Region, ValueRange, check_boxes, check_range, from_signal, is_batch, to_signal
+from .signals.pictures.files import open_picture
+from .signals.pictures.metadata import CHOICES
+from .signals.pictures.objects import Region, ValueRange, check_boxes, check_range, from_signal, is_batch, to_signal
+from .signals.sound import objects as sounds
+from .signals.tensors import objects as tensors
 
 Output = Literal["signal", "latent", "pil", "numpy", "tensor"]
 _OUTPUTS = ("signal", "latent", "pil", "numpy", "tensor")
@@ -145,7 +147,7 @@ def loaded(codec: Any, device: str | torch.device | None = None, x: Any = None) 
 def default_codec(x: Any) -> str:
     """The codec that `encode` takes for a signal, path or open file when none is named."""
     if isinstance(x, (str, os.PathLike)) or hasattr(x, "read"):
-        from .sound_files import holds_sound
+        from .signals.sound.files import holds_sound
 
         return DEFAULT_SOUND_CODEC if holds_sound(x) else DEFAULT_CODEC
     return DEFAULT_SOUND_CODEC if sounds.is_sound(x) else DEFAULT_CODEC
@@ -155,7 +157,7 @@ def _encode_sound(x: Any, model: AnyCodec, options: dict[str, Any], metadata: st
     if sounds.is_sound(x):
         return sounds.encode(x, model, options)
     if isinstance(x, (str, os.PathLike)) or hasattr(x, "read"):
-        from .sound_files import encode_sound
+        from .signals.sound.files import encode_sound
 
         buffer = io.BytesIO()
         encode_sound(x, buffer, model, options, metadata)

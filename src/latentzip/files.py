@@ -20,16 +20,6 @@ if TYPE_CHECKING:
 
 StrPath = str | os.PathLike[str]
 
-# what a folder is searched for; files named one by one are recognised by their content
-PICTURE_SUFFIXES = frozenset({
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".ppm", ".pgm"),
-    *(".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".avif", ".tga", ".qoi", ".ico", ".heic", ".heif", ".hif", ".jxl"),
-})  # fmt: skip
-SOUND_SUFFIXES = frozenset({
-    *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".caf"),
-    *(".au", ".snd"),
-})  # fmt: skip
-
 
 def default_suffix(header: Header) -> str:
     """Extension under which a stream is decoded: the plainest format that holds its signal in full."""
@@ -64,7 +54,7 @@ def write_decoded(
         header = box.header
         if header.modality == "audio" and not latent and suffix.lower() != ".npy":
             from .api import check_model, codec_of
-            from .sound_files import decode_sound
+            from .signals.sound.files import decode_sound
 
             if region is not None:
                 raise InputError("region is for pictures and tensors; sound takes span=(start, stop) in seconds")
@@ -87,7 +77,7 @@ def write_decoded(
             value = value.samples
         np.save(stream, value.numpy() if latent else value, allow_pickle=False)
         return
-    from .images import check_suffix, save_picture
+    from .signals.pictures.files import check_suffix, save_picture
     from .warn import converted
 
     check_suffix(suffix)
@@ -158,13 +148,13 @@ def write_encoded(
     from .api import default_codec, encode, loaded
     from .codecs.contract import check_options, modalities
     from .codecs.registry import owners
-    from .sound_files import holds_sound
+    from .signals.sound.files import holds_sound
 
     model: Any = loaded(default_codec(source) if codec is None else codec, device)
     kinds = modalities(model)
     target, rest = targets.taken({"quality": quality, **options})
     if "audio" in kinds and ("image" not in kinds or holds_sound(source)):
-        from .sound_files import encode_sound
+        from .signals.sound.files import encode_sound
 
         chosen = check_options(model, rest, owners)
         if target is None:
@@ -183,8 +173,8 @@ def write_encoded(
     if steps is not None and "progress" in {o.name for o in model.options}:
         options["progress"] = steps
     if not isinstance(source, Path):
-        from .images import open_picture
-        from .tensors import read_array
+        from .signals.pictures.files import open_picture
+        from .signals.tensors.objects import read_array
 
         source = read_array(source) if "tensor" in kinds else open_picture(source, name)  # type: ignore[assignment]
     out.write(encode(source, model, quality, device, metadata, **options))

@@ -21,7 +21,7 @@ from .entropy import container
 from .entropy.container import Header
 from .entropy.errors import CodecError, FormatError, InputError
 from .info import stored_quality
-from .metadata import Metadata
+from .signals.pictures.metadata import Metadata
 
 FORMAT = "LTZ"
 MIME = "image/x-ltz"  # not registered with IANA

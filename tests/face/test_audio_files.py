@@ -12,7 +12,7 @@ import torch
 import latentzip as lz
 from latentzip import cli
 from latentzip.entropy import container
-from latentzip.sounds import quantised
+from latentzip.signals.sound.objects import quantised
 
 soundfile = pytest.importorskip("soundfile")
 CODEC = "toy-sound"

@@ -11,7 +11,7 @@ import pytest
 import soundfile as sf
 
 import latentzip as lz
-from latentzip.sound_files import blocks, check_length, open_sound
+from latentzip.signals.sound.files import blocks, check_length, open_sound
 
 RATE = 24000
 SOUND = np.random.default_rng(0).normal(0, 0.1, 4 * RATE).astype(np.float32)  # noise: many pages of Ogg

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import latentzip as lz
-from latentzip import deep_pictures
 from latentzip.codecs.samples import Samples
-from latentzip.images import from_pillow
-from latentzip.signal_io import stored_range
+from latentzip.signals.pictures import deep
+from latentzip.signals.pictures.files import from_pillow
+from latentzip.signals.pictures.objects import stored_range
 
 RNG = np.random.default_rng(7)
 RGB, RGBA = (RNG.integers(0, 65536, (9, 13, n)).astype(np.uint16) for n in (3, 4))
@@ -100,16 +100,16 @@ def test_jpeg_2000_and_avif_say_their_depth():
     imagecodecs = pytest.importorskip("imagecodecs")
     data = imagecodecs.jpeg2k_encode(RGB >> 4, bitspersample=12, reversible=True, level=0)
     picture = Image.open(io.BytesIO(data))
-    assert deep_pictures.depth(picture) == 12
+    assert deep.depth(picture) == 12
     array = from_pillow(picture).array
     assert np.array_equal(np.rint(array / 65535 * 4095), RGB >> 4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(deep_pictures, "_by_imagecodecs", lambda image: None)
+        patch.setattr(deep, "_by_imagecodecs", lambda image: None)
         with pytest.warns(lz.ConversionWarning, match="12 bits a channel is read as 8"):
             from_pillow(Image.open(io.BytesIO(data)))
     plain = io.BytesIO()
     Image.fromarray((RGB >> 8).astype(np.uint8)).save(plain, "JPEG2000")
-    assert deep_pictures.depth(Image.open(plain)) == 8
+    assert deep.depth(Image.open(plain)) == 8
 
 
 # --- transparency ------------------------------------------------------------------------------------------------

@@ -13,9 +13,9 @@ import torch
 from PIL import Image, ImageCms, ImageOps
 
 import latentzip as lz
-from latentzip import deep_pictures
-from latentzip.images import from_pillow
-from latentzip.planes import fill_hidden
+from latentzip.signals.pictures import deep
+from latentzip.signals.pictures.files import from_pillow
+from latentzip.signals.pictures.planes import fill_hidden
 
 GOOD = 28.0  # dB: any codec at hand does better on smooth pictures; damage is far below
 
@@ -192,7 +192,7 @@ def test_deep_colour_files_are_read_in_full(tmp_path, codec):
 
 
 def test_depth_that_no_reader_gives_is_said(tmp_path, monkeypatch, codec):
-    monkeypatch.setattr(deep_pictures, "read", lambda image: None)
+    monkeypatch.setattr(deep, "read", lambda image: None)
     (tmp_path / "deep.png").write_bytes(png16())
     said = through(tmp_path / "deep.png", codec)[1]
     assert len(said) == 1

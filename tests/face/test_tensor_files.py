@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import latentzip as lz
 from latentzip import cli
-from latentzip.tensor_files import Coded, decode_tensors, encode_tensors
+from latentzip.signals.tensors.archives import Coded, decode_tensors, encode_tensors
 
 
 @pytest.fixture

@@ -20,14 +20,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..entropy.errors import CodecError, InputError
-from ..files import PICTURE_SUFFIXES, SOUND_SUFFIXES, same_file
+from ..files import same_file
+from ..signals import pictures, sound
 from ..warn import ConversionWarning
 from .app import debugging, one_line
 
 STD = "-"
 _SPOOL = 1 << 26  # bytes of a pipe that are held in memory; more go to a temporary file
-PICTURES = {*PICTURE_SUFFIXES, ".npy"}
-SOUNDS = SOUND_SUFFIXES
+PICTURES = {*pictures.SUFFIXES, ".npy"}
+SOUNDS = sound.SUFFIXES
 
 
 class Usage(Exception):

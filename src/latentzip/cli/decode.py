@@ -10,12 +10,12 @@ from typing import Any
 
 from ..entropy import container
 from ..entropy.errors import CodecError
-from ..files import PICTURE_SUFFIXES, SOUND_SUFFIXES
+from ..signals import pictures, sound
 from . import common, tensors
 from .common import STD, Job, Usage, label
 
 _OUTPUTS = {
-    *PICTURE_SUFFIXES, *SOUND_SUFFIXES, ".npy", ".npz", ".safetensors",
+    *pictures.SUFFIXES, *sound.SUFFIXES, ".npy", ".npz", ".safetensors",
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from ..entropy.container import EXTENSION
 from . import common
 from .common import STD, Job, Usage
 
-SUFFIXES = (".safetensors", ".npz")  # as in `tensor_files`, which needs torch
+SUFFIXES = (".safetensors", ".npz")  # as in `signals.tensors.archives`, which needs torch
 ARCHIVE = ".tar"
 
 
@@ -39,7 +39,7 @@ def check_codec(args: argparse.Namespace, jobs: list[Job]) -> None:
 def encode(job: Job, codec: Any, args: argparse.Namespace, goal: dict[str, Any]) -> dict[str, Any]:
     """One file to one archive; the row of the report."""
     from ..api import loaded
-    from ..tensor_files import encode_tensors
+    from ..signals.tensors.archives import encode_tensors
 
     coder = loaded(codec, args.device)
     with common.opened_output(job.target, args.force) as out:
@@ -54,7 +54,7 @@ def encode(job: Job, codec: Any, args: argparse.Namespace, goal: dict[str, Any])
 
 def decode(job: Job, codec: Any, args: argparse.Namespace) -> dict[str, Any]:
     """One archive to one file of tensors; the row of the report."""
-    from ..tensor_files import decode_tensors, write_tensors
+    from ..signals.tensors.archives import decode_tensors, write_tensors
 
     tensors, origin = decode_tensors(job.source, codec)
     suffix = Path(job.target).suffix if job.target != STD else f".{(args.format or origin.suffix).lstrip('.')}"
@@ -68,6 +68,6 @@ def decode(job: Job, codec: Any, args: argparse.Namespace) -> dict[str, Any]:
 
 def decoded_suffix(source: str) -> str:
     """Extension that an archive is decoded to: that of the file it was made from."""
-    from ..tensor_files import origin_of
+    from ..signals.tensors.archives import origin_of
 
     return origin_of(source).suffix

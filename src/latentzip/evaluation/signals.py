@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 
 from ..entropy.errors import InputError
-from ..files import PICTURE_SUFFIXES
+from ..signals import pictures
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"})
-SUFFIXES = PICTURE_SUFFIXES | AUDIO_SUFFIXES | {".npy"}
+SUFFIXES = pictures.SUFFIXES | AUDIO_SUFFIXES | {".npy"}
 RATE_OF = {"image": "bpp", "audio": "kbps", "tensor": "bits"}  # the rate of a modality, as rows call it
 RATE_LABEL = {"image": "bits per pixel", "audio": "kilobits per second", "tensor": "bits a value"}
 
@@ -86,7 +86,7 @@ def load(source: Any, name: str | None = None) -> Signal:
         name = name or path.name
         if path.suffix.lower() in AUDIO_SUFFIXES:
             return _sound(path, name)
-        from ..images import open_picture
+        from ..signals.pictures.files import open_picture
 
         return load(open_picture(path), name)
     if isinstance(source, tuple) and len(source) == 2:
@@ -107,7 +107,7 @@ def load(source: Any, name: str | None = None) -> Signal:
 
 
 def _picture(image: Image.Image, name: str) -> Signal:
-    from ..images import from_pillow
+    from ..signals.pictures.files import from_pillow
 
     array = from_pillow(image, "none", name).array
     if array.dtype == np.uint16:
@@ -121,7 +121,7 @@ def _picture(image: Image.Image, name: str) -> Signal:
 
 
 def _sound(path: Path, name: str) -> Signal:
-    from ..sound_files import blocks, check_length, open_sound
+    from ..signals.sound.files import blocks, check_length, open_sound
 
     with open_sound(path, name) as sound:
         parts = [part.numpy() for part in blocks(sound, name)] or [np.zeros((sound.channels, 0), np.float32)]

@@ -171,7 +171,7 @@ def _check_stream(blob: bytes, m: dict[str, Any], size: tuple[int, int] | None, 
     if model is None:
         return
     from ...api import decode
-    from ...signal_io import check_boxes
+    from ...signals.pictures.objects import check_boxes
 
     latent = decode(blob, "latent", codec=model)
     stream = container.read(blob)

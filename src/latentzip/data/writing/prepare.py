@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ...entropy.errors import InputError, UnsupportedError
-from ...images import from_pillow, open_picture, to_pillow
-from ...metadata import Metadata
+from ...signals.pictures.files import from_pillow, open_picture, to_pillow
+from ...signals.pictures.metadata import Metadata
 from ...warn import ConversionWarning
 
 CROPS = ("center", "none")

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from ...entropy.errors import InputError, UnsupportedError
 from ...entropy.opening import open_regular, read_file
-from ...files import PICTURE_SUFFIXES
+from ...signals.pictures import SUFFIXES
 from ...warn import converted
 from ..remote import is_remote
 from ..shards import MAX_KEY
@@ -95,7 +95,7 @@ class FolderSource:
             seen.add((facts.st_dev, facts.st_ino))
             folders[:] = sorted(f for f in folders if not f.startswith("."))
             for file in files:
-                if not file.startswith(".") and Path(file).suffix.lower() in PICTURE_SUFFIXES:
+                if not file.startswith(".") and Path(file).suffix.lower() in SUFFIXES:
                     path = Path(folder, file)
                     found.append((path.relative_to(self.root).as_posix(), _size(path)))
         return [Sample(key_of(name), name, size, name) for name, size in sorted(found)]
@@ -141,7 +141,7 @@ class TarSource:
                         continue
                     name = _plain(member.name)
                     stem, _, extension = _split_member(name)
-                    if "." + extension.rpartition(".")[2] in PICTURE_SUFFIXES:
+                    if "." + extension.rpartition(".")[2] in SUFFIXES:
                         if stem == before and stem in latest:
                             raise InputError(f"{file}: {stem} has two pictures, {found[-1].name} and {member.name}")
                         if member.issparse():

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ...entropy.errors import CodecError, InputError
-from ...files import PICTURE_SUFFIXES
+from ...signals import pictures
 from ..coders import Coder, Setting, coder
 from ..metrics.registry import Metric
 from ..signals import RATE_LABEL, Signal, load
@@ -231,4 +231,4 @@ class SegmentedFolder(Sequence[tuple[Path, np.ndarray]]):
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
-    return (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in PICTURE_SUFFIXES)
+    return (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in pictures.SUFFIXES)

@@ -7,8 +7,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .entropy.errors import InputError
-from .warn import converted
+from ..entropy.errors import InputError
+from ..warn import converted
 
 
 def read_npy(file: BinaryIO, name: str) -> np.ndarray:

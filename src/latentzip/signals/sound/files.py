@@ -17,15 +17,15 @@ from typing import IO, Any, BinaryIO
 import torch
 from torch import Tensor
 
-from .codecs.contract import STREAMING, AnyCodec
-from .entropy import container
-from .entropy.container import Box, Container, Header, Spool
-from .entropy.errors import InputError, UnsupportedError
-from .files import SOUND_SUFFIXES
-from .sound_layout import examine
-from .sound_layout.view import View
-from .sounds import check_header, open_stream, quantised, read_tags, tags_box, warn_clipped
-from .warn import converted
+from ...codecs.contract import STREAMING, AnyCodec
+from ...entropy import container
+from ...entropy.container import Box, Container, Header, Spool
+from ...entropy.errors import InputError, UnsupportedError
+from ...warn import converted
+from . import SUFFIXES
+from .layout import examine
+from .layout.view import View
+from .objects import check_header, open_stream, quantised, read_tags, tags_box, warn_clipped
 
 Progress = Callable[[float, float], None]  # seconds of sound done and in all
 
@@ -77,8 +77,8 @@ def holds_sound(path: str | os.PathLike[str] | BinaryIO) -> bool:
         with open(path, "rb") as file:
             head = file.read(12)
     except OSError:
-        return Path(path).suffix.lower() in SOUND_SUFFIXES
-    return is_sound_file(head) or Path(path).suffix.lower() in SOUND_SUFFIXES | _FOREIGN
+        return Path(path).suffix.lower() in SUFFIXES
+    return is_sound_file(head) or Path(path).suffix.lower() in SUFFIXES | _FOREIGN
 
 
 # --- reading -----------------------------------------------------------------------------------------------------

@@ -16,12 +16,12 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from . import deep_pictures
-from .entropy.container import SIGNATURE
-from .entropy.errors import InputError, UnsupportedError
+from ...entropy.container import SIGNATURE
+from ...entropy.errors import InputError, UnsupportedError
+from ...warn import converted
+from ..npy import read_npy
+from . import deep
 from .metadata import Metadata, collect
-from .npy import read_npy
-from .warn import converted
 
 Path_ = str | os.PathLike[str]
 
@@ -115,10 +115,10 @@ def open_picture(source: Path_ | BinaryIO, name: str | None = None) -> Image.Ima
 
 def _deep(image: Image.Image, name: str) -> np.ndarray | None:
     """All bits of colour deeper than 8 bits a channel, where they can be read; said so where they cannot."""
-    bits = deep_pictures.depth(image)
+    bits = deep.depth(image)
     if bits <= 8:
         return None
-    array = deep_pictures.read(image)
+    array = deep.read(image)
     if array is not None:
         if image.mode == "RGBA" and array.shape[2] == 2:  # grey and alpha of a PNG file
             array = array[..., [0, 0, 0, 1]]
@@ -204,7 +204,7 @@ def from_pillow(image: Image.Image, metadata: str = "auto", name: str = "picture
         place = image.tell()
         which = "the first" if place == 0 else f"the current (number {place + 1})"
         converted(f"{name}: only {which} of {frames} frames is coded")
-    deep, key = _deep(image, name), deep_pictures.key_of(image)
+    full, key = _deep(image, name), deep.key_of(image)
     try:
         image.load()
     except (OSError, ValueError, SyntaxError, EOFError) as error:
@@ -215,8 +215,8 @@ def from_pillow(image: Image.Image, metadata: str = "auto", name: str = "picture
     turn = _orientation(image)
     image = upright(image, name)
     kept = collect(image, metadata)
-    if deep is not None:
-        return Picture(deep_pictures.upright(deep, turn), {2: "LA", 3: "RGB", 4: "RGBA"}[deep.shape[2]], kept)
+    if full is not None:
+        return Picture(deep.upright(full, turn), {2: "LA", 3: "RGB", 4: "RGBA"}[full.shape[2]], kept)
     image, icc = _convert(image, image.info.get("icc_profile"))
     mode = "I;16" if image.mode.startswith("I;16") else image.mode
     array = np.asarray(image)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .entropy.errors import FormatError
+from ...entropy.errors import FormatError
 
 _ALPHA = 1  # what the plane is; other numbers are free
 _PLAIN, _LEFT, _UP = 0, 1, 2  # what is subtracted from each sample, modulo its range

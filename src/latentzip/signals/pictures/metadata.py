@@ -8,8 +8,8 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from .entropy.container import EXIF, ICC, XMP, Box
-from .entropy.errors import InputError
+from ...entropy.container import EXIF, ICC, XMP, Box
+from ...entropy.errors import InputError
 
 CHOICES = ("auto", "all", "none")
 

@@ -7,7 +7,7 @@ import os
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .entropy.errors import InputError
+from ...entropy.errors import InputError
 
 
 def load(path: str | os.PathLike[str]) -> np.ndarray:
@@ -23,7 +23,7 @@ def load(path: str | os.PathLike[str]) -> np.ndarray:
             return np.load(name, allow_pickle=False).astype(np.float32)
         except ValueError as error:
             raise InputError(f"{name} is no array of weights: {error}") from error
-    from .images import upright
+    from .files import upright
 
     try:
         with Image.open(name) as picture:

@@ -10,12 +10,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from torch import Tensor
 
-from .codecs.contract import BATCH, REGION, Compressed, modalities
-from .codecs.features.codec import FeatureCodec, tensor_of
-from .entropy import container
-from .entropy.container import Container, Header
-from .entropy.errors import FormatError, InputError, UnsupportedError
-from .npy import read_npy
+from ...codecs.contract import BATCH, REGION, Compressed, modalities
+from ...codecs.features.codec import FeatureCodec, tensor_of
+from ...entropy import container
+from ...entropy.container import Container, Header
+from ...entropy.errors import FormatError, InputError, UnsupportedError
+from ..npy import read_npy
 
 _ELSEWHERE = {
     "kv-cache": "the stream is a KV cache: decode it with KVCacheCodec.load(PROFILE).decode(blob)",
@@ -27,7 +27,7 @@ def read_array(path: str | os.PathLike[str] | BinaryIO) -> np.ndarray:
     """The array of a ``.npy`` file; raises InputError when it is none."""
     name = "stdin"
     if isinstance(path, (str, os.PathLike)):
-        from .tensor_files import SUFFIXES, refuse_pickle
+        from .archives import SUFFIXES, refuse_pickle
 
         name = os.fspath(path)
         refuse_pickle(name)

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .codecs.features.codec import FeatureCodec
-from .codecs.features.layout import DTYPES
-from .entropy.errors import CodecError, FormatError, InputError
+from ...codecs.features.codec import FeatureCodec
+from ...codecs.features.layout import DTYPES
+from ...entropy.errors import CodecError, FormatError, InputError
 
 SUFFIXES = (".safetensors", ".npz")
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
@@ -166,10 +166,10 @@ def write_tensors(tensors: dict[str, Tensor], metadata: dict[str, str], out: Bin
 
         out.write(save({name: x.contiguous() for name, x in tensors.items()}, metadata))
     elif suffix.lower() == ".npz":
-        from .tensors import to_numpy
+        from .objects import to_numpy
 
         if any(x.dtype == torch.bfloat16 for x in tensors.values()):
-            from .warn import converted
+            from ...warn import converted
 
             converted("bfloat16 values are written as float32: .npz has no bfloat16")
         buffer = io.BytesIO()

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .codecs.contract import STREAMING, AnyCodec
-from .entropy import container
-from .entropy.container import Box, Container, Header, Limits
-from .entropy.errors import FormatError, InputError, LimitError
-from .warn import converted
+from ...codecs.contract import STREAMING, AnyCodec
+from ...entropy import container
+from ...entropy.container import Box, Container, Header, Limits
+from ...entropy.errors import FormatError, InputError, LimitError
+from ...warn import converted
 
 MAX_CHANNELS = 256
 _BITS = {"uint8": 8, "int16": 16, "int24": 24, "int32": 32}

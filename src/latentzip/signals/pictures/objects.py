@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .codecs.samples import FULL_SCALE, Samples, Values, dtype_of, extremes
-from .entropy.container import AUX, RANGE, Box, Header
-from .entropy.errors import FormatError, InputError
-from .images import from_pillow, to_pillow
+from ...codecs.samples import FULL_SCALE, Samples, Values, dtype_of, extremes
+from ...entropy.container import AUX, RANGE, Box, Header
+from ...entropy.errors import FormatError, InputError
+from .files import from_pillow, to_pillow
 from .metadata import Metadata
 from .planes import fill_hidden, pack_plane, unpack_plane
 

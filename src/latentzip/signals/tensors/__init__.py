@@ -1,0 +1,1 @@
+"""Tensors of any shape: arrays, `.npy`, `.safetensors` and `.npz` files."""
