@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
@@ -318,12 +318,19 @@ class Codec(PictureCodec):
 
     def by_tiles(self, x: Tensor | Samples, function: Callable[[Tensor], Tensor], out: Tensor) -> None:
         """Fill ``out`` (K, h, w) with ``function`` of tiles (1, C, H, W) of a signal and the halo of the analysis."""
+        for t, z in self.tiles_of(x, function, (out.shape[1], out.shape[2])):
+            out[:, t.y0 : t.y1, t.x0 : t.x1] = z
+
+    def tiles_of(
+        self, x: Tensor | Samples, function: Callable[[Tensor], Tensor], size: tuple[int, int]
+    ) -> Iterator[tuple[Tile, Tensor]]:
+        """The same, a tile after the other in rows: where it lies on a grid of ``size``, and what belongs there."""
         height, width = x.shape[-2:]
         s = self.stride
-        for t in tile_grid(*out.shape[1:], self.tile, self.analysis_halo, self.latent_multiple):
+        for t in tile_grid(*size, self.tile, self.analysis_halo, self.latent_multiple):
             part = x[:, t.hy0 * s : min(t.hy1 * s, height), t.hx0 * s : min(t.hx1 * s, width)]
             z = function(part[None].to(self.device))[0]
-            out[:, t.y0 : t.y1, t.x0 : t.x1] = z[:, t.y0 - t.hy0 : t.y1 - t.hy0, t.x0 - t.hx0 : t.x1 - t.hx0]
+            yield t, z[:, t.y0 - t.hy0 : t.y1 - t.hy0, t.x0 - t.hx0 : t.x1 - t.hx0]
 
     def search_field(self, x: Tensor, quality: int) -> Field:
         """The picture (C, H, W) at a quality as a search sees it; for codecs with `searches`."""

@@ -8,6 +8,7 @@ codec that shares tensors with a release of another one may store what differs a
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from safetensors.torch import load
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from .. import pretrained
 from ..entropy import arrays, opening, schema
@@ -156,13 +158,14 @@ def checked(kind: str, bounds: Mapping[str, Check], config: dict[str, Any]) -> d
 
 
 def build(make: Callable[[], Network], state: Mapping[str, Tensor], kind: str) -> Network:
-    """A network with this state. Its sizes are compared with the state's before any memory is taken for it.
+    """A network with this state. What its making may allocate is bounded by the state's size.
 
     Raises:
         FormatError: tensors that are missing, unknown or of another shape.
     """
-    with torch.device("meta"):
-        expected = make().state_dict()
+    with _Allowance(sum(value.numel() for value in state.values()), kind):
+        network = make()
+    expected = network.state_dict()
     for key, like in expected.items():
         if key not in state:
             raise FormatError(f"not the weights of {kind}: {key} is missing")
@@ -175,6 +178,32 @@ def build(make: Callable[[], Network], state: Mapping[str, Tensor], kind: str) -
             )
     if unknown := [key for key in state if key not in expected]:
         raise FormatError(f"not the weights of {kind}: {unknown[0]} is none of its tensors")
-    network = make()
     network.load_state_dict(dict(state))
     return network
+
+
+class _Allowance(TorchFunctionMode):
+    """In which new tensors may hold so many elements in all; a configuration that asks for more is refused.
+
+    A device without memory ("meta") would say sizes too, but torch imports its compiler for it: seconds.
+    """
+
+    MADE = frozenset(
+        {"empty", "zeros", "ones", "full", "rand", "randn", "new_empty", "new_zeros", "new_ones", "new_full"}
+    )
+    TIMES, SPARE = 8, 1 << 22  # what is made on the way, tables that are not stored
+
+    def __init__(self, state: int, kind: str) -> None:
+        super().__init__()
+        self._left, self._kind = self.TIMES * state + self.SPARE, kind
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.__name__ in self.MADE:
+            sizes = [a for a in args if isinstance(a, (int, tuple, list))]
+            size = sizes[0] if sizes and not isinstance(sizes[0], int) else sizes
+            self._left -= math.prod(size)
+            if self._left < 0:
+                raise FormatError(
+                    f"not the weights of {self._kind}: the configuration asks for more than the file holds"
+                )
+        return func(*args, **(kwargs or {}))

@@ -78,6 +78,18 @@ def test_import_is_light():
     subprocess.run([sys.executable, "-c", code], check=True, cwd="/")
 
 
+def test_codecs_load_without_a_compiler():
+    """torch imports its compiler, seconds of work, for operations that look harmless (such as on meta tensors)."""
+    code = (
+        "import sys, numpy as np, latentzip as lz\n"
+        "for name in ('walloc-rgb-16x', 'hyperprior-fast'):\n"
+        "    lz.decode(lz.encode(np.zeros((16, 16, 3), np.uint8), name))\n"
+        "lz.decode(lz.encode((np.zeros(2000, np.float32), 16000)))\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd="/")
+
+
 def test_public_names_are_those_of_the_list():
     """A name that goes, or a new one, is a decision: edit tests/public_names.json with it."""
     names = json.loads((ROOT / "tests/public_names.json").read_text())

@@ -31,6 +31,7 @@ from ...kernels import cuda
 from .. import storage
 from ..base import Codec, Shape
 from ..samples import Samples
+from .bands import LARGE, in_bands
 from .nets import (
     ANCHORS,
     Analysis,
@@ -214,24 +215,27 @@ class HyperpriorCodec(Codec):
 
     def latent(self, x: Tensor | Samples, quality: float | None = None) -> Tensor:
         """Integers of one picture (3, H, W): (L, h, w) int16. The trunk runs tile by tile, what follows on the whole,
-        so that no seam shows in what is rounded."""
+        and on large pictures in bands."""
         q = self._check_quality(quality)
         with torch.inference_mode():
+            if math.prod(self._latent_size((x.shape[-2], x.shape[-1]))) > LARGE:
+                return in_bands(self, x, q)
             return self.quantise(self.real_latent(x, q)[None], q)[0].cpu()
 
     def real_latent(self, x: Tensor, quality: int) -> Tensor:
         """What the analysis says of one picture (3, H, W), before means and rounding: (M, h, w) float."""
         y = torch.empty(self.config.latent, *self._latent_size((x.shape[-2], x.shape[-1])), device=self.device)
         with self.arithmetic():
-            self.by_tiles(x, lambda part: self._transform(part, quality), y)
+            self.by_tiles(x, lambda part: self.transform(part, quality), y)
         return y
 
     @torch.inference_mode()
     def analysis(self, x: Tensor, quality: float | None = None) -> Tensor:
         q = self._check_quality(quality)
-        return self.quantise(self._transform(x, q), q)
+        return self.quantise(self.transform(x, q), q)
 
-    def _transform(self, x: Tensor, quality: int) -> Tensor:
+    def transform(self, x: Tensor, quality: int) -> Tensor:
+        """Pictures (B, 3, H, W) in [0, 1] -> real latent (B, M, h, w)."""
         pad = [-n % (self.stride * self.latent_multiple) for n in x.shape[-2:]]
         x = F.pad(x - 0.5, (0, pad[1], 0, pad[0]), mode="replicate")
         return self.analysis_transform(x, self._quality(x, quality), self.std)
@@ -239,12 +243,16 @@ class HyperpriorCodec(Codec):
     def quantise(self, y: Tensor, quality: int) -> Tensor:
         """Real latent (B, M, h, w) -> integers (B, L, h, w) int16."""
         q = self._quality(y, quality)
-        z = self._round_hyper(y, q)
+        z = self.round_hyper(y, q)
         coded = torch.empty_like(y, dtype=torch.bool)
         for t in self._chunk_grid(y.shape[2], y.shape[3], self.chunk):
             block = z[..., t.y0 // 4 : t.y1 // 4, t.x0 // 4 : t.x1 // 4]
             coded[..., t.y0 : t.y1, t.x0 : t.x1] = self.scale_index(block, quality) > self.config.skip
-        gain = self.gain(q)
+        return torch.cat((F.pixel_shuffle(z, 4), self.symbols(y, z, coded, q)), 1).to(torch.int16)
+
+    def symbols(self, y: Tensor, z: Tensor, coded: Tensor, quality: Tensor) -> Tensor:
+        """Real latent (B, M, h, w) and its hyper-latent -> rounded differences from the means, 0 unless ``coded``."""
+        gain = self.gain(quality)
         symbols = torch.zeros_like(y)
 
         def fix(mean: Tensor, mask: Tensor) -> Tensor:
@@ -253,15 +261,16 @@ class HyperpriorCodec(Codec):
             symbols = symbols + mask * s
             return mean + s / gain
 
-        self.refine(z, q, fix)
-        return torch.cat((F.pixel_shuffle(z, 4), symbols), 1).to(torch.int16)
+        self.refine(z, quality, fix)
+        return symbols
 
-    def _round_hyper(self, y: Tensor, quality: Tensor) -> Tensor:
+    def round_hyper(self, y: Tensor, quality: Tensor) -> Tensor:
+        """Real latent (B, M, h, w) -> hyper-latent (B, N, h/4, w/4), integers as floats."""
         return self.hyper_analysis(standardise(y, self.std), quality).round().clamp(-HYPER_LIMIT, HYPER_LIMIT)
 
     def hyper_latent(self, x: Tensor, quality: int) -> Tensor:
         """Integers (B, N, H/64, W/64) of pictures (B, 3, H, W), as float: what the tables are fitted to."""
-        return self._round_hyper(self._transform(x, quality), self._quality(x, quality))
+        return self.round_hyper(self.transform(x, quality), self._quality(x, quality))
 
     def scale_index(self, z: Tensor, quality: int) -> Tensor:
         """Scale numbers (B, M, h, w) int32 in 0..63 of one chunk's hyper-latent (B, N, h/4, w/4): exact integers."""

@@ -20,6 +20,7 @@ from latentzip.codecs.hyperprior.codec import (
     round_weights,
     to_tensors,
 )
+from latentzip.codecs.registry import load_codec
 from latentzip.data import Dequantize
 from latentzip.entropy import Encoder, RateMeter, exact
 from latentzip.entropy.errors import CodecError, FormatError, InputError
@@ -79,7 +80,7 @@ def test_symbols_come_back_at_every_size_and_quality(codec, size, quality):
 def test_encoder_and_decoder_agree_on_the_latent(codec):
     """The means that the encoder subtracts are those that the decoder adds: y_hat lies within half a step of y."""
     x = picture(128, 192)
-    y = codec._transform(x[None], 60)
+    y = codec.transform(x[None], 60)
     latent = codec.latent(x, 60)[None]
     y_hat = codec.values(latent, 60)
     coded = codec.scale_index(torch.nn.functional.pixel_unshuffle(latent[:, :1].float(), 4), 60) > CONFIG.skip
@@ -312,3 +313,16 @@ def test_pixels_do_not_depend_on_the_number_of_threads(codec):
 def test_latents_are_not_dequantised_one_by_one(codec):
     with pytest.raises(InputError, match=r"codec\.values"):
         Dequantize(codec, quality=50)
+
+
+def test_large_pictures_in_bands_are_the_whole(monkeypatch):
+    """Bands with halos give the integers of the whole, chunks of uneven sides included."""
+    codec = load_codec("hyperprior-fast")
+    monkeypatch.setattr(codec, "chunk", 16)
+    monkeypatch.setattr(codec, "tile", 24)
+    y, x = torch.meshgrid(torch.arange(1300), torch.arange(700), indexing="ij")
+    waves = [torch.sin(x / (5 + c)) * torch.cos(y / 7) * 0.3 + 0.5 for c in range(3)]
+    picture = torch.stack(waves) + torch.rand(3, 1300, 700, generator=torch.Generator().manual_seed(1)) / 5
+    whole = codec.latent(picture.clamp(0, 1), 40)
+    monkeypatch.setattr("latentzip.codecs.hyperprior.codec.LARGE", 100)
+    assert torch.equal(codec.latent(picture.clamp(0, 1), 40), whole)

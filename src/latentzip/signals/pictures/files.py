@@ -33,6 +33,7 @@ _PLUGINS = {
 _RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf")
 _VECTOR = (".svg", ".pdf", ".ai")
 
+_STRIP = 1 << 22  # pixels that are taken from Pillow at once
 _SPACES = {"CMYK": "CMYK", "LAB": "LAB", "YCbCr": "YCBR", "HSV": "HSV"}  # Pillow mode -> ICC colour space
 
 
@@ -219,7 +220,7 @@ def from_pillow(image: Image.Image, metadata: str = "auto", name: str = "picture
         return Picture(deep.upright(full, turn), {2: "LA", 3: "RGB", 4: "RGBA"}[full.shape[2]], kept)
     image, icc = _convert(image, image.info.get("icc_profile"))
     mode = "I;16" if image.mode.startswith("I;16") else image.mode
-    array = np.asarray(image)
+    array = _array(image)
     if mode == "I;16":
         array = array.astype(np.uint16)
     elif mode == "I":
@@ -228,6 +229,20 @@ def from_pillow(image: Image.Image, metadata: str = "auto", name: str = "picture
             raise InputError(f"{name}: mode I with values {low}..{high}; only 0..65535 can be coded: scale it first")
         array = array.astype(np.uint16)
     return Picture(array, mode, kept.with_icc(icc if metadata != "none" else None))
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    """Pixels, copied in strips: Pillow makes two copies of what it is asked for at once."""
+    width, height = image.size
+    rows = max(1, _STRIP // width)
+    if rows >= height:
+        return np.asarray(image)
+    first = np.asarray(image.crop((0, 0, width, rows)))
+    array = np.empty((height, *first.shape[1:]), first.dtype)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        array[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
+    return array
 
 
 def _orientation(image: Image.Image) -> int:
