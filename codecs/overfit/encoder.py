@@ -27,7 +27,6 @@ from .workers import Workers
 
 _FIT_SHARE = 0.85  # of a time that is given; the rest chooses steps and codes
 _FEWEST_STEPS, _MOST_STEPS = 20, 10 * EFFORTS[9]
-_SEARCH_FROM = 7  # effort from which the steps of the nets are searched for
 
 Progress = Callable[[float, float, dict[str, float]], None]
 
@@ -94,13 +93,13 @@ def _chunk(fit: Fit, part: Part, nets: IntegerNets, bank: TableBank) -> bytes:
 
 def _fit(start: Start, parts: list[Part], price: float, options: Options, workers: Workers) -> tuple[Fit, Storage]:
     pixels = sum(p.target[0].size for p in parts)
-    steps, search = usual(price), options.seconds is None and options.effort >= _SEARCH_FROM
+    steps, bit_weight = usual(price), price / pixels
 
     def settle(fit: Fit) -> Storage:
-        return Storage(start, choose_steps(fit, start, price / pixels, steps) if search else steps)
+        return Storage(start, choose_steps(fit, start, bit_weight, steps), bit_weight)
 
     schedule = Schedule(EFFORTS[options.effort], price)
-    fit = Fit(start.nets.copy(), parts, schedule, workers, Penalty(start, price / pixels), settle)
+    fit = Fit(start.nets.copy(), parts, schedule, workers, Penalty(start, bit_weight), settle)
     begin = time.monotonic()
     try:
         while fit.step_number < fit.total_steps:
@@ -114,7 +113,7 @@ def _fit(start: Start, parts: list[Part], price: float, options: Options, worker
     except KeyboardInterrupt:
         if not options.keep_best or any(not p.latent.size for p in fit.parts):
             raise
-    return fit, fit.stored if isinstance(fit.stored, Storage) else Storage(start, steps)
+    return fit, fit.stored if isinstance(fit.stored, Storage) else Storage(start, steps, bit_weight)
 
 
 def _paced(schedule: Schedule, done: int, elapsed: float, seconds: float) -> Schedule:

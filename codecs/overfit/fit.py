@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,6 +16,7 @@ from .nets import Floats, Nets
 from .soap import Soap
 from .workers import Workers
 
+_HARD = 0.04  # of the rates, once nets are rounded: with more they jump between roundings and come back worse
 _RAMP = 20  # steps to full rates: the first directions are poor
 _NOISE_EXTRA = 1 << 18  # numbers beyond a picture's: each step begins somewhere else in them
 
@@ -58,14 +60,23 @@ class Schedule:
     def at(self, step: int) -> tuple[float, float, float]:
         """Factor of the rates, temperature of the rounding, deviation of the noise."""
         if step >= self.soft:
-            return 0.3 * (1 - (step - self.soft) / max(1, self.steps - self.soft)) + 0.002, 0.0, 0.0
+            return _HARD * (1 - (step - self.soft) / max(1, self.steps - self.soft)) + 0.001, 0.0, 0.0
         if step < self.warm:
             return min(1.0, (step + 1) / _RAMP), 0.35, max(0.05, (0.747 - 0.432 * math.log10(self.rate_weight)) / 10)
         u = (step - self.warm) / max(1, self.soft - self.warm)
         return 1e-3 + (1 - 1e-3) * 0.5 * (1 + math.cos(math.pi * u)), 0.35 - 0.27 * u, 0.22 - 0.07 * u
 
 
-Rounding = Callable[[Nets], Nets]
+class Rounding(Protocol):
+    """How nets are stored."""
+
+    def __call__(self, nets: Nets) -> Nets:
+        """The nets that come back."""
+        ...
+
+    def cost(self, nets: Nets) -> float:
+        """What storing them adds to the loss."""
+        ...
 
 
 class Judge(Protocol):
@@ -126,6 +137,8 @@ class Fit:
         self.nets, self.schedule, self.workers, self.penalty, self.settle = nets, schedule, workers, penalty, settle
         self.stored: Rounding | None = None
         self.parts = list(parts)
+        self._best: tuple[float, Floats] | None = None
+        self._costs: deque[float] = deque(maxlen=len(self.parts))  # of the newest turn with rounded nets
         self.chains: dict[tuple[int, int], Chain] = {}
         self.soap = Soap(nets)
         self.step_number = 0
@@ -170,6 +183,8 @@ class Fit:
             judge.settle(chain.synthesise(self.nets))
         nets = self.nets if self.stored is None else self.stored(self.nets)
         self.error, self.bits = chain.gradients(nets, part.target, s.rate_weight / pixels, part.weight, judge)
+        if self.stored is not None:
+            self._keep_best(self.error + s.rate_weight * self.bits / pixels)
         if self.penalty is not None:
             self.penalty(self.nets, chain.nets_grad)
         self.soap.step(chain.nets_grad, s.nets_rate * factor)
@@ -180,6 +195,16 @@ class Fit:
             part.steps += 1
             chain.adam(part.latent, slope, part.m, part.v, s.latent_rate * factor, s.betas, part.steps)
         self.step_number += 1
+        if self.step_number == self.total_steps and self._best is not None:
+            self.nets.flat[:] = self._best[1]
+
+    def _keep_best(self, cost: float) -> None:
+        """Remember the nets with which the newest turn cost least: rounded nets go to and fro."""
+        assert self.stored is not None
+        self._costs.append(cost)
+        mean = sum(self._costs) / len(self._costs) + self.stored.cost(self.nets)
+        if len(self._costs) == len(self.parts) and (self._best is None or mean < self._best[0]):
+            self._best = mean, self.nets.flat.copy()
 
     def rounded(self, part: Part) -> Floats:
         """Integers of a chunk's grids, end to end."""

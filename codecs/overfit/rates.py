@@ -51,16 +51,24 @@ class Penalty:
 
 @dataclass(frozen=True)
 class Storage:
-    """How nets are stored: differences from a start, in steps of 2**-n a group; called, it rounds nets so."""
+    """How nets are stored: differences from a start, in steps of 2**-n a group; called, it rounds nets so.
+
+    Attributes:
+        bit_weight: price of a bit in the loss: lambda over the pixels of the whole picture.
+    """
 
     start: Start
     steps: Mapping[str, int]
+    bit_weight: float
 
     def moved(self, nets: Nets) -> npt.NDArray[np.int32]:
         """Differences in steps, of nets inside their bounds."""
         inside = nets.copy()
         bound(inside)
         return weights.differences(inside, self.start, self.steps)
+
+    def cost(self, nets: Nets) -> float:
+        return self.bit_weight * weights.bits(self.moved(nets), self.start)
 
     def __call__(self, nets: Nets) -> Nets:
         return weights.apply(self.start, self.steps, self.moved(nets)).floats()
@@ -69,7 +77,7 @@ class Storage:
 def choose_steps(fit: Fit, start: Start, bit_weight: float, steps: dict[str, int]) -> dict[str, int]:
     """The steps, a power of two a group, with which error, latents and nets together cost least.
 
-    Their neighbours are tried, group by group.
+    Each group is tried alone, the others all but exact: a coarse neighbour would hide what its own step costs.
 
     Args:
         fit: at the end of its soft phase; its nets are the ones to be stored.
@@ -79,22 +87,23 @@ def choose_steps(fit: Fit, start: Start, bit_weight: float, steps: dict[str, int
     exact = fit.nets
     pixels = sum(p.target[0].size for p in fit.parts)
 
-    def cost(trial: dict[str, int], rate: bool) -> float:
-        storage = Storage(start, trial)
+    def cost(group: str, step: int) -> float:
+        storage = Storage(start, BITS | {group: step}, bit_weight)
         fit.nets = storage(exact)
         try:
-            here = bit_weight * pixels * fit.bits_a_pixel() if rate else fit.mean_error()
+            here = bit_weight * pixels * fit.bits_a_pixel() if group in _RATE_GROUPS else fit.mean_error()
         finally:
             fit.nets = exact
-        return here + bit_weight * weights.bits(storage.moved(exact), start)
+        return here + storage.cost(exact)
 
+    chosen = {}
     for group in GROUPS:
-        rate = group in _RATE_GROUPS
-        best = cost(steps, rate)
+        step, best = steps[group], cost(group, steps[group])
         for direction in (-1, 1):
-            while 2 <= steps[group] + direction <= BITS[group]:
-                now = cost(trial := steps | {group: steps[group] + direction}, rate)
+            while 2 <= step + direction <= BITS[group]:
+                now = cost(group, step + direction)
                 if now >= best:
                     break
-                best, steps = now, trial
-    return steps
+                best, step = now, step + direction
+        chosen[group] = step
+    return chosen
