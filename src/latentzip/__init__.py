@@ -11,13 +11,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .defaults import DEFAULT_CODEC, DEFAULT_PACK_CODEC, DEFAULT_SOUND_CODEC
 from .entropy.lazy import exports
 
 __version__ = "0.1.0"
-
-DEFAULT_CODEC = "hyperprior"  # what `encode` and `codec-cli encode` use when nothing else is asked for
-DEFAULT_PACK_CODEC = "walloc-rgb-16x"  # what data sets that are trained on are packed with
-DEFAULT_SOUND_CODEC = "audio"  # the same for sound
 
 if TYPE_CHECKING:
     from . import data, kv

@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 import io
-import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import DEFAULT_CODEC, DEFAULT_SOUND_CODEC, targets
+from . import signals, targets
 from .codecs.base import Precision, check_precision
-from .codecs.contract import GREY, PARTS, AnyCodec, check_options, modalities
+from .codecs.contract import AnyCodec, check_options
 from .codecs.outputs import is_special
 from .codecs.registry import load_codec, owners
-from .codecs.samples import FULL_SCALE
 from .codecs.surroundings import plainly
 from .entropy import container
-from .entropy.container import Container, Header, Limits
-from .entropy.errors import FormatError, InputError, UnsupportedError
-from .signals.pictures.files import open_picture
-from .signals.pictures.metadata import CHOICES
-from .signals.pictures.objects import Region, ValueRange, check_boxes, check_range, from_signal, is_batch, to_signal
-from .signals.sound import objects as sounds
-from .signals.tensors import objects as tensors
-
-Output = Literal["signal", "latent", "pil", "numpy", "tensor"]
-_OUTPUTS = ("signal", "latent", "pil", "numpy", "tensor")
+from .entropy.container import Container, Limits
+from .entropy.errors import InputError
+from .signals.kind import OUTPUTS, About, Kind, Output, Region, ValueRange, Wanted
 
 
-def _device(device: str | torch.device | None, x: Any = None) -> str:
-    """None: where the tensor lies, else the CPU; ``"auto"``: a GPU where there is one."""
+def device_of(device: str | torch.device | None, x: Any = None) -> str:
+    """None: where the tensor lies, or the first of a tuple, else the CPU; ``"auto"``: a GPU where there is one."""
     if device is None:
-        x = x[0] if sounds.is_sound(x) else x
+        x = x[0] if isinstance(x, tuple) and x else x
         return str(x.device) if isinstance(x, Tensor) else "cpu"
     if str(device) == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -110,101 +100,42 @@ def encode(
         >>> lz.decode(blob).shape                                    # doctest: +SKIP
         (16, 16, 3)
     """
-    check_range(value_range)
+    about = About(metadata, value_range)
     x = _held(x)
-    if metadata not in CHOICES:
-        raise InputError(f"metadata is {metadata!r}; one of {', '.join(CHOICES)}")
-    if (parts := sounds.split_batch(x)) is not None:
-        x = parts
-    model = loaded(default_codec(x) if codec is None else codec, device, x)
-    target, rest = targets.taken({"quality": quality, **options})
-    chosen = check_options(model, rest, owners)
-    if "tensor" in modalities(model):
-        if value_range is not None:
-            raise InputError("value_range is for pictures; tensors are coded in their own range")
-        if target is not None:
-            raise InputError(f"target_{target.kind} is for pictures and sound; {model.name} codes tensors")
-        return tensors.encode(x, model, chosen)
-    if is_batch(x) and not sounds.is_sound(x):
-        if len(x) == 0:
+    asked = ask(x, codec, device, about, {"quality": quality, **options})
+    coding = asked.kind.coding
+    if (parts := coding.parts(x, asked.model)) is not None:
+        if len(parts) == 0:
             raise InputError("the batch is empty")
-        return [encode(item, codec, quality, device, metadata, value_range=value_range, **options) for item in x]
-    if "audio" in modalities(model) and (sounds.is_sound(x) or "image" not in modalities(model)):
-        if value_range is not None:
-            raise InputError("value_range is for pictures; sound has its own level")
-        return targets.reached(target, lambda o: _encode_sound(x, model, o, metadata), model, chosen)
-    if sounds.is_sound(x):
-        raise InputError(f"{model.name} codes pictures, not sound: choose an audio codec (codec-cli list)")
-    picture = _Picture(x, model, metadata, value_range)
-    return targets.reached(target, picture.encode, model, chosen, picture.psnr)
+        return [encode(item, codec, quality, device, metadata, value_range=value_range, **options) for item in parts]
+    ready = coding.ready(x, asked.model, about)
+    return targets.reached(asked.target, ready.encode, asked.model, asked.options, ready.psnr)
+
+
+class Asked(NamedTuple):
+    """What `encode` was asked for, once its kind of signal is known."""
+
+    kind: Kind
+    model: Any
+    target: targets.Target | None
+    options: dict[str, Any]
+
+
+def ask(
+    x: Any, codec: str | AnyCodec | None, device: str | torch.device | None, about: About, options: dict[str, Any]
+) -> Asked:
+    """The kind of ``x``, the codec, loaded, and its options, checked; errors as `encode`."""
+    model = loaded(signals.kind_of(x).codec if codec is None else codec, device, x)
+    kind = signals.kind_for(x, model)
+    target, rest = targets.taken(options)
+    chosen = check_options(model, rest, owners)
+    kind.coding.refuse(about, "" if target is None else f"target_{target.kind}", model)
+    return Asked(kind, model, target, chosen)
 
 
 def loaded(codec: Any, device: str | torch.device | None = None, x: Any = None) -> Any:
     """The codec of a name, loaded where ``device`` says; a codec as it is."""
-    return load_codec(codec, _device(device, x)) if isinstance(codec, str) else codec
-
-
-def default_codec(x: Any) -> str:
-    """The codec that `encode` takes for a signal, path or open file when none is named."""
-    if isinstance(x, (str, os.PathLike)) or hasattr(x, "read"):
-        from .signals.sound.files import holds_sound
-
-        return DEFAULT_SOUND_CODEC if holds_sound(x) else DEFAULT_CODEC
-    return DEFAULT_SOUND_CODEC if sounds.is_sound(x) else DEFAULT_CODEC
-
-
-def _encode_sound(x: Any, model: AnyCodec, options: dict[str, Any], metadata: str) -> bytes:
-    if sounds.is_sound(x):
-        return sounds.encode(x, model, options)
-    if isinstance(x, (str, os.PathLike)) or hasattr(x, "read"):
-        from .signals.sound.files import encode_sound
-
-        buffer = io.BytesIO()
-        encode_sound(x, buffer, model, options, metadata)
-        return buffer.getvalue()
-    raise InputError(
-        f"{model.name} codes sound: hand in a path or a pair (samples, rate), not {type(x).__name__} alone"
-    )
-
-
-class _Picture:
-    """A picture that is ready to be coded, as often as it takes."""
-
-    def __init__(self, x: Any, model: Any, metadata: str, value_range: ValueRange) -> None:
-        name = "picture"
-        if isinstance(x, (str, os.PathLike)):
-            name = os.fspath(x)
-            x = open_picture(x)
-        elif hasattr(x, "read"):
-            x = open_picture(x, name)
-        channels = getattr(model, "signal_channels", 3)
-        signal = to_signal(x, channels, metadata, name, value_range, GREY in model.capabilities)
-        self.model, self.signal = model, signal
-        self.samples = signal.samples if PARTS in model.capabilities else signal.samples.all()
-        self.header = Header(
-            codec=model.name,
-            fingerprint=model.fingerprint,
-            modality="image",
-            kind=signal.kind,
-            shape=tuple(self.samples.shape),
-            dtype=signal.dtype,
-            mode=signal.mode,
-        )
-        # what `read` would refuse is refused before the work
-        container.write(self.header, (), signal.boxes)
-
-    def encode(self, options: dict[str, Any]) -> bytes:
-        packed = self.model.compress(self.samples, **options)
-        return container.write(replace(self.header, params=packed.params), packed.chunks, self.signal.boxes)
-
-    def psnr(self, stream: bytes) -> float:
-        """Of what a stream decodes to, rounded to the samples' steps, in dB; full scale is the peak."""
-        box = container.read(stream)
-        found = self.model.restore(box.header, box.chunks).cpu()
-        if steps := FULL_SCALE.get(box.header.dtype):
-            found = (found * steps).round() / steps
-        error = float((found - self.signal.samples.all()).square().mean())
-        return math.inf if error == 0 else -10 * math.log10(error)
+    return load_codec(codec, device_of(device, x)) if isinstance(codec, str) else codec
 
 
 @plainly
@@ -247,15 +178,16 @@ def decode(
         InputError: an argument that does not suit the stream.
         OSError: a file cannot be read.
     """
-    if to not in _OUTPUTS:
-        raise InputError(f"to is {to!r}; one of {', '.join(_OUTPUTS)}")
+    if to not in OUTPUTS:
+        raise InputError(f"to is {to!r}; one of {', '.join(OUTPUTS)}")
     check_precision(precision)
     if isinstance(source, (list, tuple)):
         options: dict[str, Any] = {"span": span, "channels": channels, "codec": codec}
         options |= {"precision": precision, "limits": limits}
         return [decode(item, to, region, device, **options) for item in source]
+    wanted = Wanted(to, region, span, channels, device_of(device), codec, precision, limits)
     with opened(source, limits) as stream:
-        return _decode(stream, to, region, device, span, channels, codec, precision, limits)
+        return signals.of(stream.header).coding.decode(stream, wanted)
 
 
 @contextmanager
@@ -270,67 +202,6 @@ def opened(source: Any, limits: Limits = container.DEFAULT_LIMITS) -> Iterator[C
         raise InputError(f"cannot decode a {type(source).__name__}; hand in bytes or a path")
 
 
-def _decode(
-    stream: Container,
-    to: Output,
-    region: Region | tuple[int, int] | None,
-    device: str | torch.device | None,
-    span: tuple[float, float] | None,
-    channels: int | None,
-    codec: Any,
-    precision: Precision,
-    limits: Limits,
-) -> Any:
-    if span is not None and stream.header.modality != "audio":
-        raise InputError("span is for sound; pictures and tensors take region")
-    if tensors.is_tensor(stream.header):
-        return tensors.decode(stream, codec, _device(device), to, region, channels)
-    if codec is not None and stream.header.modality not in modalities(codec):
-        raise UnsupportedError(f"the stream was made by {stream.header.codec}; {codec.name} cannot decode it")
-    model: Any = codec or codec_of(stream.header, _device(device), precision)
-    check_model(stream.header, model)
-    if stream.header.modality == "audio":
-        if region is not None or channels is not None:
-            raise InputError(
-                "region and channels are for pictures and tensors; sound takes span=(start, stop) in seconds"
-            )
-        return sounds.decode(stream, model, to, span, limits)
-    return _decode_one(stream, model, to, region, channels)
-
-
-def codec_of(header: Header, device: str = "cpu", precision: Precision = "fp32") -> Any:
-    """The codec that a stream needs; UnsupportedError when it is not installed."""
-    try:
-        return load_codec(header.codec, device, fingerprint=header.fingerprint, precision=precision)
-    except InputError as error:
-        raise UnsupportedError(
-            f"the stream was made by codec {header.codec!r}, which is not installed here ({error})"
-        ) from error
-
-
-def check_model(header: Header, model: AnyCodec) -> None:
-    """Raises when a stream was made by another codec, or says so."""
-    if (header.codec, header.fingerprint) != (model.name, model.fingerprint):
-        raise UnsupportedError(
-            f"the stream needs {header.codec} ({header.fingerprint.hex()}), "
-            f"not {model.name} ({model.fingerprint.hex()})"
-        )
-    if header.modality not in modalities(model):
-        raise FormatError(
-            f"{model.name} codes {' and '.join(modalities(model))} signals, the stream claims {header.modality}"
-        )
-
-
-def _decode_one(
-    stream: Container, model: Any, to: Output, region: Sequence[int] | None = None, channels: int | None = None
-) -> Any:
-    header = stream.header
-    part: dict[str, Any] = {"region": None if region is None else _region(region), "channels": channels}
-    part = {name: value for name, value in part.items() if value is not None}
-    y = model.restore(header, stream.chunks, to="latent" if to == "latent" else "signal", **part)
-    return y if to == "latent" else from_signal(y, header, stream.boxes, to, part.get("region"))
-
-
 def check(source: bytes, limits: Limits = container.DEFAULT_LIMITS) -> None:
     """Verify checksums, entropy-decode everything and unpack auxiliary planes; raises as `decode` does."""
     check_stream(container.read(source, limits))
@@ -339,21 +210,4 @@ def check(source: bytes, limits: Limits = container.DEFAULT_LIMITS) -> None:
 @plainly
 def check_stream(stream: Container) -> None:
     """The same of a stream that was opened, such as a large file."""
-    if tensors.is_tensor(stream.header):
-        tensors.decode(stream, None, "cpu", "latent", None, None)
-        return
-    model = codec_of(stream.header)
-    check_model(stream.header, model)
-    if stream.header.modality == "audio":
-        sounds.check(stream, model)
-        return
-    latent = _decode_one(stream, model, "latent")
-    check_boxes(stream.header, stream.boxes)
-    del latent
-
-
-def _region(region: Sequence[int]) -> Region:
-    if len(region) != 4 or any(int(v) != v for v in region):
-        raise InputError(f"region is {region!r}; four integers (top, left, bottom, right) are needed")
-    top, left, bottom, right = (int(v) for v in region)
-    return top, left, bottom, right
+    signals.of(stream.header).coding.verify(stream)

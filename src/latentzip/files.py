@@ -4,33 +4,22 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from . import signals
 from .codecs.outputs import atomic_writer, check_writable, is_special
 from .entropy import container
 from .entropy.errors import InputError
+from .signals.kind import About, ValueRange, Wanted
 
 if TYPE_CHECKING:
     from .codecs.base import Precision
     from .codecs.contract import AnyCodec
-    from .entropy.container import Container, Header
 
 StrPath = str | os.PathLike[str]
-
-
-def default_suffix(header: Header) -> str:
-    """Extension under which a stream is decoded: the plainest format that holds its signal in full."""
-    if header.modality == "audio":
-        return ".wav"
-    if header.mode == "F":
-        return ".tif"
-    deep = header.dtype != "uint8" and header.kind != "pil"
-    if header.modality != "image" or not header.mode or (deep and header.mode not in ("L", "L;1")):
-        return ".npy"
-    return ".npy" if deep and header.dtype != "uint16" else ".png"
 
 
 def write_decoded(
@@ -48,52 +37,20 @@ def write_decoded(
 ) -> None:
     """Decode ``source``, bytes or a path, into an open file in the format of ``suffix``: ``.npy``, what Pillow writes
     under it, or a sound file, which is written piece by piece."""
-    from .api import decode
+    from .api import device_of, opened
+    from .codecs.surroundings import plain
 
-    with _opened(source) as box:
-        header = box.header
-        if header.modality == "audio" and not latent and suffix.lower() != ".npy":
-            from .api import check_model, codec_of
-            from .signals.sound.files import decode_sound
+    wanted = Wanted("latent" if latent else "signal", region, span, None, device_of(device), codec, precision)
+    with plain(), opened(source) as box:
+        coding = signals.of(box.header).coding
+        if suffix.lower() == ".npy":
+            import numpy as np
 
-            if region is not None:
-                raise InputError("region is for pictures and tensors; sound takes span=(start, stop) in seconds")
-            model: Any = codec or codec_of(header, device or "cpu", precision)
-            check_model(header, model)
-            decode_sound(box, stream, suffix, model, span, progress)
-            return
-    options: dict[str, Any] = {"span": span, "codec": codec, "precision": precision}
-    if latent or suffix.lower() == ".npy":
-        if suffix.lower() != ".npy":
+            np.save(stream, coding.array(box, wanted), allow_pickle=False)
+        elif latent:
             raise InputError(f"latents are written as .npy, not {suffix or 'without extension'}")
-        import numpy as np
-
-        if header.dtype == "bfloat16" and header.modality == "tensor":
-            from .warn import converted
-
-            converted("bfloat16 values are written as float32: .npy has no bfloat16")
-        value = decode(source, "latent" if latent else "numpy", region, device, **options)
-        if header.modality == "audio" and not latent:
-            value = value.samples
-        np.save(stream, value.numpy() if latent else value, allow_pickle=False)
-        return
-    from .signals.pictures.files import check_suffix, save_picture
-    from .warn import converted
-
-    check_suffix(suffix)
-    if header.modality == "tensor":
-        raise InputError(f"a tensor is written as .npy, not {suffix}")
-    if header.mode != "F" and default_suffix(header) == ".npy":
-        converted(f"{header.dtype} samples are rounded to 8 bits for {suffix}; .npy keeps them in full")
-    save_picture(decode(source, "pil", region, device, **options), stream, suffix)
-
-
-@contextmanager
-def _opened(source: bytes | StrPath) -> Iterator[Container]:
-    from .api import opened
-
-    with opened(source) as stream:
-        yield stream
+        else:
+            coding.write(box, stream, suffix, wanted, progress)
 
 
 def encode_file(
@@ -137,6 +94,7 @@ def write_encoded(
     device: str | None = None,
     metadata: str = "auto",
     *,
+    value_range: ValueRange = None,
     name: str | None = None,
     progress: Callable[[float, float], None] | None = None,
     steps: Callable[[float, float], None] | None = None,
@@ -145,39 +103,19 @@ def write_encoded(
     """Encode a file, or what an open seekable one holds, into an open file; arguments as `encode_file`, and ``steps``,
     called with steps of a search that are done and steps in all."""
     from . import targets
-    from .api import default_codec, encode, loaded
-    from .codecs.contract import check_options, modalities
-    from .codecs.registry import owners
-    from .signals.sound.files import holds_sound
+    from .api import ask
+    from .codecs.surroundings import plain
 
-    model: Any = loaded(default_codec(source) if codec is None else codec, device)
-    kinds = modalities(model)
-    target, rest = targets.taken({"quality": quality, **options})
-    if "audio" in kinds and ("image" not in kinds or holds_sound(source)):
-        from .signals.sound.files import encode_sound
-
-        chosen = check_options(model, rest, owners)
-        if target is None:
-            encode_sound(source, out, model, chosen, metadata, progress, name)
-            return
-
-        def make(o: dict[str, Any]) -> bytes:
-            buffer = io.BytesIO()
-            if not isinstance(source, Path):
-                source.seek(0)
-            encode_sound(source, buffer, model, o, metadata, None, name)
-            return buffer.getvalue()
-
-        out.write(targets.reach(target, make, model, chosen))
-        return
-    if steps is not None and "progress" in {o.name for o in model.options}:
-        options["progress"] = steps
-    if not isinstance(source, Path):
-        from .signals.pictures.files import open_picture
-        from .signals.tensors.objects import read_array
-
-        source = read_array(source) if "tensor" in kinds else open_picture(source, name)  # type: ignore[assignment]
-    out.write(encode(source, model, quality, device, metadata, **options))
+    about = About(metadata, value_range, name)
+    with plain():
+        asked = ask(source, codec, device, about, {"quality": quality, **options})
+        if steps is not None and "progress" in {option.name for option in asked.model.options}:
+            asked.options["progress"] = steps
+        ready = asked.kind.coding.ready(source, asked.model, about)
+        if asked.target is None:
+            ready.write(out, asked.options, progress)
+        else:
+            out.write(targets.reach(asked.target, ready.encode, asked.model, asked.options, ready.psnr))
 
 
 def decode_file(
@@ -217,7 +155,7 @@ def decode_file(
     else:
         with open(source, "rb") as file:
             header = container.read_header(file).header
-    target = _target(src, dst, ".npy" if to == "latent" else default_suffix(header))
+    target = _target(src, dst, ".npy" if to == "latent" else signals.of(header).suffix(header))
     options = {"region": region, "span": span, "device": device, "codec": codec, "precision": precision}
     options["progress"] = progress
     with atomic_writer(target, force) as file:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
-from math import prod
 from typing import Any
 
+from . import signals
 from .entropy import container
 from .entropy.container import BOX_NAMES, Index, Limits
 
@@ -54,19 +54,11 @@ class Info:
         return asdict(self) | {"shape": list(self.shape), "bpp": round(self.bpp, 5)}
 
 
-def stored_quality(params: bytes, modality: str = "image") -> int | None:
-    """Quality in a codec's parameters; None where there is none, or in a layout of the codec's own."""
-    if modality == "audio":  # the nine bytes of codecs.audio_base
-        return params[1] if len(params) == 9 and params[0] == 1 and 1 <= params[1] <= 100 else None
-    # the three bytes of codecs.base: version, quality, chunk unit; other layouts keep their quality to themselves
-    return params[1] if len(params) == 3 and params[0] in (1, 2) and 1 <= params[1] <= 100 else None
-
-
 def from_index(index: Index) -> Info:
     """`Info` of a parsed header."""
     h = index.header
-    duration = h.shape[1] / h.sample_rate if h.modality == "audio" else 0.0
-    positions = prod(h.shape if h.modality == "tensor" else h.shape[1:])
+    kind = signals.of(h)
+    duration = kind.seconds(h)
     return Info(
         codec=h.codec,
         fingerprint=h.fingerprint.hex(),
@@ -77,12 +69,12 @@ def from_index(index: Index) -> Info:
         mode=h.mode,
         sample_rate=h.sample_rate,
         num_bytes=index.num_bytes,
-        bpp=8 * index.num_bytes / max(1, positions),
+        bpp=8 * index.num_bytes / max(1, kind.positions(h)),
         duration=duration,
         kbps=round(8 * index.num_bytes / duration / 1000, 3) if duration else 0.0,
         chunks=len(index.chunk_sizes),
         boxes={BOX_NAMES.get(number, f"#{number}"): size for number, size in index.boxes},
-        quality=stored_quality(h.params, h.modality),
+        quality=kind.quality(h.params),
         version=index.version,
     )
 

@@ -16,11 +16,11 @@ from typing import IO, Any, cast
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from . import DEFAULT_CODEC
+from .defaults import DEFAULT_CODEC
 from .entropy import container
 from .entropy.container import Header
 from .entropy.errors import CodecError, FormatError, InputError
-from .info import stored_quality
+from .signals.pictures import PICTURES
 from .signals.pictures.metadata import Metadata
 
 FORMAT = "LTZ"
@@ -35,7 +35,7 @@ def _accept(prefix: bytes) -> bool:
 
 def _mode(header: Header) -> str:
     """The Pillow mode that `decode(to="pil")` gives; FormatError for signals that are no picture."""
-    if header.modality != "image":
+    if header.modality != PICTURES.name:
         raise FormatError(f"a .ltz stream, but of modality {header.modality}: latentzip.decode reads it")
     if not header.mode:
         raise FormatError(f"a .ltz stream of {header.shape[0]} channels, no picture: latentzip.decode reads it")
@@ -66,7 +66,7 @@ class LtzImageFile(ImageFile.ImageFile):
             raise UnidentifiedImageError(f"{name!r}: {error}") from error
         self._size = index.header.shape[-1], index.header.shape[-2]
         self.info["codec"] = index.header.codec
-        quality = stored_quality(index.header.params)
+        quality = PICTURES.quality(index.header.params)
         if quality is not None:
             self.info["quality"] = quality
         self.info.update(metadata.info())

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
+from . import signals
 from .entropy import container
 from .entropy.errors import InputError
 
@@ -256,9 +257,7 @@ def reach(
 def _extent(stream: bytes) -> dict[str, Any]:
     """Pixels of a picture or seconds of a sound, as `Target.num_bytes` takes them."""
     header = container.read(stream).header
-    if header.modality == "audio":
-        return {"seconds": header.shape[-1] / header.sample_rate}
-    return {"pixels": math.prod(header.shape[-2:])} if header.modality == "image" else {}
+    return signals.of(header).extent(header)
 
 
 def _bisect(holds: Callable[[int], bool], low: int, high: int) -> int | None:

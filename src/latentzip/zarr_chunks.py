@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from . import DEFAULT_PACK_CODEC
 from .codecs.registry import family_of, owners
+from .defaults import DEFAULT_PACK_CODEC
 from .entropy import container
 from .entropy.errors import FormatError, InputError, LimitError
 

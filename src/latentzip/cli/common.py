@@ -21,14 +21,12 @@ from typing import Any, BinaryIO
 
 from ..entropy.errors import CodecError, InputError
 from ..files import same_file
-from ..signals import pictures, sound
+from ..signals.sound import duration
 from ..warn import ConversionWarning
 from .app import debugging, one_line
 
 STD = "-"
 _SPOOL = 1 << 26  # bytes of a pipe that are held in memory; more go to a temporary file
-PICTURES = {*pictures.SUFFIXES, ".npy"}
-SOUNDS = sound.SUFFIXES
 
 
 class Usage(Exception):
@@ -343,13 +341,6 @@ def show_steps(done: float, total: float, *_: object) -> None:
         _current.steps(done, total)
 
 
-def duration_text(seconds: float) -> str:
-    """``1:02:03`` or ``2:03``."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 class _Bar:
     """Progress on a terminal: files done and time gone by, once a second has passed; a thread keeps the time going."""
 
@@ -384,7 +375,7 @@ class _Bar:
 
     def seconds(self, done: float, total: float) -> None:
         """How far the present file is, in seconds of sound."""
-        self._name = f"{self._title} {duration_text(done)} of {duration_text(max(done, total))}"
+        self._name = f"{self._title} {duration(done)} of {duration(max(done, total))}"
 
     def steps(self, done: float, total: float) -> None:
         """How far the search for the present file is."""

@@ -8,15 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from .. import signals
 from ..entropy import container
 from ..entropy.errors import CodecError
-from ..signals import pictures, sound
 from . import common, tensors
 from .common import STD, Job, Usage, label
 
-_OUTPUTS = {
-    *pictures.SUFFIXES, *sound.SUFFIXES, ".npy", ".npz", ".safetensors",
-}  # fmt: skip
+_OUTPUTS = {suffix for kind in signals.KINDS.values() for suffix in kind.suffixes}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,17 +80,9 @@ def _span(text: str) -> tuple[float, float]:
     raise argparse.ArgumentTypeError(f"{text!r} is not START-STOP with START < STOP, such as 1:30-2:00 or 90-120.5")
 
 
-def written_shape(header: container.Header, region: Any, span: Any) -> list[int]:
-    """The shape of what is decoded: of the whole, or of the part that was asked for."""
-    shape = list(header.shape)
-    if header.modality == "audio" and span is not None:
-        start, stop = (round(seconds * header.sample_rate) for seconds in span)
-        shape[1] = min(stop, shape[1]) - start
-    elif region is not None and len(region) == 4:
-        shape[1:] = [region[2] - region[0], region[3] - region[1]]
-    elif region is not None:
-        shape[0] = region[1] - region[0]
-    return shape
+def suffix_of(header: container.Header) -> str:
+    """The extension that a stream's header suggests."""
+    return signals.of(header).suffix(header)
 
 
 def beside_original(job: Job) -> Job:
@@ -112,7 +102,7 @@ def read_index(source: bytes | str) -> container.Index:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..files import default_suffix, write_decoded
+    from ..files import write_decoded
 
     piped = cache(common.read_input)  # what can be read once only
 
@@ -124,11 +114,11 @@ def run(args: argparse.Namespace) -> int:
             return "." + args.format.lower().removeprefix(".")
         try:
             if source != STD and common.is_pipe(source):
-                return default_suffix(container.read_header(piped(source)).header)
+                return suffix_of(container.read_header(piped(source)).header)
             if tensors.is_archive(source):
                 return tensors.decoded_suffix(source)
             with open(source, "rb") as file:
-                return default_suffix(container.read_header(file).header)
+                return suffix_of(container.read_header(file).header)
         except (CodecError, OSError):
             return ".png"  # the error is reported when the file's turn comes
 
@@ -169,24 +159,22 @@ def run(args: argparse.Namespace) -> int:
         if job.target != STD:
             kind = Path(job.target).suffix
         else:
-            kind = ".npy" if args.latent else "." + args.format.lstrip(".") if args.format else default_suffix(header)
+            kind = ".npy" if args.latent else "." + args.format.lstrip(".") if args.format else suffix_of(header)
         with common.opened_output(job.target, args.force) as out:
             write_decoded(source, out, kind, **options)
         row = {
             "output": job.target, "codec": header.codec, "modality": header.modality,
-            "shape": written_shape(header, args.region, args.span), "num_bytes": index.num_bytes,
+            "shape": signals.of(header).shape(header, args.region, args.span), "num_bytes": index.num_bytes,
         }  # fmt: skip
-        if header.modality == "audio":
+        if header.sample_rate:
             row |= {"sample_rate": header.sample_rate}
         return row
 
     def describe(row: dict[str, Any]) -> str:
         if "tensors" in row:
             size = f"{row['tensors']} tensors"
-        elif "sample_rate" in row:
-            size = f"{common.duration_text(row['shape'][1] / row['sample_rate'])} of {row['sample_rate']} Hz"
         else:
-            size = " x ".join(map(str, row["shape"][:0:-1] if row["modality"] == "image" else row["shape"]))
+            size = signals.KINDS[row["modality"]].words(row["shape"], row.get("sample_rate", 0))
         return f"{label(row['input'])} -> {label(row['output'], '<stdout>')}: {size}, {row['seconds']:.2f} s"
 
     return common.run_all(args, jobs, work, describe, name=lambda job: job.source)

@@ -7,9 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .. import DEFAULT_CODEC, DEFAULT_SOUND_CODEC, targets
+from .. import targets
 from ..entropy import container
 from ..entropy.errors import InputError
+from ..signals import KINDS
+from ..signals.kind import METADATA
+from ..signals.pictures import PICTURES
+from ..signals.sound import SOUND
 from . import common, options, tensors
 from .common import STD, Job, Usage, label
 
@@ -21,10 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     common.add_output(parser, "photo.png -> photo.ltz beside it")
     parser.add_argument(
-        "-c", "--codec", help=f"see codec-cli list (default: {DEFAULT_CODEC}, for sound {DEFAULT_SOUND_CODEC})"
+        "-c", "--codec", help=f"see codec-cli list (default: {PICTURES.codec}, for sound {SOUND.codec})"
     )
     parser.add_argument(
-        "--metadata", choices=("auto", "all", "none"), default="auto",
+        "--metadata", choices=METADATA, default="auto",
         help="keep the ICC profile (auto), also EXIF and XMP (all), or nothing; orientation is applied always; "
         "tags of sound files are kept unless none",
     )  # fmt: skip
@@ -69,9 +73,9 @@ def _modality(name: str) -> str:
 
 def suffixes_of(codec: str | None) -> set[str]:
     """What a folder is searched for."""
-    kinds = {"image": set(common.PICTURES), "audio": set(common.SOUNDS), "tensor": {".npy", *tensors.SUFFIXES}}
-    wanted = _modality(codec).split(", ") if codec else []
-    return set().union(*(kinds.get(kind, set()) for kind in wanted)) or kinds["image"] | kinds["audio"]
+    named = _modality(codec).split(", ") if codec else []
+    wanted = [KINDS[name] for name in named if name in KINDS] or [kind for kind in KINDS.values() if kind.codec]
+    return set().union(*(kind.suffixes for kind in wanted))
 
 
 def check_codec(args: argparse.Namespace) -> None:
@@ -80,10 +84,10 @@ def check_codec(args: argparse.Namespace) -> None:
 
     name = args.codec
     if name is None:
-        if not all(Path(item).suffix.lower() in common.PICTURES for item in args.inputs):
-            options.check_any(args, (DEFAULT_CODEC, DEFAULT_SOUND_CODEC))
+        if not all(Path(item).suffix.lower() in PICTURES.suffixes for item in args.inputs):
+            options.check_any(args, [kind.codec for kind in KINDS.values() if kind.codec])
             return  # what the inputs are shows when they are opened
-        name = DEFAULT_CODEC
+        name = PICTURES.codec
     try:
         check_name(name)
     except InputError as error:
@@ -137,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
             "output": job.target, "codec": info.codec, "quality": info.quality, "shape": list(info.shape),
             "input_bytes": size, "num_bytes": info.num_bytes, "bpp": round(info.bpp, 4),
         }  # fmt: skip
-        if info.modality == "audio":
+        if info.sample_rate:
             row |= {"sample_rate": info.sample_rate, "kbps": info.kbps}
         return row
 

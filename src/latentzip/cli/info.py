@@ -8,6 +8,7 @@ from typing import Any
 
 from ..entropy.container import EXTENSION
 from ..info import Info, inspect
+from ..signals.sound import duration
 from . import common
 from .common import Usage
 
@@ -22,7 +23,7 @@ def _text(row: dict[str, Any]) -> str:
     if row["modality"] == "image":
         size = f"{shape[2]} x {shape[1]}"
     elif row["modality"] == "audio":
-        length = common.duration_text(row["duration"])
+        length = duration(row["duration"])
         size = f"{length} ({shape[1]} samples) at {row['sample_rate']} Hz, {shape[0]} channel{'s' * (shape[0] > 1)},"
         rate = f"{row['kbps']:.1f} kb/s"
     chunks = f"{row['chunks']} chunk{'s' if row['chunks'] != 1 else ''}"

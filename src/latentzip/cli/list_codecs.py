@@ -9,10 +9,10 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from .. import DEFAULT_CODEC, DEFAULT_PACK_CODEC, DEFAULT_SOUND_CODEC
 from ..codecs import registry
 from ..codecs.hyperprior.options import DEFAULT_QUALITY
 from ..codecs.registry import CodecInfo, family_of, list_codecs
+from ..defaults import DEFAULT_CODEC, DEFAULT_PACK_CODEC, DEFAULT_SOUND_CODEC
 
 _SETS = ("kodak", "val")  # whose figures are shown where there are several, best known first
 _KEY = re.compile(r"(?:(?P<data>.+?)_)??(?:q(?P<quality>\d+)_)?(?P<what>bpp|kbps|psnr|snr)(?:_db)?")

@@ -8,9 +8,8 @@ from typing import Any
 
 from ..codecs.contract import Option, refusal
 from ..codecs.registry import FAMILIES, options_of, options_of_family, owners
+from ..signals import words
 from .common import Usage
-
-_TITLES = {"image": "pictures", "audio": "sound", "tensor": "tensors"}
 
 
 def declared() -> dict[str, tuple[Option, list[str]]]:
@@ -40,8 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser, names: Collection[str] | None
 
 def _title(name: str) -> str:
     family = FAMILIES[name]
-    kinds = (family.modality,) if isinstance(family.modality, str) else family.modality
-    what = " and ".join(_TITLES[kind] for kind in kinds)
+    what = words(family.modality)
     if name == "features":
         return f"{what} (-c features: .npy to .ltz, .safetensors and .npz to a .tar; lossless by default)"
     return f"{what} (-c {name})" if family.make else f"{what} ({name} codecs)"
@@ -128,8 +126,7 @@ def _refusal(names: list[str], codec: str, options: Iterable[Option]) -> str:
     families = ["features"] if names[0] == "profile" else declared()[names[0]][1]
     if len(families) == 1 and FAMILIES[families[0]].make:
         family = FAMILIES[families[0]]
-        kinds = (family.modality,) if isinstance(family.modality, str) else family.modality
-        return f"{flag} is for {' and '.join(_TITLES[k] for k in kinds)}; add -c {family.name}"
+        return f"{flag} is for {words(family.modality)}; add -c {family.name}"
     return refusal([flag], codec, options, owners(names[0]))
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from .. import DEFAULT_PACK_CODEC
+from ..defaults import DEFAULT_PACK_CODEC
 from . import common, encode, options
 from .common import Usage
 

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from ..entropy.container import EXTENSION
+from ..signals.tensors import SETS, TENSORS
 from . import common
 from .common import STD, Job, Usage
 
-SUFFIXES = (".safetensors", ".npz")  # as in `signals.tensors.archives`, which needs torch
 ARCHIVE = ".tar"
 
 
 def is_set(source: str) -> bool:
     """Whether a path names a file of several tensors."""
-    return source != STD and source.lower().endswith(SUFFIXES)
+    return source != STD and source.lower().endswith(SETS)
 
 
 def is_archive(source: str) -> bool:
@@ -61,7 +61,7 @@ def decode(job: Job, codec: Any, args: argparse.Namespace) -> dict[str, Any]:
     with common.opened_output(job.target, args.force) as out:
         write_tensors(tensors, origin.metadata, out, suffix)
     return {
-        "output": job.target, "codec": "features", "modality": "tensor", "shape": [], "tensors": len(tensors),
+        "output": job.target, "codec": "features", "modality": TENSORS.name, "shape": [], "tensors": len(tensors),
         "num_bytes": Path(job.source).stat().st_size,
     }  # fmt: skip
 

@@ -17,7 +17,7 @@ from ...entropy.batch import run_batch
 from ...entropy.blocks import decode as decode_blocks
 from ...entropy.container import Container
 from ...entropy.errors import FormatError
-from ...info import stored_quality
+from ...signals.pictures import PICTURES
 
 
 def _open(blob: bytes, codec: Codec, fingerprint: bytes) -> Container:
@@ -143,7 +143,7 @@ def decode_signals(blobs: Sequence[bytes], codec: Codec, threads: int = 1) -> li
                 out[i] = codec.decompress(params, streams[i].chunks, size)
             continue
         stacked = torch.from_numpy(np.stack([latents[i] for i in members])).to(codec.device)
-        signals = codec.synthesis(stacked, size, stored_quality(params)).clamp(0, 1)  # a new tensor, fit for training
+        signals = codec.synthesis(stacked, size, PICTURES.quality(params)).clamp(0, 1)  # a new tensor, fit for training
         for i, signal in zip(members, signals):
             out[i] = signal
     return [signal for signal in out if signal is not None]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ... import DEFAULT_PACK_CODEC
+from ...defaults import DEFAULT_PACK_CODEC
 from ...entropy.errors import CodecError, FormatError, InputError, UnsupportedError
 from ..archive import COLUMNS, MANIFEST, index_name
 from ..locks import locked

@@ -10,8 +10,7 @@ from PIL import ExifTags, Image
 
 from ...entropy.container import EXIF, ICC, XMP, Box
 from ...entropy.errors import InputError
-
-CHOICES = ("auto", "all", "none")
+from ..kind import METADATA
 
 # TIFF tags that describe how a file lays out its pixels, not the picture
 _LAYOUT = {
@@ -111,8 +110,8 @@ def collect(image: Image.Image, choice: str) -> Metadata:
     Raises:
         InputError: another choice.
     """
-    if choice not in CHOICES:
-        raise InputError(f"metadata is {choice!r}; one of {', '.join(CHOICES)}")
+    if choice not in METADATA:
+        raise InputError(f"metadata is {choice!r}; one of {', '.join(METADATA)}")
     if choice == "none":
         return Metadata()
     icc = image.info.get("icc_profile") or None

@@ -15,12 +15,12 @@ from torch import Tensor
 from ...codecs.samples import FULL_SCALE, Samples, Values, dtype_of, extremes
 from ...entropy.container import AUX, RANGE, Box, Header
 from ...entropy.errors import FormatError, InputError
+from ..kind import Region, ValueRange
 from .files import from_pillow, to_pillow
 from .metadata import Metadata
 from .planes import fill_hidden, pack_plane, unpack_plane
 
 Target = Literal["signal", "pil", "numpy", "tensor"]
-Region = tuple[int, int, int, int]
 
 _TORCH = {
     "uint8": torch.uint8, "uint16": torch.uint16, "float16": torch.float16, "bfloat16": torch.bfloat16,
@@ -31,7 +31,6 @@ _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _RANGE = Struct("<dd")  # the RANGE box: what 0 and what 1 stand for
 _GREY = ("L", "LA", "L;1", "I;16", "I", "F")
 _WHOLE = 7 / 8  # of the range of uint16: pictures that fill as much of it are coded against all of it
-ValueRange = Literal["auto"] | tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -52,24 +51,6 @@ class Signal:
 
 
 # --- in ----------------------------------------------------------------------------------------------------------
-
-
-def is_batch(x: Any) -> bool:
-    """Whether ``x`` stands for several signals."""
-    return isinstance(x, (list, tuple)) or (isinstance(x, (np.ndarray, Tensor)) and x.ndim == 4)
-
-
-def check_range(value_range: Any) -> None:
-    """Raises InputError unless this is None, "auto", or two finite numbers in order."""
-    if value_range is None or (isinstance(value_range, str) and value_range == "auto"):
-        return
-    try:
-        low, high = (float(v) for v in value_range)
-        if np.isfinite(low) and np.isfinite(high) and low < high:
-            return
-    except (TypeError, ValueError):
-        pass
-    raise InputError(f"value_range is {value_range!r}; 'auto', or two numbers (low, high) with low < high")
 
 
 def _span(x: Values, value_range: ValueRange) -> tuple[float, float] | None:

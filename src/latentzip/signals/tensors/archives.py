@@ -22,9 +22,9 @@ from torch import Tensor
 from ...codecs.features.codec import FeatureCodec
 from ...codecs.features.layout import DTYPES
 from ...entropy.errors import CodecError, FormatError, InputError
+from ...warn import converted
+from .objects import to_numpy
 
-SUFFIXES = (".safetensors", ".npz")
-PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 _REST, _STREAM, _FORMAT = "rest.safetensors", ".ltz", "latentzip.tensors"
 _VERSION = "1"
 
@@ -43,15 +43,6 @@ class Origin(NamedTuple):
     suffix: str
     metadata: dict[str, str]
     order: list[str]
-
-
-def refuse_pickle(path: str | os.PathLike[str]) -> None:
-    """Raises InputError for files that are pickles: opening one runs what it says."""
-    if Path(path).suffix.lower() in PICKLES:
-        raise InputError(
-            f"{path} is a pickle, which may run any code when it is opened, and is not read; save the tensors with "
-            "safetensors.torch.save_file (or numpy.savez) and encode that"
-        )
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -166,11 +157,7 @@ def write_tensors(tensors: dict[str, Tensor], metadata: dict[str, str], out: Bin
 
         out.write(save({name: x.contiguous() for name, x in tensors.items()}, metadata))
     elif suffix.lower() == ".npz":
-        from .objects import to_numpy
-
         if any(x.dtype == torch.bfloat16 for x in tensors.values()):
-            from ...warn import converted
-
             converted("bfloat16 values are written as float32: .npz has no bfloat16")
         buffer = io.BytesIO()
         np.savez(buffer, **{name: to_numpy(x) for name, x in tensors.items()})  # type: ignore[arg-type]

@@ -16,6 +16,9 @@ from ...entropy import container
 from ...entropy.container import Container, Header
 from ...entropy.errors import FormatError, InputError, UnsupportedError
 from ..npy import read_npy
+from . import SETS
+
+PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 
 _ELSEWHERE = {
     "kv-cache": "the stream is a KV cache: decode it with KVCacheCodec.load(PROFILE).decode(blob)",
@@ -23,15 +26,22 @@ _ELSEWHERE = {
 }
 
 
+def refuse_pickle(path: str | os.PathLike[str]) -> None:
+    """Raises InputError for files that are pickles: opening one runs what it says."""
+    if Path(path).suffix.lower() in PICKLES:
+        raise InputError(
+            f"{path} is a pickle, which may run any code when it is opened, and is not read; save the tensors with "
+            "safetensors.torch.save_file (or numpy.savez) and encode that"
+        )
+
+
 def read_array(path: str | os.PathLike[str] | BinaryIO) -> np.ndarray:
     """The array of a ``.npy`` file; raises InputError when it is none."""
     name = "stdin"
     if isinstance(path, (str, os.PathLike)):
-        from .archives import SUFFIXES, refuse_pickle
-
         name = os.fspath(path)
         refuse_pickle(name)
-        if name.lower().endswith(SUFFIXES):
+        if name.lower().endswith(SETS):
             raise InputError(f"{name} holds several tensors: codec-cli encode -c features makes an archive of them")
         with open(path, "rb") as file:
             return read_npy(file, name)
@@ -39,7 +49,7 @@ def read_array(path: str | os.PathLike[str] | BinaryIO) -> np.ndarray:
 
 
 def encode(x: Any, codec: Any, options: dict[str, Any]) -> Any:
-    """One tensor, array or ``.npy`` path to a stream; a list or tuple of them to a list of streams.
+    """One tensor, array or ``.npy`` path to a stream.
 
     A codec that codes in batches takes (C, H, W), or (B, C, H, W) as a batch.
     """
@@ -50,10 +60,6 @@ def encode(x: Any, codec: Any, options: dict[str, Any]) -> Any:
         batch = codec.compress_batch(x if x.ndim == 4 else x[None], **options)
         streams = [_stream(codec, packed, x, "tensor") for packed in batch]
         return streams if x.ndim == 4 else streams[0]
-    if isinstance(x, (list, tuple)):
-        if not x:
-            raise InputError("the batch is empty")
-        return [encode(item, codec, options) for item in x]
     if isinstance(x, (str, os.PathLike)):
         x = read_array(Path(x))
     elif hasattr(x, "read"):
@@ -112,8 +118,3 @@ def to_numpy(y: Tensor) -> np.ndarray:
     """As an array; bfloat16, which numpy does not have, as float32."""
     y = y.cpu()
     return (y if str(y.dtype) != "torch.bfloat16" else y.float()).numpy()
-
-
-def is_tensor(header: container.Header) -> bool:
-    """Whether a stream holds a tensor."""
-    return header.modality == "tensor"

@@ -1,0 +1,50 @@
+"""The codec that a stream asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..codecs.base import Precision
+from ..codecs.contract import AnyCodec, modalities
+from ..codecs.registry import load_codec
+from ..entropy.container import Header
+from ..entropy.errors import FormatError, InputError, UnsupportedError
+from .kind import Wanted
+
+
+def model_for(header: Header, wanted: Wanted) -> Any:
+    """The codec that decodes a stream: the one that was handed in, or the one of the stream's name.
+
+    Raises:
+        UnsupportedError: it is not installed, or another one made the stream.
+        FormatError: the stream claims a signal that its codec does not code.
+    """
+    codec = wanted.codec
+    if codec is not None and header.modality not in modalities(codec):
+        raise UnsupportedError(f"the stream was made by {header.codec}; {codec.name} cannot decode it")
+    model: Any = codec or codec_of(header, wanted.device, wanted.precision)
+    check_model(header, model)
+    return model
+
+
+def codec_of(header: Header, device: str = "cpu", precision: Precision = "fp32") -> Any:
+    """The codec that a stream names; UnsupportedError when it is not installed."""
+    try:
+        return load_codec(header.codec, device, fingerprint=header.fingerprint, precision=precision)
+    except InputError as error:
+        raise UnsupportedError(
+            f"the stream was made by codec {header.codec!r}, which is not installed here ({error})"
+        ) from error
+
+
+def check_model(header: Header, model: AnyCodec) -> None:
+    """Raises when a stream was made by another codec, or says so."""
+    if (header.codec, header.fingerprint) != (model.name, model.fingerprint):
+        raise UnsupportedError(
+            f"the stream needs {header.codec} ({header.fingerprint.hex()}), "
+            f"not {model.name} ({model.fingerprint.hex()})"
+        )
+    if header.modality not in modalities(model):
+        raise FormatError(
+            f"{model.name} codes {' and '.join(modalities(model))} signals, the stream claims {header.modality}"
+        )

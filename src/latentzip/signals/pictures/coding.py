@@ -1,0 +1,126 @@
+"""The verbs of pictures (`signals.kind.Coding`)."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from ...codecs.contract import GREY, PARTS, AnyCodec
+from ...codecs.samples import FULL_SCALE
+from ...entropy import container
+from ...entropy.container import Container, Header
+from ...entropy.errors import InputError
+from ...warn import converted
+from .. import kind
+from ..kind import About, Progress, Region, Wanted, refuse_span
+from ..models import model_for
+from . import PICTURES
+from .files import check_suffix, open_picture, save_picture
+from .objects import check_boxes, from_signal, to_signal
+
+
+def holds(x: Any) -> bool:
+    """Pillow images; arrays, tensors and files may be of other kinds."""
+    return isinstance(x, Image.Image)
+
+
+def parts(x: Any, codec: AnyCodec) -> Any:
+    """Of a list or a tuple, an array (B, H, W, C) or a tensor (B, C, H, W)."""
+    several = isinstance(x, (list, tuple)) or (isinstance(x, (np.ndarray, Tensor)) and x.ndim == 4)
+    return x if several else None
+
+
+def refuse(about: About, target: str, codec: AnyCodec) -> None:
+    """Pictures have a range, and targets of all units but kbps."""
+
+
+def ready(x: Any, codec: AnyCodec, about: About) -> kind.Ready:
+    """One path, open file, Pillow image, array or tensor."""
+    return _Ready(x, codec, about)
+
+
+class _Ready(kind.Ready):
+    def __init__(self, x: Any, model: Any, about: About) -> None:
+        name = "picture"
+        if isinstance(x, (str, os.PathLike)):
+            name = os.fspath(x)
+            x = open_picture(x)
+        elif hasattr(x, "read"):
+            x = open_picture(x, about.name or name)
+        channels = getattr(model, "signal_channels", 3)
+        signal = to_signal(x, channels, about.metadata, name, about.value_range, GREY in model.capabilities)
+        self.model, self.signal = model, signal
+        self.samples = signal.samples if PARTS in model.capabilities else signal.samples.all()
+        self.header = Header(
+            codec=model.name,
+            fingerprint=model.fingerprint,
+            modality=PICTURES.name,
+            kind=signal.kind,
+            shape=tuple(self.samples.shape),
+            dtype=signal.dtype,
+            mode=signal.mode,
+        )
+        # what `read` would refuse is refused before the work
+        container.write(self.header, (), signal.boxes)
+        self.psnr = self._psnr
+
+    def encode(self, options: dict[str, Any]) -> bytes:
+        packed = self.model.compress(self.samples, **options)
+        return container.write(replace(self.header, params=packed.params), packed.chunks, self.signal.boxes)
+
+    def _psnr(self, stream: bytes) -> float:
+        """Of what a stream decodes to, rounded to the samples' steps, in dB; full scale is the peak."""
+        box = container.read(stream)
+        found = self.model.restore(box.header, box.chunks).cpu()
+        if steps := FULL_SCALE.get(box.header.dtype):
+            found = (found * steps).round() / steps
+        error = float((found - self.signal.samples.all()).square().mean())
+        return math.inf if error == 0 else -10 * math.log10(error)
+
+
+def decode(stream: Container, wanted: Wanted) -> Any:
+    """What was handed in, or what ``to`` asks for."""
+    refuse_span(wanted)
+    model = model_for(stream.header, wanted)
+    part: dict[str, Any] = {"channels": wanted.channels}
+    part["region"] = None if wanted.region is None else _region(wanted.region)
+    part = {name: value for name, value in part.items() if value is not None}
+    latent = wanted.to == "latent"
+    y = model.restore(stream.header, stream.chunks, to="latent" if latent else "signal", **part)
+    return y if latent else from_signal(y, stream.header, stream.boxes, wanted.to, part.get("region"))  # type: ignore[arg-type]
+
+
+def _region(region: Sequence[int]) -> Region:
+    if len(region) != 4 or any(int(v) != v for v in region):
+        raise InputError(f"region is {region!r}; four integers (top, left, bottom, right) are needed")
+    top, left, bottom, right = (int(v) for v in region)
+    return top, left, bottom, right
+
+
+def array(stream: Container, wanted: Wanted) -> np.ndarray:
+    """(H, W[, C]) in the original's dtype, or the latent."""
+    if wanted.to == "latent":
+        return decode(stream, wanted).numpy()
+    return decode(stream, replace(wanted, to="numpy"))
+
+
+def write(stream: Container, out: BinaryIO, suffix: str, wanted: Wanted, progress: Progress | None = None) -> None:
+    """What Pillow writes under the suffix."""
+    header = stream.header
+    check_suffix(suffix)
+    if header.mode != "F" and PICTURES.suffix(header) == ".npy":
+        converted(f"{header.dtype} samples are rounded to 8 bits for {suffix}; .npy keeps them in full")
+    save_picture(decode(stream, replace(wanted, to="pil")), out, suffix)
+
+
+def verify(stream: Container) -> None:
+    """The latent, the alpha plane and the range."""
+    decode(stream, Wanted("latent"))
+    check_boxes(stream.header, stream.boxes)
