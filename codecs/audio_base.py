@@ -27,8 +27,9 @@ from torch import Tensor
 from ..entropy.container import Header
 from ..entropy.errors import FormatError, InputError
 from ..kernels.resample import Resampler, ResampleStream
-from .base import BaseCodec, _parallel
+from .base import BaseCodec
 from .contract import SPAN, STREAMING, Compressed
+from .parallel import parallel
 from .surroundings import plainly
 
 _PARAMS = struct.Struct("<BBHIb")  # version, quality, frames a chunk, rate of the samples that were coded, level
@@ -288,7 +289,7 @@ class AudioEncoder:
             raise InputError(
                 f"the sampling rate is {rate!r}; a whole number from {MIN_RATE} to {MAX_RATE} Hz is needed"
             )
-        q = codec._check_quality(quality)
+        q = codec.check_quality(quality)
         self.codec, self.channels, self.samples = codec, channels, 0
         self.rate = codec.coding_rate(int(rate))
         steps = round(math.log2(level) * _LEVEL_STEP) if codec.needs_level and level > 0 else 0
@@ -317,7 +318,7 @@ class AudioEncoder:
 
     def _code(self, latents: Iterable[list[np.ndarray]]) -> list[bytes]:
         jobs = [(latent, setting) for groups in latents for latent, setting in zip(groups, self.settings)]
-        return list(_parallel(self._code_one, jobs))
+        return list(parallel(self._code_one, jobs))
 
     def _code_one(self, job: tuple[np.ndarray, Setting]) -> bytes:
         from ..entropy.coder import Encoder
@@ -497,7 +498,7 @@ class AudioDecoder:
             raise InputError(f"chunks come {g} at a time: one for each group of channels")
         number = self._have // self._chunk * g
         jobs = [(number + i, payload, self.settings[i % g]) for i, payload in enumerate(payloads)]
-        latents = list(_parallel(self._decode_one, jobs))
+        latents = list(parallel(self._decode_one, jobs))
         for i in range(0, len(latents), g):
             self._pieces.append(torch.cat(latents[i : i + g]))
             self._have += self._pieces[-1].shape[1]

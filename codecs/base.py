@@ -9,10 +9,8 @@ for sound.
 from __future__ import annotations
 
 import hashlib
-import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import Any, ClassVar, Literal
@@ -26,6 +24,7 @@ from ..entropy.blocks import encode as encode_blocks
 from ..entropy.container import Header
 from ..entropy.errors import FormatError, InputError
 from .contract import CHANNELS, CODING, FAST, LATENT, PARTS, QUALITY, REGION, Compressed, Option
+from .parallel import parallel
 from .samples import Samples, header_dtype
 from .search.levels import check_effort
 from .search.measures import Function, Objective
@@ -37,10 +36,10 @@ from .tiling import Tile, tile_grid
 Shape = tuple[int, int, int]
 Region = tuple[int, int, int, int]
 Precision = Literal["fp32", "bf16"]
-_PARAMS_VERSION = 1
-_FAST_PARAMS_VERSION = 2  # the same three bytes; chunks are coded by `entropy.blocks` instead of the codec's program
+PARAMS_VERSION = 1
+_FASTPARAMS_VERSION = 2  # the same three bytes; chunks are coded by `entropy.blocks` instead of the codec's program
 CODINGS = CODING.choices
-_CHUNK_UNIT = 16  # chunk sides are stored in this unit
+CHUNK_UNIT = 16  # chunk sides are stored in this unit
 
 
 def check_precision(precision: str) -> None:
@@ -139,7 +138,7 @@ class BaseCodec(nn.Module):
 
     # --- arguments -----------------------------------------------------------------------------------------------
 
-    def _check_quality(self, quality: float | None) -> int:
+    def check_quality(self, quality: float | None) -> int:
         """The stored quality, 0 for codecs of one fixed rate."""
         if not self.variable_rate:
             if quality is not None:
@@ -299,20 +298,22 @@ class Codec(PictureCodec):
         if not (0 <= top < bottom <= size[0] and 0 <= left < right <= size[1]):
             raise InputError(f"region {region} does not lie inside the signal of {size[0]} x {size[1]} samples")
         unit = self.stride * self.latent_multiple
-        return top // unit * self.latent_multiple, left // unit * self.latent_multiple, *self._latent_size(region[2:])
+        return top // unit * self.latent_multiple, left // unit * self.latent_multiple, *self.latent_size(region[2:])
 
-    def _latent_size(self, size: tuple[int, int]) -> tuple[int, int]:
+    def latent_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(h, w) of the latent of a picture (H, W)."""
         unit = self.stride * self.latent_multiple
         return -(-size[0] // unit) * self.latent_multiple, -(-size[1] // unit) * self.latent_multiple
 
-    def _chunk_grid(self, h: int, w: int, side: int) -> list[Tile]:
+    def chunk_grid(self, h: int, w: int, side: int) -> list[Tile]:
+        """The chunks of a latent, at most ``side`` positions a side."""
         return tile_grid(h, w, side, multiple=self.latent_multiple)
 
     @plainly
     def latent(self, x: Any, quality: float | None = None) -> Tensor:
         """Integer latent of one signal (C, H, W), tensor or `Samples`, tile by tile: (L, h, w) int16 on the CPU."""
-        quality = self._check_quality(quality) or None
-        out = torch.empty(self.latent_channels, *self._latent_size((x.shape[-2], x.shape[-1])), dtype=torch.int16)
+        quality = self.check_quality(quality) or None
+        out = torch.empty(self.latent_channels, *self.latent_size((x.shape[-2], x.shape[-1])), dtype=torch.int16)
         self.by_tiles(x, lambda part: self.analysis(part, quality), out)
         return out
 
@@ -390,16 +391,16 @@ class Codec(PictureCodec):
         """
         samples = self._check_signal(x)
         x = samples if self.reads_parts else samples.all()
-        q, fast = self._check_quality(quality), self.check_coding(coding)
+        q, fast = self.check_quality(quality), self.check_coding(coding)
         latent = self.searched(x, q, effort, objective, weight, thrift, progress).numpy()
-        tiles = self._chunk_grid(*latent.shape[1:], self.chunk)
+        tiles = self.chunk_grid(*latent.shape[1:], self.chunk)
 
         def encode(t: Tile) -> bytes:
             block = latent[:, t.y0 : t.y1, t.x0 : t.x1].astype(np.int32, order="C")
             return encode_blocks(block) if fast else self._encode_chunk(block, q or None)
 
-        version = _FAST_PARAMS_VERSION if fast else _PARAMS_VERSION
-        return Compressed(bytes([version, q, self.chunk // _CHUNK_UNIT]), list(_parallel(encode, tiles)))
+        version = _FASTPARAMS_VERSION if fast else PARAMS_VERSION
+        return Compressed(bytes([version, q, self.chunk // CHUNK_UNIT]), list(parallel(encode, tiles)))
 
     def _encode_chunk(self, block: np.ndarray, quality: float | None) -> bytes:
         from ..entropy.coder import Encoder
@@ -423,7 +424,7 @@ class Codec(PictureCodec):
         return block
 
     def _is_fast(self, params: bytes) -> bool:
-        return self.fast_coding and params[:1] == bytes([_FAST_PARAMS_VERSION])
+        return self.fast_coding and params[:1] == bytes([_FASTPARAMS_VERSION])
 
     def single_fast_chunk(self, params: bytes, count: int, size: tuple[int, int]) -> Shape | None:
         """Shape of the latent where a stream of ``count`` chunks is one whole chunk that `entropy.blocks` decodes,
@@ -434,16 +435,17 @@ class Codec(PictureCodec):
         """
         if not self._is_fast(params) or count != 1:
             return None
-        self._read_params(params, count, size)
-        return self.latent_channels, *self._latent_size(size)
+        self.read_params(params, count, size)
+        return self.latent_channels, *self.latent_size(size)
 
-    def _read_params(self, params: bytes, count: int, size: tuple[int, int]) -> tuple[float | None, list[Tile]]:
-        if len(params) != 3 or not (params[0] == _PARAMS_VERSION or self._is_fast(params)):
+    def read_params(self, params: bytes, count: int, size: tuple[int, int]) -> tuple[float | None, list[Tile]]:
+        """Quality and chunks that a stream's parameters say; FormatError where they cannot be."""
+        if len(params) != 3 or not (params[0] == PARAMS_VERSION or self._is_fast(params)):
             raise FormatError(f"{self.name}: unknown codec parameters; the file may need a newer latentzip")
         quality, unit = params[1], params[2]
         if (quality > 0) != self.variable_rate or quality > 100 or unit == 0:
             raise FormatError(f"{self.name}: codec parameters out of range")
-        tiles = self._chunk_grid(*self._latent_size(size), unit * _CHUNK_UNIT)
+        tiles = self.chunk_grid(*self.latent_size(size), unit * CHUNK_UNIT)
         if len(tiles) != count:
             raise FormatError(f"{self.name}: {count} chunks where the size asks for {len(tiles)}")
         return quality or None, tiles
@@ -480,8 +482,8 @@ class Codec(PictureCodec):
             InputError: the region lies outside the signal, or the codec has no such prefix of channels.
         """
         depth = self._check_depth(channels)
-        quality, chunk_tiles = self._read_params(params, len(chunks), size)
-        h, w = self._latent_size(size)
+        quality, chunk_tiles = self.read_params(params, len(chunks), size)
+        h, w = self.latent_size(size)
         fast = self._is_fast(params)
         top, left, bottom, right = (0, 0, *size) if region is None else region
         ly0, lx0, ly1, lx1 = self._latent_region((top, left, bottom, right), size)
@@ -516,7 +518,7 @@ class Codec(PictureCodec):
             part = torch.from_numpy(block[:, y0 - t.y0 : y1 - t.y0, x0 - t.x0 : x1 - t.x0])
             latent[:depth, y0 - need[0] : y1 - need[0], x0 - need[2] : x1 - need[2]] = part
 
-        for _ in _parallel(decode, wanted):
+        for _ in parallel(decode, wanted):
             pass
         if to == "latent":
             return latent[:depth]
@@ -545,24 +547,3 @@ class Codec(PictureCodec):
                 f"{header.shape[0]} channels in a stream of {self.name}, which codes {self.signal_channels}"
             )
         return self.decompress(header.params, chunks, (header.shape[-2], header.shape[-1]), to=to, **part)
-
-
-def _parallel(function: Any, items: list) -> Any:
-    """Chunks over as many threads as torch may use; coding releases the GIL."""
-    workers = min(len(items), torch.get_num_threads())
-    if workers <= 1:
-        return map(function, items)
-    pool = ThreadPoolExecutor(workers)
-    try:
-        return list(pool.map(function, items))
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _after_fork() -> None:
-    torch.set_num_threads(1)
-
-
-if hasattr(os, "register_at_fork"):
-    # threads of OpenMP do not survive a fork: a child's first parallel loop would wait for them for ever
-    os.register_at_fork(after_in_child=_after_fork)

@@ -12,16 +12,16 @@ from .lazy import exports
 if TYPE_CHECKING:
     from .banks import frozen_bank, scales
     from .batch import decode_batch, encode_batch, run_batch
-    from .coder import Coder, Decoder, Encoder, RateMeter
+    from .coder import Decoder, Encoder, RateMeter
     from .context.model import ContextModel
-    from .engine import current_engine, warm
+    from .contract import Coder, Model
+    from .engine import current_engine
     from .errors import CodecError, FormatError, InputError, LimitError, MoreDataNeeded, UnsupportedError
     from .models import (
         Factorized,
         Gaussian,
         Laplace,
         Mixture,
-        Model,
         TableModel,
         Uniform,
         float_bits,
@@ -30,20 +30,21 @@ if TYPE_CHECKING:
     from .priors import FactorizedPrior
     from .stream import StreamDecoder, StreamEncoder
     from .tables import TableBank
+    from .warming import warm
 
 _HOMES = {
     "banks": ("frozen_bank", "scales"),
     "batch": ("decode_batch", "encode_batch", "run_batch"),
-    "coder": ("Coder", "Decoder", "Encoder", "RateMeter"),
+    "coder": ("Decoder", "Encoder", "RateMeter"),
     "context.model": ("ContextModel",),
-    "engine": ("current_engine", "warm"),
+    "contract": ("Coder", "Model"),
+    "engine": ("current_engine",),
     "errors": ("CodecError", "FormatError", "InputError", "LimitError", "MoreDataNeeded", "UnsupportedError"),
     "models": (
         "Factorized",
         "Gaussian",
         "Laplace",
         "Mixture",
-        "Model",
         "TableModel",
         "Uniform",
         "float_bits",
@@ -52,6 +53,7 @@ _HOMES = {
     "priors": ("FactorizedPrior",),
     "stream": ("StreamDecoder", "StreamEncoder"),
     "tables": ("TableBank",),
+    "warming": ("warm",),
 }
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from .coder import Decoder, Encoder, Symbols
+from .coder import Decoder, Encoder
+from .contract import Model
 from .errors import InputError
-from .models import Model
+from .symbols import Symbols
 
 
 def run_batch(function: Callable[..., Any], *items: Sequence[Any], threads: int | None = None) -> list[Any]:

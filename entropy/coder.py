@@ -12,29 +12,18 @@ by call.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from . import ans
+from .contract import Model
 from .engine import Engine, current_engine
 from .errors import FormatError, InputError
+from .symbols import Symbols, as_int32
 from .tables import TableBank
 
-if TYPE_CHECKING:
-    from .models import Model
-
-Symbols = Any  # an integer ndarray or torch tensor
-
-_SAMPLES = 4096  # pairs looked at to choose the number of streams
-
-
-class Coder(Protocol):
-    """What a program is written against."""
-
-    def code(self, symbols: Symbols, model: Model) -> Symbols:
-        """Code integers under a model: takes None when decoding, always returns the symbols."""
-        ...
+SAMPLES = 4096  # pairs looked at to choose the number of streams
 
 
 class Encoder:
@@ -93,7 +82,7 @@ class Encoder:
         segments = np.array(self._segments or np.zeros((0, 4)), np.int64).reshape(-1, 4)
         total = int(segments[:, 1].sum())
         if self._streams is None:
-            every = max(1, total // _SAMPLES)
+            every = max(1, total // SAMPLES)
             log_k = ans.choose_log_streams(core.estimate_bits(self._pairs, segments, every) >> 11)
         else:
             log_k = self._streams.bit_length() - 1
@@ -388,43 +377,6 @@ def mixture_windows(
     if kernels.windows(weights, means, scale, reach, first, count):
         raise InputError("mixture parameters out of range: weights >= 0 with sum 256, |mean| <= 2**19, scale 0..63")
     return first, count
-
-
-def as_int32(symbols: Symbols, shape: tuple[int, ...]) -> np.ndarray:
-    """Symbols of the given shape as a flat contiguous int32 array, in place where that is what they are.
-
-    Raises:
-        InputError: another shape, fractional or non-finite values, or values beyond int32.
-    """
-    x = symbols if isinstance(symbols, np.ndarray) else to_numpy(symbols)
-    if x.shape != shape:
-        raise InputError(f"symbols have shape {x.shape}, their model has {shape}")
-    if x.dtype != np.int32:
-        if x.dtype.kind == "f":
-            with np.errstate(invalid="ignore"):
-                if x.size and not bool((np.rint(x) == x).all() and np.isfinite(x).all()):
-                    raise InputError("symbols must be integers: round them before coding")
-        elif x.dtype.kind not in "iu":
-            raise InputError(f"symbols must be integers, not {x.dtype}")
-        if x.size and x.dtype.itemsize > 2 and not (float(x.min()) >= -(2**31) and float(x.max()) <= 2**31 - 1):
-            raise InputError("a symbol is beyond int32")
-        x = x.astype(np.int32)
-    return flat(x)
-
-
-def flat(a: np.ndarray) -> np.ndarray:
-    """(n,) contiguous and writable, a view where possible: one array type, one compiled loop."""
-    a = np.ascontiguousarray(a).reshape(-1)
-    return a if a.flags.writeable else a.copy()
-
-
-def to_numpy(x: Any) -> np.ndarray:
-    """Arrays, tensors (from any device) and sequences as ndarray, without a copy where possible."""
-    if isinstance(x, np.ndarray):
-        return x
-    if hasattr(x, "detach"):
-        return x.detach().cpu().numpy()
-    return np.asarray(x)
 
 
 def _fail(err: int, bad_parameters: str) -> None:

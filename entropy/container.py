@@ -197,7 +197,8 @@ def _crc(data: bytes | bytearray | memoryview) -> bytes:
     return zlib.crc32(data).to_bytes(CRC_BYTES, "little")
 
 
-def _string(data: bytes) -> bytes:
+def packed_string(data: bytes) -> bytes:
+    """Bytes behind their number."""
     return _varint(len(data)) + data
 
 
@@ -213,14 +214,14 @@ def head(header: Header, sizes: Sequence[int], boxes: Sequence[Box] = (), limits
     body = bytearray()
     body.append(MODALITIES[header.modality] | KINDS[header.kind] << 2 | DTYPES[header.dtype] << 4)
     body.append(MODES[header.mode])
-    body += _string(header.codec.encode("ascii"))
+    body += packed_string(header.codec.encode("ascii"))
     body += header.fingerprint
     body.append(len(header.shape))
     for n in header.shape:
         body += _varint(n)
     if header.modality == "audio":
         body += _varint(header.sample_rate)
-    body += _string(header.params)
+    body += packed_string(header.params)
     body += _varint(len(sizes))
     for size in sizes:
         body += _varint(size)
@@ -230,7 +231,7 @@ def head(header: Header, sizes: Sequence[int], boxes: Sequence[Box] = (), limits
         body += _varint(len(box.data))
     if len(body) > limits.header:
         raise InputError(f"the header would take {len(body)} bytes; the format allows {limits.header}")
-    start = bytes([VERSION]) + _string(bytes(body))
+    start = bytes([VERSION]) + packed_string(bytes(body))
     return SIGNATURE + start + _crc(start)
 
 
@@ -292,11 +293,12 @@ class _Reader:
         return self.take(1)[0]
 
     def varint(self) -> int:
-        value, self.at = _read_varint(self.data, self.at)
+        value, self.at = read_varint(self.data, self.at)
         return value
 
 
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """A number, and where it ends; FormatError where it does not."""
     value = 0
     for shift in range(0, 63, 7):
         if at >= len(data):
@@ -402,7 +404,7 @@ def _problem(
 
 def _parse(head: bytes, limits: Limits) -> Index:
     """The index from everything up to the header's CRC, the signature included."""
-    _, begin = _read_varint(head, len(SIGNATURE) + 1)
+    _, begin = read_varint(head, len(SIGNATURE) + 1)
     if _crc(memoryview(head)[len(SIGNATURE) : -CRC_BYTES]) != head[-CRC_BYTES:]:
         raise FormatError("damaged .ltz header: its checksum does not match")
     reader = _Reader(head[begin:-CRC_BYTES])
@@ -460,7 +462,7 @@ def _head_length(prefix: bytes, limits: Limits) -> int:
             f"the .ltz stream has format version {version}, this latentzip reads version {VERSION}: {_UPGRADE}; "
             "if it should be version 1, the file is damaged"
         )
-    length, begin = _read_varint(prefix, len(SIGNATURE) + 1)
+    length, begin = read_varint(prefix, len(SIGNATURE) + 1)
     if length > limits.header:
         raise LimitError(f"the .ltz header claims {length} bytes; the limit is {limits.header}")
     return begin + length + CRC_BYTES

@@ -10,38 +10,17 @@ agree to the last bit.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from . import banks
-from .coder import flat, to_numpy
+from .contract import Model, Reader, Writer
 from .errors import InputError
+from .symbols import flat, to_numpy
 from .tables import TableBank, normalise
 
-if TYPE_CHECKING:
-    from .coder import Decoder, Encoder
-    from .stream import StreamDecoder, StreamEncoder
-
 _ZERO = np.zeros(1, np.int32)
-
-
-class Model:
-    """Base of all models; `shape` is the shape of the symbols."""
-
-    shape: tuple[int, ...]
-
-    def encode(self, encoder: Encoder | StreamEncoder, symbols: Any) -> None:
-        """Append symbols of `shape` to the encoder."""
-        raise NotImplementedError
-
-    def decode(self, decoder: Decoder | StreamDecoder) -> Any:
-        """Read symbols of `shape` from the decoder: int32."""
-        raise NotImplementedError
-
-    def bits(self, symbols: Any) -> Any:
-        """Sum of -log2 p: a float for integers, a differentiable torch scalar for float tensors."""
-        raise NotImplementedError
 
 
 class TableModel(Model):
@@ -84,10 +63,10 @@ class TableModel(Model):
             index = np.broadcast_to(index, self.shape)
         return flat(index), _offset(self.offset, self.shape)
 
-    def encode(self, encoder: Encoder | StreamEncoder, symbols: Any) -> None:
+    def encode(self, encoder: Writer, symbols: Any) -> None:
         encoder.table(symbols, self.bank, *self.lowered(), self.shape)
 
-    def decode(self, decoder: Decoder | StreamDecoder) -> Any:
+    def decode(self, decoder: Reader) -> Any:
         return _shaped(decoder.table(self.bank, *self.lowered()), self.shape, self._tensor)
 
     def bits(self, symbols: Any) -> Any:
@@ -243,10 +222,10 @@ class Mixture(Model):
             out.append(flat(a.astype(np.int32, copy=False)).reshape(-1, a.shape[-1]))
         return out[0], out[1], out[2]
 
-    def encode(self, encoder: Encoder | StreamEncoder, symbols: Any) -> None:
+    def encode(self, encoder: Writer, symbols: Any) -> None:
         encoder.mixture(symbols, *self._lowered(), banks.phi_table(), self.shape)
 
-    def decode(self, decoder: Decoder | StreamDecoder) -> Any:
+    def decode(self, decoder: Reader) -> Any:
         out = decoder.mixture(*self._lowered(), banks.phi_table())
         return _shaped(out, self.shape, hasattr(self.weights, "detach"))
 
@@ -298,7 +277,7 @@ class Uniform(Model):
             self._bank = TableBank([normalise(weights, 12)], [-(self._centre >> k)], [k])
         return TableModel(self._bank, np.zeros((1,) * max(1, len(self.shape)), np.uint8), 0, self.shape)
 
-    def encode(self, encoder: Encoder | StreamEncoder, symbols: Any) -> None:
+    def encode(self, encoder: Writer, symbols: Any) -> None:
         if self._raw:
             if self._bits:
                 encoder.raw(symbols, self._bits, self.lo, self.shape)
@@ -311,7 +290,7 @@ class Uniform(Model):
         model = self._tables()
         encoder.table((x - self.lo - self._centre).astype(np.int32), model.bank, *model.lowered(), self.shape)
 
-    def decode(self, decoder: Decoder | StreamDecoder) -> Any:
+    def decode(self, decoder: Reader) -> Any:
         count = math.prod(self.shape)
         if self._raw:
             out = decoder.raw(count, self._bits, self.lo) if self._bits else np.full(count, self.lo, np.int32)

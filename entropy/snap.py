@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from .coder import Coder
+from .contract import Coder
 from .errors import FormatError, InputError
 from .models import TableModel
 from .tables import TableBank

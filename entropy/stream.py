@@ -19,17 +19,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from .coder import Symbols, as_int32, mixture_windows
+from .coder import mixture_windows
+from .contract import Model
 from .engine import Engine, current_engine
 from .errors import FormatError, InputError, MoreDataNeeded
+from .symbols import Symbols, as_int32
 from .tables import TableBank
-
-if TYPE_CHECKING:
-    from .models import Model
 
 _T = TypeVar("_T")
 _MASK = (1 << 64) - 1

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .coder import Decoder, to_numpy
+from .coder import Decoder
 from .compiled import wavefront as loops
+from .contract import Model
 from .engine import current_engine
 from .errors import FormatError, InputError
-from .models import Model
+from .symbols import to_numpy
 from .tables import TableBank, normalise
 
 if TYPE_CHECKING:

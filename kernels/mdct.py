@@ -129,7 +129,7 @@ def _compiled_takes(x: Tensor) -> bool:
 
 def _fast(x: Tensor, blocks: np.ndarray, direction: int) -> Tensor:
     """`lapped` (1) or `unlapped` (-1) by compiled loops."""
-    from . import _fast_mdct as body
+    from . import mdct_loops as body
 
     out = x.reshape(-1, x.shape[-1]).clone(memory_format=torch.contiguous_format)
     data = out.numpy()

@@ -30,9 +30,9 @@ _REACH = np.float32(2.0**30)  # symbols stay within int32, whatever the step
 def _compiled(plain: bool) -> ModuleType | None:
     if plain:
         return None
-    from . import _fast_rows
+    from . import row_loops
 
-    return _fast_rows
+    return row_loops
 
 
 def _body() -> ModuleType | None:

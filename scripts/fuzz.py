@@ -113,8 +113,8 @@ def stream_mutant(data: bytes, rng: np.random.Generator) -> bytes:
         at = int(rng.integers(len(chunks)))
         chunks[at] = mutate(chunks[at], rng)
         return container.write(box.header, chunks, box.boxes)
-    length, begin = container._read_varint(data, len(container.SIGNATURE) + 1)
-    head = b"\x01" + container._string(mutate(data[begin : begin + length], rng))
+    length, begin = container.read_varint(data, len(container.SIGNATURE) + 1)
+    head = b"\x01" + container.packed_string(mutate(data[begin : begin + length], rng))
     return container.SIGNATURE + head + zlib.crc32(head).to_bytes(4, "little") + data[begin + length + 4 :]
 
 

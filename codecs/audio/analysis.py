@@ -65,7 +65,7 @@ def quantise(values: Floats, level: npt.NDArray[np.int64], step: Floats, live: n
     """
     one, more = np.float32(1 - _DEAD_ONE), np.float32(1 - _DEAD)
     if compiled():
-        from ...kernels import _fast_mdct as body
+        from ...kernels import mdct_loops as body
 
         out = np.empty(values.size, np.int32)
         body.quantise(values, level, step, live, one, more, out)
@@ -110,7 +110,7 @@ def block_bits(y: Floats, weight: npt.NDArray[np.float64], band: npt.NDArray[np.
         weight: (C, F, bands) what squares are multiplied by. band: (n,) of each coefficient.
     """
     if compiled():
-        from ...kernels import _fast_mdct as body
+        from ...kernels import mdct_loops as body
 
         out = np.zeros(y.shape[1:3])
         body.block_bits(y, weight, band, out)
@@ -130,7 +130,7 @@ def stereo_angles(y: Floats, stereo: npt.NDArray[np.int64], bands: int) -> npt.N
 def _products(y: Floats, stereo: npt.NDArray[np.int64], bands: int) -> npt.NDArray[np.float64]:
     frames = y.shape[1]
     if compiled():
-        from ...kernels import _fast_mdct as body
+        from ...kernels import mdct_loops as body
 
         out = np.zeros((3, frames, bands))
         body.products(y, stereo, out)
@@ -152,7 +152,7 @@ def turn(y: Floats, angles: Ints, stereo: npt.NDArray[np.int64], back: bool = Fa
     """
     sines = -_SIN if back else _SIN
     if compiled():
-        from ...kernels import _fast_mdct as body
+        from ...kernels import mdct_loops as body
 
         out = np.empty(y.shape, np.float32)
         body.turn(y, angles, stereo, _COS, sines, out)

@@ -32,11 +32,13 @@ from ...entropy.errors import FormatError, InputError, UnsupportedError
 from ...entropy.models import Factorized, Gaussian, float_bits
 from ...entropy.tables import TableBank
 from .. import outputs, storage
-from ..base import BaseCodec, Shape, _parallel
+from ..base import BaseCodec, Shape
 from ..contract import BATCH, Compressed
-from ..hyperprior.codec import HYPER_LIMIT, LOG_STEP, hyper_group
-from ..hyperprior.nets import ANCHORS, ByQuality, scale_net
+from ..hyperprior.codec import HYPER_LIMIT, LOG_STEP
+from ..hyperprior.nets import scale_net
 from ..hyperprior.priors import HyperPriors
+from ..layers import ANCHORS, ByQuality, hyper_group
+from ..parallel import parallel
 from ..surroundings import plainly
 from ..tiling import Tile, tile_grid
 from .nets import Decoder, Encoder, HyperEncoder, HyperMeans
@@ -225,7 +227,7 @@ class EntropicBottleneck(BaseCodec):
         c = self.config
         return -(-size[0] * c.up // c.down), -(-size[1] * c.up // c.down)
 
-    def _latent_size(self, output: Sequence[int]) -> tuple[int, int]:
+    def latent_size(self, output: Sequence[int]) -> tuple[int, int]:
         """Of features (h, w): rounding up in two steps is rounding up in one."""
         unit = self._unit * self.config.up
         return -(-output[0] // unit) * self._unit, -(-output[1] // unit) * self._unit
@@ -242,7 +244,7 @@ class EntropicBottleneck(BaseCodec):
     def _qualities(self, x: Tensor, quality: Tensor | float | None) -> Tensor:
         if isinstance(quality, Tensor):
             return quality.to(x.device, torch.float32).reshape(-1).expand(len(x))
-        return torch.full((len(x),), float(self._check_quality(quality)), device=x.device)
+        return torch.full((len(x),), float(self.check_quality(quality)), device=x.device)
 
     # --- coding --------------------------------------------------------------------------------------------------
 
@@ -271,7 +273,7 @@ class EntropicBottleneck(BaseCodec):
     @torch.no_grad()
     def program(self, coder: Any, latent: np.ndarray | None, shape: Shape, quality: float | None = None) -> np.ndarray:
         """Code one chunk's integers (L, h, w) with ``coder.code``; returns what was coded (what was read)."""
-        q = self._check_quality(quality)
+        q = self.check_quality(quality)
         if self.bank is None or self.gain_offsets is None:
             raise InputError(f"{self.name} is in training: freeze() makes it code")
         n, (_, h, w) = self._hyper, shape
@@ -298,7 +300,7 @@ class EntropicBottleneck(BaseCodec):
         return ((code + _EIGHTHS // 2) >> 3).clamp(0, NUM_SCALES - 1)
 
     def _chunks(self, output: Sequence[int], side: int) -> list[Tile]:
-        return tile_grid(*self._latent_size(output), side, multiple=self._unit)
+        return tile_grid(*self.latent_size(output), side, multiple=self._unit)
 
     def _compress(self, latent: np.ndarray, output: tuple[int, int], quality: int) -> Compressed:
         from ...entropy.coder import Encoder as RangeEncoder
@@ -310,7 +312,7 @@ class EntropicBottleneck(BaseCodec):
             return encoder.finish()
 
         params = bytes([_VERSION, quality, self.chunk // _CHUNK_UNIT])
-        chunks = list(_parallel(code, self._chunks(output, self.chunk)))
+        chunks = list(parallel(code, self._chunks(output, self.chunk)))
         return Compressed(params, chunks, (self.config.outputs, *output), "float32")
 
     @plainly
@@ -320,7 +322,7 @@ class EntropicBottleneck(BaseCodec):
         Raises:
             InputError: another shape, NaN or infinite values, quality out of range, or still in training.
         """
-        q = self._check_quality(quality)
+        q = self.check_quality(quality)
         if not self.frozen:
             raise InputError(f"{self.name} is in training: freeze() makes it code")
         if not bool(torch.isfinite(x).all()):
@@ -389,7 +391,7 @@ class EntropicBottleneck(BaseCodec):
         tiles = self._chunks(output, params[2] * _CHUNK_UNIT)
         if len(tiles) != len(chunks):
             raise FormatError(f"{self.name}: {len(chunks)} chunks where the shape asks for {len(tiles)}")
-        latent = torch.empty(self.latent_channels, *self._latent_size(output), dtype=torch.int16)
+        latent = torch.empty(self.latent_channels, *self.latent_size(output), dtype=torch.int16)
 
         def read(item: tuple[Tile, bytes]) -> None:
             from ...entropy.coder import Decoder as RangeDecoder
@@ -402,7 +404,7 @@ class EntropicBottleneck(BaseCodec):
                 raise FormatError(f"{self.name}: a chunk holds latents beyond +-{self.latent_limit}")
             latent[:, t.y0 : t.y1, t.x0 : t.x1] = torch.from_numpy(part)
 
-        for _ in _parallel(read, [(t, chunks[i]) for i, t in enumerate(tiles)]):
+        for _ in parallel(read, [(t, chunks[i]) for i, t in enumerate(tiles)]):
             pass
         if to == "latent":
             return latent

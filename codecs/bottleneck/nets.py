@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..hyperprior.nets import Block, ByQuality, _conv, _nhwc, _zero
+from ..layers import Block, ByQuality, conv, nhwc, zero
 
 
 def _halvings(factor: int) -> int:
@@ -26,7 +26,7 @@ class Encoder(nn.Sequential):
             nn.init.kaiming_normal_(conv.weight)
             layers += [conv, nn.SiLU()]
             inputs = outputs
-        last = _conv(inputs, latent)
+        last = conv(inputs, latent)
         nn.init.normal_(last.weight, std=4 * inputs**-0.5)  # latents near a deviation of one: less would round to zero
         super().__init__(*layers, Block(inputs, 1), last)
 
@@ -37,7 +37,7 @@ class Decoder(nn.Sequential):
     def __init__(self, latent: int, width: int, outputs: int, up: int) -> None:
         layers: list[nn.Module] = [nn.Conv2d(latent, width, 3, padding=1), Block(width)]
         for _ in range(_halvings(up)):
-            layers += [_conv(width, 4 * width), nn.PixelShuffle(2), Block(width)]
+            layers += [conv(width, 4 * width), nn.PixelShuffle(2), Block(width)]
         super().__init__(*layers, nn.Conv2d(width, outputs, 3, padding=1))
 
 
@@ -61,9 +61,9 @@ class HyperMeans(nn.Module):
     def __init__(self, latent: int, width: int, hyper: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            _conv(hyper, 4 * width), nn.PixelShuffle(2), nn.SiLU(),
-            nn.Conv2d(width, 4 * width, 3, padding=1), nn.PixelShuffle(2), nn.SiLU(), _zero(width, latent),
+            conv(hyper, 4 * width), nn.PixelShuffle(2), nn.SiLU(),
+            nn.Conv2d(width, 4 * width, 3, padding=1), nn.PixelShuffle(2), nn.SiLU(), zero(width, latent),
         )  # fmt: skip
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.layers(_nhwc(z / 2)).float()
+        return self.layers(nhwc(z / 2)).float()

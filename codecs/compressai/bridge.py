@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...entropy.bottleneck import bottleneck_bank
-from ...entropy.coder import Coder, Decoder, Encoder
+from ...entropy.coder import Decoder, Encoder
+from ...entropy.contract import Coder
 from ...entropy.errors import FormatError, InputError, UnsupportedError
 from ...entropy.models import Factorized, Gaussian
 from ...entropy.snap import snap
@@ -97,7 +98,7 @@ class CompressAICodec(Codec):
     @torch.inference_mode()
     def _y_and_z(self, x: Tensor) -> tuple[Array, Array | None]:
         """Signal (C, H, W) -> y (M, h, w) float64 and the symbols of z (N, h / 4, w / 4), for hyperpriors."""
-        h, w = self._latent_size((x.shape[1], x.shape[2]))
+        h, w = self.latent_size((x.shape[1], x.shape[2]))
         padding = (0, w * self.stride - x.shape[2], 0, h * self.stride - x.shape[1])
         x = F.pad(x[None], padding, mode="replicate")[0].to(self.device, _dtype(self.g_a))
         y = _by_tiles(self.g_a, x, tile_grid(h, w, self.tile, self.analysis_halo), self.stride, 1)
@@ -210,7 +211,7 @@ class CompressAICodec(Codec):
     # --- signal <-> chunk ----------------------------------------------------------------------------------------
 
     def latent(self, x: Tensor, quality: float | None = None) -> Tensor:
-        self._check_quality(quality)
+        self.check_quality(quality)
         y, z = self._y_and_z(x)
         latent, _ = self._code(_Replay(), y.shape[1:], z, self._rounding(y))
         return torch.from_numpy(latent.astype(np.int16))
@@ -228,7 +229,7 @@ class CompressAICodec(Codec):
 
     def compress(self, x: Tensor | Samples, quality: float | None = None, coding: str = "default") -> Compressed:
         x = self._check_signal(x).all()
-        self._check_quality(quality)
+        self.check_quality(quality)
         self.check_coding(coding)
         y, z = self._y_and_z(x)
         encoder = Encoder(_STREAMS)
@@ -250,7 +251,7 @@ class CompressAICodec(Codec):
         y0, x0, y1, x1 = self._latent_region(region, size)
         if params or len(chunks) != 1:
             raise FormatError(f"{self.name}: unknown codec parameters; the file may need a newer latentzip")
-        h, w = self._latent_size(size)
+        h, w = self.latent_size(size)
         decoder = Decoder(chunks[0])
         latent, y_hat = self._code(decoder, (h, w), None, None)
         decoder.finish()

@@ -25,9 +25,9 @@ from torch import Tensor
 from ...entropy import container, opening
 from ...entropy.container import Header, Limits
 from ...entropy.errors import FormatError, InputError, UnsupportedError
-from ..base import _parallel
 from ..contract import CHANNELS, LATENT, REGION, Compressed, Option
 from ..outputs import write_file
+from ..parallel import parallel
 from ..surroundings import plainly
 from . import lossless as lossless_
 from . import profile as profiles
@@ -240,7 +240,7 @@ class FeatureCodec:
         dtype = DTYPES[data.dtype]
         chunk = view.block
         parts = [bits_of(part) for part in data.split(chunk)]
-        chunks = list(_parallel(lambda part: lossless_.encode(part, dtype), parts))
+        chunks = list(parallel(lambda part: lossless_.encode(part, dtype), parts))
         return Compressed(Params(LOSSLESS, flags=PROFILE * view.profiled, axis=view.axis, chunk=chunk).pack(), chunks)
 
     @plainly

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...entropy.errors import FormatError, InputError
-from ..base import _parallel
+from ..parallel import parallel
 from . import blocks, maps, transforms
 from . import lossless as lossless_
 from . import rows as rows_
@@ -58,7 +58,7 @@ class Reader:
             return self.view.tensor(torch.zeros(0, self.view.channels, dtype=TORCH[self.dtype]), region)
         wanted = list(range(start // size, -(-stop // size)))
         self.workers = max(1, torch.get_num_threads() // len(wanted))
-        parts = list(_parallel(lambda i: self._chunk(i, depth, to), wanted))
+        parts = list(parallel(lambda i: self._chunk(i, depth, to), wanted))
         rows = torch.cat(parts) if len(parts) > 1 else parts[0]
         rows = rows[start - wanted[0] * size : stop - wanted[0] * size]
         return rows.contiguous() if to == "latent" else self.view.tensor(rows.contiguous(), region)

@@ -15,7 +15,8 @@ from torch import Tensor
 from ...entropy.errors import InputError
 from ...kernels.hadamard import block_size
 from ...kernels.row_quantiser import quantise_rows
-from ..base import Compressed, _parallel
+from ..base import Compressed
+from ..parallel import parallel
 from . import blocks, maps, transforms
 from . import profile as profiles
 from . import rows as rows_
@@ -327,7 +328,7 @@ class Job:
             kept, error = self._keep(back, data, x, start, self._noise(transform))
             return rows, r, kept, error
 
-        done = list(_parallel(one, list(zip(starts, parts))))
+        done = list(parallel(one, list(zip(starts, parts))))
 
         def finish() -> Compressed:
             def code(item: Any) -> bytes:
@@ -338,7 +339,7 @@ class Job:
                 return blocks.join(kept, *sections)
 
             params = Params(ROWS, transform.kind, flags, self.view.axis, offset, block, step, unit)
-            return Compressed(params.pack(), [side] * bool(side) + list(_parallel(code, done)))
+            return Compressed(params.pack(), [side] * bool(side) + list(parallel(code, done)))
 
         return finish, sum(item[3] for item in done) / self.x.numel()
 
@@ -517,7 +518,7 @@ class _Planes:
                 return blocks.join(k, maps.encode(self._block(part)))
 
             params = Params(MAPS, IDENTITY, 0, self.view.axis, 0, block, step, 0.0, shift)
-            return Compressed(params.pack(), list(_parallel(code, list(zip(kept, q.split(block))))))
+            return Compressed(params.pack(), list(parallel(code, list(zip(kept, q.split(block))))))
 
         return finish, error / self.x.numel()
 

@@ -25,13 +25,13 @@ _ABREAST = 4  # chunks of a band that are quantised together
 
 def in_bands(codec: Any, x: Tensor | Samples, quality: int) -> Tensor:
     """Integers (L, h, w) int16 of one picture (3, H, W), for a `HyperpriorCodec`; see `HyperpriorCodec.latent`."""
-    h, w = size = codec._latent_size((x.shape[-2], x.shape[-1]))
+    h, w = size = codec.latent_size((x.shape[-2], x.shape[-1]))
     q = torch.full((1,), float(quality), device=codec.device)
     rows = _Rows(codec, x, quality, size)
     out = torch.empty(codec.latent_channels, h, w, dtype=torch.int16)
     z = torch.empty(1, codec.config.hyper, h // 4, w // 4, device=codec.device)
     coded: dict[Tile, Tensor] = {}
-    chunks = codec._chunk_grid(h, w, codec.chunk)
+    chunks = codec.chunk_grid(h, w, codec.chunk)
     bands = [list(group) for _, group in groupby(chunks, key=lambda t: t.y0)]
 
     def look_at(t: Tile) -> None:

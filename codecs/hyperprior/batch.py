@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,25 +19,23 @@ from torch import Tensor
 from ...entropy.container import Header, read, write
 from ...entropy.errors import FormatError, InputError, UnsupportedError
 from ...kernels.cuda.graphs import Captured
-from ..base import _CHUNK_UNIT, _PARAMS_VERSION
+from ..base import CHUNK_UNIT, PARAMS_VERSION
+from ..layers import hyper_group
 from ..samples import Samples, header_dtype
 from ..tiling import Tile
-
-if TYPE_CHECKING:
-    from .codec import HyperpriorCodec
 
 
 class HyperpriorBatch:
     """Encodes and decodes batches of one size and quality at a time.
 
     Args:
-        codec: on the device to work on; one Gaussian a latent.
+        codec: a `HyperpriorCodec` on the device to work on; one Gaussian a latent.
 
     Raises:
         UnsupportedError: a codec with mixtures, whose symbols have no GPU coder.
     """
 
-    def __init__(self, codec: HyperpriorCodec) -> None:
+    def __init__(self, codec: Any) -> None:
         if codec.mixture_net is not None or codec.hyper_bank is None:
             raise UnsupportedError(
                 f"{codec.name} cannot code batches on a GPU: it has mixtures or no entropy model yet"
@@ -59,7 +57,7 @@ class HyperpriorBatch:
             InputError: another shape, or dtype, floats beyond [0, 1], NaN or infinite values.
         """
         codec = self.codec
-        q = codec._check_quality(quality)
+        q = codec.check_quality(quality)
         if x.ndim != 4 or x.shape[1] != 3 or 0 in x.shape:
             raise InputError(f"encode takes pictures (B, 3, H, W), not {tuple(x.shape)}")
         x = x.to(self.device)
@@ -69,7 +67,7 @@ class HyperpriorBatch:
         if key not in self._analyse:
             self._analyse[key] = Captured(partial(self._latent, quality=q))
         chunks = self.encode_latent(self._analyse[key](x), q)
-        params = bytes([_PARAMS_VERSION, q, codec.chunk // _CHUNK_UNIT])
+        params = bytes([PARAMS_VERSION, q, codec.chunk // CHUNK_UNIT])
         streams = []
         for b, picture in enumerate(x):
             header = Header(
@@ -133,7 +131,7 @@ class HyperpriorBatch:
         out: dict[int, Tensor] = {}
         for (params, size), members in groups.items():
             chunks = [list(boxes[i].chunks) for i in members]
-            q, tiles = self.codec._read_params(params, len(chunks[0]), size)
+            q, tiles = self.codec.read_params(params, len(chunks[0]), size)
             latent = self.decode_latent(chunks, tiles, size, int(q or 0))
             pictures = self._pixels(latent, size, int(q or 0))
             out |= dict(zip(members, pictures))
@@ -148,7 +146,7 @@ class HyperpriorBatch:
         codec, b = self.codec, len(chunks)
         bank = codec.hyper_bank
         assert bank is not None
-        n, shape = codec.config.hyper // 16, codec._latent_size(size)
+        n, shape = codec.config.hyper // 16, codec.latent_size(size)
         latent = torch.empty(b, codec.latent_channels, *shape, dtype=torch.int16, device=self.device)
         plan = _Plan(latent, tiles, codec.config.hyper)
         decoder = BatchDecoder([chunks[i][t] for t in range(len(tiles)) for i in range(b)], self.device)
@@ -181,7 +179,7 @@ class HyperpriorBatch:
     # --- layout --------------------------------------------------------------------------------------------------
 
     def _tiles(self, latent: Tensor) -> list[Tile]:
-        return self.codec._chunk_grid(latent.shape[2], latent.shape[3], self.codec.chunk)
+        return self.codec.chunk_grid(latent.shape[2], latent.shape[3], self.codec.chunk)
 
     @staticmethod
     def _blocks(latent: Tensor, tiles: list[Tile]) -> list[Tensor]:
@@ -189,8 +187,6 @@ class HyperpriorBatch:
 
     def _hyper_index(self, hyper: list[Tensor], quality: int) -> Tensor:
         """The table of each element of the hyper-latents, flat: one a channel."""
-        from .codec import hyper_group
-
         n = self.codec.config.hyper
         table = torch.arange(n, dtype=torch.int32, device=self.device) + hyper_group(quality) * n
         return _flat([table[:, None, None].expand(z.shape) for z in hyper])

@@ -24,16 +24,17 @@ from torch import Tensor
 
 from ...entropy import exact, schema
 from ...entropy.banks import NUM_SCALES, scales
+from ...entropy.contract import Model
 from ...entropy.errors import FormatError, InputError
-from ...entropy.models import Factorized, Gaussian, Mixture, Model, float_bits, mixture_bits
+from ...entropy.models import Factorized, Gaussian, Mixture, float_bits, mixture_bits
 from ...entropy.tables import TableBank
 from ...kernels import cuda
 from .. import storage
 from ..base import Codec, Shape
+from ..layers import ANCHORS, hyper_group
 from ..samples import Samples
 from .bands import LARGE, in_bands
 from .nets import (
-    ANCHORS,
     Analysis,
     ByQuality,
     HyperAnalysis,
@@ -216,22 +217,22 @@ class HyperpriorCodec(Codec):
     def latent(self, x: Tensor | Samples, quality: float | None = None) -> Tensor:
         """Integers of one picture (3, H, W): (L, h, w) int16. The trunk runs tile by tile, what follows on the whole,
         and on large pictures in bands."""
-        q = self._check_quality(quality)
+        q = self.check_quality(quality)
         with torch.inference_mode():
-            if math.prod(self._latent_size((x.shape[-2], x.shape[-1]))) > LARGE:
+            if math.prod(self.latent_size((x.shape[-2], x.shape[-1]))) > LARGE:
                 return in_bands(self, x, q)
             return self.quantise(self.real_latent(x, q)[None], q)[0].cpu()
 
     def real_latent(self, x: Tensor, quality: int) -> Tensor:
         """What the analysis says of one picture (3, H, W), before means and rounding: (M, h, w) float."""
-        y = torch.empty(self.config.latent, *self._latent_size((x.shape[-2], x.shape[-1])), device=self.device)
+        y = torch.empty(self.config.latent, *self.latent_size((x.shape[-2], x.shape[-1])), device=self.device)
         with self.arithmetic():
             self.by_tiles(x, lambda part: self.transform(part, quality), y)
         return y
 
     @torch.inference_mode()
     def analysis(self, x: Tensor, quality: float | None = None) -> Tensor:
-        q = self._check_quality(quality)
+        q = self.check_quality(quality)
         return self.quantise(self.transform(x, q), q)
 
     def transform(self, x: Tensor, quality: int) -> Tensor:
@@ -245,7 +246,7 @@ class HyperpriorCodec(Codec):
         q = self._quality(y, quality)
         z = self.round_hyper(y, q)
         coded = torch.empty_like(y, dtype=torch.bool)
-        for t in self._chunk_grid(y.shape[2], y.shape[3], self.chunk):
+        for t in self.chunk_grid(y.shape[2], y.shape[3], self.chunk):
             block = z[..., t.y0 // 4 : t.y1 // 4, t.x0 // 4 : t.x1 // 4]
             coded[..., t.y0 : t.y1, t.x0 : t.x1] = self.scale_index(block, quality) > self.config.skip
         return torch.cat((F.pixel_shuffle(z, 4), self.symbols(y, z, coded, q)), 1).to(torch.int16)
@@ -330,7 +331,7 @@ class HyperpriorCodec(Codec):
 
     @torch.inference_mode()
     def program(self, coder: Any, latent: np.ndarray | None, shape: Shape, quality: float | None = None) -> np.ndarray:
-        q = self._check_quality(quality)
+        q = self.check_quality(quality)
         if self.hyper_bank is None:
             raise InputError(f"{self.name} has no entropy model yet: export it with scripts/train.py")
         n, (_, h, w) = self.config.hyper // 16, shape
@@ -356,7 +357,7 @@ class HyperpriorCodec(Codec):
     @torch.inference_mode()
     def values(self, latent: Tensor, quality: float | None = None) -> Tensor:
         """Integers (B, L, h, w) -> the decoded latent (B, M, h, w) float32, what the synthesis transform takes."""
-        q = self._quality(latent, self._check_quality(quality))
+        q = self._quality(latent, self.check_quality(quality))
         n = self.config.hyper // 16
         latent = latent.to(self.device).float()
         gain = self.gain(q)
@@ -364,7 +365,7 @@ class HyperpriorCodec(Codec):
 
     @torch.inference_mode()
     def synthesis(self, latent: Tensor, size: tuple[int, int], quality: float | None = None) -> Tensor:
-        q = self._quality(latent, self._check_quality(quality))
+        q = self._quality(latent, self.check_quality(quality))
         x = self.synthesis_transform(self.values(latent, quality), q, self.std) + 0.5
         return x[..., : size[0], : size[1]]
 
@@ -417,11 +418,6 @@ class HyperpriorCodec(Codec):
         gains = self.log_gain(qualities)[:, :, 0, 0]
         self.gain_offsets = torch.round(_EIGHTHS * (gains - gains[-1:]) / LOG_STEP).to(torch.int16).cpu().numpy()
         self.hyper_bank = bank
-
-
-def hyper_group(quality: float) -> int:
-    """Which tables of the hyper-latent a quality uses: the number of the nearest anchor."""
-    return int((quality - 1) * (ANCHORS - 1) / 99 + 0.5)
 
 
 @lru_cache(maxsize=256)

@@ -7,82 +7,14 @@ product of every residual branch starts at zero, so that training starts from a 
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...entropy.exact import QatConv2d, no_autocast
-from ...kernels.gated_block import BlockWeights, gated_block
 from ...kernels.pointwise import Pointwise
+from ..layers import Block, ByQuality, conv, nhwc, zero
 from .region import RegionAdaptive
-
-ANCHORS = 8  # qualities with parameters of their own; those between are interpolated
-
-
-class ByQuality(nn.Module):
-    """A vector a quality: linear between `ANCHORS` learned ones that lie evenly over qualities 1..100.
-
-    Args:
-        channels: length of the vector.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.values = nn.Parameter(torch.zeros(ANCHORS, channels))
-
-    def forward(self, quality: Tensor) -> Tensor:
-        """Qualities (B,) float in 1..100 -> (B, channels, 1, 1) float32."""
-        at = (quality.float() - 1) / 99 * (ANCHORS - 1)
-        low = at.floor().clamp(0, ANCHORS - 2).long()
-        share = (at - low)[:, None]
-        return (self.values[low] * (1 - share) + self.values[low + 1] * share)[:, :, None, None]
-
-
-def _conv(inputs: int, outputs: int, size: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A convolution that keeps the deviation of what goes through it."""
-    conv = (
-        Pointwise(inputs, outputs) if size == 1 else nn.Conv2d(inputs, outputs, size, padding=size // 2, groups=groups)
-    )
-    nn.init.normal_(conv.weight, std=conv.weight[0].numel() ** -0.5)
-    nn.init.zeros_(cast(Tensor, conv.bias))
-    return conv
-
-
-def _zero(inputs: int, outputs: int) -> nn.Conv2d:
-    """The last product of a branch: nothing comes through it at first."""
-    conv = Pointwise(inputs, outputs)
-    nn.init.zeros_(conv.weight)
-    nn.init.zeros_(cast(Tensor, conv.bias))
-    return conv
-
-
-class Block(nn.Module):
-    """Two residual branches: 1x1, SiLU, depthwise 3x3, 1x1; then a gated pair of 1x1 products.
-
-    Features have a deviation near 1 and are bounded: gates multiply, so without a bound a rare picture could grow
-    from block to block without end.
-
-    Args:
-        width: channels in and out.
-        expand: hidden channels of the gated branch over ``width``.
-    """
-
-    BOUND = 12.0
-
-    def __init__(self, width: int, expand: int = 2) -> None:
-        super().__init__()
-        self.mix_in = _conv(width, width)
-        self.depthwise = _conv(width, width, 3, groups=width)
-        self.mix_out = _zero(width, width)
-        self.gate_in = _conv(width, 2 * expand * width)
-        self.gate_out = _zero(expand * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        layers = (self.mix_in, self.depthwise, self.mix_out, self.gate_in, self.gate_out)
-        weights = BlockWeights(*(cast(Tensor, p) for layer in layers for p in (layer.weight, layer.bias)))
-        return gated_block(x, weights, self.BOUND)
 
 
 class Trunk(nn.Module):
@@ -112,9 +44,9 @@ class Analysis(nn.Module):
     def __init__(self, width: int, depth: int, latent: int, region: bool = False) -> None:
         super().__init__()
         self.linear = Pointwise(768, latent)
-        self.head = _conv(192, width)
+        self.head = conv(192, width)
         self.trunk = Trunk(width, depth, region)
-        self.tail = _zero(4 * width, latent)
+        self.tail = zero(4 * width, latent)
 
     def forward(self, x: Tensor, quality: Tensor, std: Tensor, regions: Tensor | None = None) -> Tensor:
         eighth = _unshuffle(x * self.INPUT, 8)
@@ -132,15 +64,15 @@ class Synthesis(nn.Module):
     def __init__(self, width: int, depth: int, latent: int, region: bool = False) -> None:
         super().__init__()
         self.linear = Pointwise(latent, 768)
-        self.head = _conv(latent, 4 * width)
+        self.head = conv(latent, 4 * width)
         self.trunk = Trunk(width, depth, region)
-        self.tail = _zero(width, 192)
+        self.tail = zero(width, 192)
 
     def forward(self, y: Tensor, quality: Tensor, std: Tensor, regions: Tensor | None = None) -> Tensor:
         with no_autocast(y):
             linear = F.pixel_shuffle(self.linear(y.float()), 16)
-        h = F.pixel_shuffle(self.head(_nhwc(standardise(y, std))), 2)
-        h = self.tail(self.trunk(_nhwc(h), quality, regions))
+        h = F.pixel_shuffle(self.head(nhwc(standardise(y, std))), 2)
+        h = self.tail(self.trunk(nhwc(h), quality, regions))
         return linear + F.pixel_shuffle(h, 8).float() * self.OUTPUT
 
 
@@ -149,15 +81,15 @@ class HyperAnalysis(nn.Module):
 
     def __init__(self, latent: int, width: int, hyper: int) -> None:
         super().__init__()
-        self.head = _conv(latent, width)
+        self.head = conv(latent, width)
         self.block16 = Block(width, 1)
-        self.down32 = _conv(4 * width, width)
+        self.down32 = conv(4 * width, width)
         self.block32 = Block(width, 1)
-        self.down64 = _conv(4 * width, hyper)
+        self.down64 = conv(4 * width, hyper)
         self.log_scale = ByQuality(hyper)
 
     def forward(self, y: Tensor, quality: Tensor) -> Tensor:
-        h = self.block16(self.head(_nhwc(y)))
+        h = self.block16(self.head(nhwc(y)))
         h = self.block32(self.down32(_unshuffle(h, 2)))
         return self.down64(_unshuffle(h, 2)).float() * (2 * torch.exp(self.log_scale(quality)))
 
@@ -177,15 +109,15 @@ class Means(nn.Module):
 
     def __init__(self, latent: int, width: int, hyper: int) -> None:
         super().__init__()
-        self.up32 = _conv(hyper, 4 * width)
+        self.up32 = conv(hyper, 4 * width)
         self.block32 = Block(width, 1)
-        self.up16 = _conv(width, 4 * width)
+        self.up16 = conv(width, 4 * width)
         self.block16 = Block(width, 1)
         self.log_scale = ByQuality(width)
-        self.first = _zero(width, latent)
-        self.adapt = nn.ModuleList(_conv(latent + width, width) for _ in range(3))
+        self.first = zero(width, latent)
+        self.adapt = nn.ModuleList(conv(latent + width, width) for _ in range(3))
         self.context = Block(width, 1)
-        self.refine = nn.ModuleList(_zero(width, latent) for _ in range(3))
+        self.refine = nn.ModuleList(zero(width, latent) for _ in range(3))
         mask = torch.zeros(4, 4, 2, 2)
         for step, phases in enumerate(self.ORDER):
             for quarter, phase in enumerate(phases):
@@ -195,8 +127,8 @@ class Means(nn.Module):
 
     def features(self, z: Tensor, quality: Tensor) -> Tensor:
         """Hyper-latent (B, N, h/4, w/4) -> features (B, width, h, w)."""
-        h = self.block32(_nhwc(F.pixel_shuffle(self.up32(_nhwc(z / 2)), 2)))
-        h = self.block16(_nhwc(F.pixel_shuffle(self.up16(h), 2)))
+        h = self.block32(nhwc(F.pixel_shuffle(self.up32(nhwc(z / 2)), 2)))
+        h = self.block16(nhwc(F.pixel_shuffle(self.up16(h), 2)))
         return h * torch.exp(self.log_scale(quality)).to(h.dtype)
 
     def step_mask(self, step: int, h: int, w: int) -> Tensor:
@@ -242,9 +174,5 @@ def mixture_net(hyper: int, out: int) -> nn.Sequential:
     )
 
 
-def _nhwc(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
-
-
 def _unshuffle(x: Tensor, factor: int) -> Tensor:
-    return _nhwc(F.pixel_unshuffle(x, factor))
+    return nhwc(F.pixel_unshuffle(x, factor))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...entropy.priors import FactorizedPrior
-from .codec import hyper_group
+from ..layers import hyper_group
 from .nets import ANCHORS
 
 

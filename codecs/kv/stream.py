@@ -17,8 +17,8 @@ from torch import Tensor
 from ...entropy import container
 from ...entropy.container import Container, Header, Limits
 from ...entropy.errors import FormatError, InputError, LimitError, UnsupportedError
-from ..base import _parallel
 from ..features.layout import DTYPES, TORCH
+from ..parallel import parallel
 from ..surroundings import plainly
 from . import segments
 from .layout import Pairs, cat, cut, pairs_of
@@ -151,7 +151,7 @@ class KVStream:
             jobs += [(layer, k, v, self._coded) for layer, (k, v) in enumerate(part)]
             self._sizes.append(size)
             at += size
-        self._chunks += list(_parallel(lambda job: segments.encode(p, *job), jobs))
+        self._chunks += list(parallel(lambda job: segments.encode(p, *job), jobs))
         if at:
             # a copy, so that what is coded can be freed
             self._recent = [(k.clone(), v.clone()) for k, v in cut(self._recent, at, self.recent)]
@@ -237,7 +237,7 @@ class KVStream:
         made._sizes = list(self._sizes)
         every = self._every()
         made._stored, made._count = [], 0
-        made._chunks = every[:head] + list(_parallel(short, list(enumerate(every[head:]))))
+        made._chunks = every[:head] + list(parallel(short, list(enumerate(every[head:]))))
         return made
 
     def _every(self) -> list[bytes]:
@@ -286,7 +286,7 @@ class KVStream:
             for i in range(max(0, bisect_right(bounds, start) - 1), len(bounds) - 1):
                 if bounds[i] < stop:
                     jobs.append((layer, self._chunk(i * len(every) + layer), (bounds[i], bounds[i + 1]), components))
-        done = list(_parallel(lambda job: self._decode(*job), jobs))
+        done = list(parallel(lambda job: self._decode(*job), jobs))
         each = len(done) // max(1, len(wanted))
         out = []
         for n, layer in enumerate(wanted):

@@ -24,8 +24,9 @@ from ...kernels.compiled import usable
 from ...kernels.pyramid import exact
 from ...pretrained import Entry
 from .. import storage
-from ..base import PictureCodec, Region, _parallel
+from ..base import PictureCodec, Region
 from ..contract import GREY, PARTS, REGION, Compressed
+from ..parallel import parallel
 from ..samples import Samples
 from ..surroundings import plainly
 from ..tiling import Tile, tile_grid
@@ -107,7 +108,7 @@ class OverfitCodec(PictureCodec):
             InputError: a signal or an option that does not suit.
             UnsupportedError: numba is missing.
         """
-        q = self._check_quality(quality)
+        q = self.check_quality(quality)
         samples = x if isinstance(x, Samples) else Samples.of(x.detach())
         picture = samples.all().float().cpu().numpy()
         if picture.ndim != 3 or picture.shape[0] not in (1, 3) or 0 in picture.shape:
@@ -147,7 +148,7 @@ class OverfitCodec(PictureCodec):
     def _tiles(size: tuple[int, int], side: int) -> list[Tile]:
         return tile_grid(*size, side)
 
-    def _read_params(self, params: bytes, count: int, size: tuple[int, int]) -> tuple[IntegerNets, list[Tile]]:
+    def read_params(self, params: bytes, count: int, size: tuple[int, int]) -> tuple[IntegerNets, list[Tile]]:
         if len(params) <= _HEAD or params[0] != _VERSION:
             raise FormatError(f"{self.name}: unknown codec parameters; the file may need a newer latentzip")
         _, quality, number, gain, unit, channels = params[:_HEAD]
@@ -181,7 +182,7 @@ class OverfitCodec(PictureCodec):
             raise UnsupportedError(f"{self.name} has no latent of one shape: decode to pixels")
         if channels is not None:
             raise InputError(f"{self.name} decodes all channels or none: leave channels out")
-        nets, tiles = self._read_params(params, len(chunks), size)
+        nets, tiles = self.read_params(params, len(chunks), size)
         top, left, bottom, right = region or (0, 0, *size)
         if not (0 <= top < bottom <= size[0] and 0 <= left < right <= size[1]):
             raise InputError(f"region {region} does not lie inside the signal of {size[0]} x {size[1]} samples")
@@ -199,7 +200,7 @@ class OverfitCodec(PictureCodec):
             out[:, y0 - top : y1 - top, x0 - left : x1 - left] = part
 
         try:
-            for _ in _parallel(paste, wanted):
+            for _ in parallel(paste, wanted):
                 pass
         finally:
             workers.close()

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from ...entropy.coder import Coder
+from ...entropy.contract import Coder
 from ...entropy.engine import current_engine
 from ...entropy.tables import TableBank
 from ...entropy.wavefront import Wavefront

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...entropy.banks import NUM_SCALES, frozen_bank
-from ...entropy.coder import Coder, Decoder, Encoder, RateMeter
+from ...entropy.coder import Decoder, Encoder, RateMeter
+from ...entropy.contract import Coder
 from ...entropy.errors import FormatError
 from ...entropy.models import Laplace, Uniform
 from .integers import BITS, IntegerNets, limit

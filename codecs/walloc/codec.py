@@ -121,7 +121,7 @@ class Walloc(Codec):
 
     def rate_gain(self, quality: float | None) -> float:
         """Factor on the latents: 1 at quality 0, 20 at quality 100, where the companded range of a byte is full."""
-        return 20.0 ** (self._check_quality(quality) / 100)  # 0, and so 1, for a fixed rate
+        return 20.0 ** (self.check_quality(quality) / 100)  # 0, and so 1, for a fixed rate
 
     @torch.inference_mode()
     def analysis(self, x: Tensor, quality: float | None = None) -> Tensor:

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from ..errors import InputError
 from ..tables import TableBank
 from . import net
-from .model import ZERO, ContextModel, inputs
 from .steps import BASE, CHECKER, DEEP, EVEN, MIDDLE, ODD, OWN_TAPS, STEPS, Step, geometry, plane_pad
+from .taps import ZERO, inputs
 from .train import CLASS_LOW, CLASS_STEP, CLASSES, pursue, ridge, rounded_net, train
 
 PRIOR_WEIGHT = 64  # symbols that a parametric table counts for beside what was seen
@@ -71,8 +71,8 @@ class _Fitted:
     info: dict[str, float] = field(default_factory=dict)
 
 
-def fit(latents: Sequence[npt.NDArray[Any]], *, report: Any = None, **options: Any) -> ContextModel:
-    """Fit a context model to latents (C, h, w); see `FitOptions` for what can be chosen.
+def fit(latents: Sequence[npt.NDArray[Any]], *, report: Any = None, **options: Any) -> tuple[Any, ...]:
+    """The fields of a `ContextModel` of latents (C, h, w); see `FitOptions` for what can be chosen.
 
     Two to three hundred latents of about 64 x 64 positions serve well; a codec of several rates passes latents of
     all its gains in turn. Deterministic for given latents, options and torch build. `report(channel, step, info)`
@@ -112,7 +112,7 @@ def fit(latents: Sequence[npt.NDArray[Any]], *, report: Any = None, **options: A
         torch.set_num_threads(threads)
     start, fractions = _classes()
     nets = tuple(f.net for f in fitted)
-    return ContextModel(depths, gains, nets, _count_tables(fitted), start.astype(np.int16), fractions)
+    return depths, gains, nets, _count_tables(fitted), start.astype(np.int16), fractions
 
 
 def _tiles(z: npt.NDArray[Any], chunk: int) -> list[_Tile]:

@@ -24,9 +24,9 @@ from ..models import TableModel
 from ..tables import TableBank
 from . import net
 from .steps import REACH, STEPS, Geometry, Step, geometry, plane_pad
+from .taps import ZERO, inputs
 
 VERSION = 1  # of the arrays and of every constant in `net` and `steps`
-ZERO = 128  # a sample x is kept as the byte x + 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +83,9 @@ class ContextModel:
     @classmethod
     def fit(cls, latents: Sequence[npt.NDArray[Any]], **options: Any) -> ContextModel:
         """Fit to example latents, each an integer array (C, h, w); options as in `fit.fit`."""
-        from .fit import fit
+        from .fit import fit  # loads torch, which coding does without
 
-        return fit(latents, **options)
+        return cls(*fit(latents, **options))
 
     @cached_property
     def _tables(self) -> npt.NDArray[np.float32]:
@@ -224,26 +224,6 @@ _NET_FIELDS: dict[str, tuple[type, Any]] = {
     "w2": (np.int16, lambda f, h: (2, h)),
     "b": (np.int32, lambda f, h: (2,)),
 }
-
-
-def inputs(
-    step_net: net.StepNet,
-    channel: int,
-    known: npt.NDArray[np.uint8],
-    planes: npt.NDArray[np.uint8],
-    g: Geometry,
-    tables: npt.NDArray[np.float32],
-    read: Any = net.read,
-) -> npt.NDArray[np.float32]:
-    """What the taps of a step read at its points: (F, n) float32 of integers.
-
-    known: (h * w,) bytes of this channel; planes: (channel, padded plane) bytes of the earlier ones.
-    """
-    n = step_net
-    out = np.empty((n.back.size, g.flat.size), np.float32)
-    offsets = np.where(n.back == 0, n.dy * g.own_row + n.dx, n.dy * g.cross_row + n.dx)
-    read(known, g.pad, g.own, planes, g.cross, n.back, offsets, tables, 2 * (channel - n.back) + n.what, out)
-    return out
 
 
 def _check_taps(taps: npt.NDArray[np.int16], channel: int, step: Step) -> None:

@@ -26,9 +26,10 @@ import torch
 from torch import Tensor
 
 from .. import ans
-from ..coder import _SAMPLES
+from ..coder import SAMPLES
+from ..contract import Model
 from ..errors import FormatError, InputError, UnsupportedError
-from ..models import Model, TableModel
+from ..models import TableModel
 from ..tables import TableBank
 
 kernels: Any = None
@@ -296,7 +297,7 @@ class BatchEncoder:
 
     def _estimate(self) -> Tensor:
         """What `estimate_bits` of the CPU's engine says of each chunk."""
-        every = (self._coded // _SAMPLES).clamp(min=1)
+        every = (self._coded // SAMPLES).clamp(min=1)
         total, run_start = self._zeros(self.chunks), self._zeros(self.chunks)
         part, seen = self._zeros(self.chunks), self._zeros(self.chunks)
         for i, s in enumerate(self._segments):

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..coder import to_numpy
 from ..compiled import rows as loops
+from ..contract import Model
 from ..engine import current_engine
 from ..errors import InputError, UnsupportedError
-from ..models import Model
+from ..symbols import to_numpy
 from ..tables import TableBank
 
 if TYPE_CHECKING:

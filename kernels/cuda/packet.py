@@ -136,7 +136,7 @@ def shape_of(nh: int, nw: int, levels: int, wavelet: str, mode: Any, inverse: bo
     Raises:
         ValueError: a plane of 2**31 elements or more, beyond the kernels' offsets.
     """
-    from ..wavelet import packet_operator
+    from ..packet_operators import packet_operator
 
     if nh * nw << 2 * levels >= 1 << 31:
         raise ValueError(f"a plane of {nh << levels} x {nw << levels} samples is too large for the GPU: use tiles")

@@ -109,7 +109,7 @@ def packet1d(
 ) -> Tensor:
     """One stage of a packet, 1 to 4 levels: (B, C, L) to (B, C * 2**levels, L / 2**levels); arguments as in
     `packet.packet2d`."""
-    from ..wavelet import packet_operator
+    from ..packet_operators import packet_operator
 
     s = 1 << levels
     b, c, length = x.shape

@@ -89,7 +89,7 @@ def packets(quick: bool) -> list[Row]:
     bands = packet2d(x, 3, "bior4.4", "symmetric", False, False)
     for inverse, given in ((False, x), (True, bands)):
         name = "synthesis" if inverse else "analysis"
-        apply = wavelet._Packet.apply
+        apply = wavelet.Packet.apply
         body = on_device(lambda: apply(given, 3, "bior4.4", "symmetric", inverse, 2), 5)  # noqa: B023
         for precision in ("tf32x3", "tf32"):
             seconds = on_device(lambda: packet2d(given, 3, "bior4.4", "symmetric", inverse, False, precision))  # noqa: B023

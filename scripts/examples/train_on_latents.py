@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 import latentzip as lz
 from latentzip.data.reading import transforms
-from latentzip.files import PICTURE_SUFFIXES
+from latentzip.signals.pictures import SUFFIXES
 
 CODEC = "walloc-rgb-16x"  # 12 channels at stride 8: a quarter of the side in RGB pixels has as many values
 STRIDE, MARGIN = 8, 3  # latent positions that random windows leave out
@@ -96,7 +96,7 @@ class PictureFolder:
             (path, label)
             for label, name in enumerate(self.classes)
             for path in sorted((root / name).rglob("*"))
-            if path.suffix.lower() in PICTURE_SUFFIXES
+            if path.suffix.lower() in SUFFIXES
         ]
         self.side, self.window = side, side - margin
         self.num_bytes = sum(path.stat().st_size for path, _ in self.files)
@@ -248,7 +248,7 @@ def median_side(root: Path) -> int:
     """The largest multiple of the stride within the median shorter side of the pictures."""
     sides = []
     for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in PICTURE_SUFFIXES:
+        if path.suffix.lower() in SUFFIXES:
             with Image.open(path) as image:
                 sides.append(min(image.size))
     return int(np.median(sides)) // STRIDE * STRIDE

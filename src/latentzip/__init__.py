@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from .defaults import DEFAULT_CODEC, DEFAULT_PACK_CODEC, DEFAULT_SOUND_CODEC
 from .entropy.lazy import exports
-
-__version__ = "0.1.0"
+from .version import __version__
 
 if TYPE_CHECKING:
     from . import data, kv

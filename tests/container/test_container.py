@@ -27,13 +27,13 @@ BOXES = [Box(ICC, b"profile"), Box(AUX, b"\1\0")]
 
 def rebuilt(blob: bytes, body: bytes) -> bytes:
     """The stream with another header body and a checksum that fits."""
-    head = b"\x01" + container._string(body)
+    head = b"\x01" + container.packed_string(body)
     return container.SIGNATURE + head + zlib.crc32(head).to_bytes(4, "little") + blob[read_header(blob).start :]
 
 
 def body_of(blob: bytes) -> bytes:
     start = read_header(blob).start
-    _, begin = container._read_varint(blob, 9)
+    _, begin = container.read_varint(blob, 9)
     return blob[begin : start - 4]
 
 

@@ -83,13 +83,13 @@ def mutated(r: random.Random, data: bytes, other: bytes) -> bytes:
 
 def with_body(blob: bytes, body: bytes) -> bytes:
     """Another header body under a checksum that fits."""
-    head = b"\x01" + container._string(body)
+    head = b"\x01" + container.packed_string(body)
     crc = zlib.crc32(head).to_bytes(4, "little")
     return container.SIGNATURE + head + crc + blob[read_header(blob).start :]
 
 
 def body_of(blob: bytes) -> bytes:
-    _, begin = container._read_varint(blob, 9)
+    _, begin = container.read_varint(blob, 9)
     return blob[begin : read_header(blob).start - 4]
 
 

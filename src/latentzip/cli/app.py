@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
-from .. import __version__
 from ..entropy.errors import CodecError
+from ..version import __version__
 
 # command -> (module with add_arguments(parser) and run(args) -> exit status, help)
 COMMANDS = {

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
-import io
 import json
 import math
 import os
 import platform
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import __version__
 from ..entropy import schema
 from ..entropy.errors import CodecError, FormatError, InputError
 from ..entropy.opening import read_file
 from ..files import atomic_writer
-from . import memory, summary
+from ..version import __version__
+from . import memory
 from .coders import Coder, Setting, coder, default_codecs
 from .metrics.registry import Metric, metrics_for
-from .signals import RATE_OF, SPEED_UNIT, Signal, find, load
+from .result import CACHED_BYTES, Input, Inputs, Results, Row, reason
+from .signals import RATE_OF, SPEED_UNIT, Signal
 
-Row = dict[str, Any]
 Progress = Callable[[int, int], None]
 _ANCHORS = ("jpeg", "opus")  # what curves are compared with when nothing is asked for
-_CACHED_BYTES = 256_000_000  # of inputs held in memory; more are read again for the next codec
 _MAX_ROWS = 1 << 30  # bytes of a file of rows
 
 _TEXT = schema.text(most=1 << 16)
@@ -55,105 +50,8 @@ def _row(value: Any, where: str) -> Row:
     return row
 
 
-@dataclass(frozen=True)
-class _Input:
-    source: Any
-    name: str
-    modality: str
-    digest: str
-
-
-class _Inputs:
-    """The inputs, read again when they are needed once they no longer fit into memory together."""
-
-    def __init__(self, sources: Iterable[Any]) -> None:
-        self._cache: OrderedDict[str, Signal] = OrderedDict()
-        self.items: list[_Input] = []
-        self.unread: list[tuple[str, str]] = []
-        names: dict[str, int] = {}
-        found = find(sources)
-        for source in found:
-            try:
-                signal = load(source)
-            except Exception as error:  # a reader may raise anything; the other files are measured all the same
-                if len(found) == 1 or not isinstance(source, (str, os.PathLike)):
-                    raise
-                self.unread.append((os.fspath(source), _reason(error, os.fspath(source))))
-                continue
-            names[signal.name] = names.get(signal.name, 0) + 1
-            name = signal.name if names[signal.name] == 1 else f"{signal.name} ({names[signal.name]})"
-            self.items.append(_Input(source, name, signal.modality, signal.digest))
-            self._keep(signal)
-        if not self.items:
-            raise InputError(f"none of {len(found)} files can be read; the first: {': '.join(self.unread[0])}")
-
-    def _keep(self, signal: Signal) -> None:
-        self._cache[signal.digest] = signal
-        while len(self._cache) > 1 and sum(s.data.nbytes for s in self._cache.values()) > _CACHED_BYTES:
-            self._cache.popitem(last=False)
-
-    def signal(self, item: _Input) -> Signal:
-        if item.digest not in self._cache:
-            self._keep(load(item.source))
-        return self._cache[item.digest]
-
-
-@dataclass
-class Evaluation:
-    """What `evaluate` found.
-
-    Attributes:
-        rows: one a input, codec and setting: rate (``bpp``, ``kbps`` or ``bits``), metrics, seconds, throughput
-            (``encode_speed``, ``decode_speed`` in MP/s, x real time or MB/s), ``latent_ratio`` (latent values over
-            signal values), ``peak_mb``; ``error`` instead where a codec failed. A metric that is infinite (equal
-            signals: ``lossless``) or undefined is None.
-        anchors: codec that curves are compared with, by modality.
-        metrics: by modality.
-        about: time, machine, versions, threads.
-    """
-
-    rows: list[Row]
-    anchors: dict[str, str]
-    metrics: dict[str, list[Metric]]
-    about: dict[str, Any]
-    _coders: dict[str, Coder] = field(repr=False, default_factory=dict)
-    _inputs: _Inputs | None = field(repr=False, default=None)
-    unread: list[tuple[str, str]] = field(default_factory=list)  # (path, reason) of files that could not be read
-    kept: frozenset[str] = frozenset()  # digests of the inputs that a report shows
-    _kept: dict[tuple[str, str, str], tuple[bytes, np.ndarray]] = field(repr=False, default_factory=dict)
-
-    @property
-    def failed(self) -> list[Row]:
-        """Rows with an error."""
-        return [r for r in self.rows if "error" in r]
-
-    def averages(self, modality: str) -> list[Row]:
-        """One row a codec and setting, see `summary.averages`."""
-        return summary.averages(self.rows, modality, self.metrics[modality])
-
-    def comparisons(self, modality: str, anchor: str | None = None) -> dict[str, Any]:
-        """{metric: {codec: {"bd_rate_pct" or "gain": number}}} against the anchor."""
-        anchor = anchor or self.anchors.get(modality)
-        return summary.comparisons(self.rows, anchor, modality, self.metrics[modality]) if anchor else {}
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data: about, rows, and by modality the averages and comparisons."""
-        parts = {
-            m: {"averages": self.averages(m), "anchor": self.anchors.get(m), "comparisons": self.comparisons(m)}
-            for m in self.metrics
-        }
-        return {"about": self.about, "modalities": parts, "rows": self.rows}
-
-    def csv(self) -> str:
-        """The rows as comma-separated values with a header line."""
-        columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        for row in self.rows:
-            shape = "x".join(map(str, row["shape"])) if "shape" in row else ""
-            writer.writerow(row | {"shape": shape})
-        return text.getvalue()
+class Evaluation(Results):
+    """What `evaluate` found, and what can be made of it."""
 
     def markdown(self) -> str:
         """Averages and comparisons as tables."""
@@ -175,25 +73,6 @@ class Evaluation:
         with atomic_writer(target, force) as file:
             file.write(text.encode())
         return target
-
-    def decoded(self, row: Row) -> tuple[bytes, np.ndarray]:
-        """The stream and the decoded signal of a row, kept from the run or made again."""
-        key = row["input_id"], row["codec"], row["setting"]
-        if key not in self._kept:
-            made, setting = self._coders[row["codec"]], Setting(row["setting"], row["value"])
-            signal = self.signal(row["input_id"])
-            data = made.encode(signal, setting)
-            return data, made.decode(data, signal, setting)
-        return self._kept[key]
-
-    def signal(self, input_id: str) -> Signal:
-        """The input that a row names."""
-        assert self._inputs is not None
-        return self._inputs.signal(next(i for i in self._inputs.items if i.digest == input_id))
-
-    def coder(self, name: str) -> Coder:
-        """The coder that a row names."""
-        return self._coders[name]
 
 
 def evaluate(
@@ -236,7 +115,7 @@ def evaluate(
         InputError: unknown codecs, metrics or inputs, or codecs that suit none of the inputs.
         OSError: an input cannot be read, or ``rows`` not be written.
     """
-    found = _Inputs(_several(inputs))
+    found = Inputs(_several(inputs))
     modalities = dict.fromkeys(item.modality for item in found.items)
     named = list(codecs) if codecs else default_codecs(set(modalities))
     if anchor and anchor.partition("@")[0] not in (str(getattr(c, "name", c)).partition("@")[0] for c in named):
@@ -252,7 +131,7 @@ def evaluate(
     result = Evaluation([], {}, chosen, _about(threads), {c.name: c for c in coders}, found, found.unread)
     plan = [(c, s, i) for c in coders for s in c.settings for i in found.items if i.modality == c.modality]
     seen: set[str] = set()
-    room = _CACHED_BYTES  # beyond it, what a report needs is decoded once more
+    room = CACHED_BYTES  # beyond it, what a report needs is decoded once more
     kept = [i.digest for m in modalities for i in [j for j in found.items if j.modality == m][:samples]]
     result.kept = frozenset(kept)
     for done, (made, setting, item) in enumerate(plan):
@@ -311,7 +190,7 @@ def _anchor(wanted: str | None, coders: Sequence[Coder]) -> str | None:
     return next((a for a in _ANCHORS if a in curved), curved[0] if curved else None)
 
 
-def _identity(made: Coder, setting: Setting, item: _Input) -> Row:
+def _identity(made: Coder, setting: Setting, item: Input) -> Row:
     try:
         weights = made.weights
     except (CodecError, OSError):
@@ -381,7 +260,7 @@ def _measure(
             value = float(metric.compute(signal, decoded))
             row[metric.name] = round(value, 7) if math.isfinite(value) else None
     except Exception as error:  # a plug-in may raise anything; the other codecs are measured all the same
-        return base | {"error": _reason(error)}, None
+        return base | {"error": reason(error)}, None
     encode_s, decode_s = middle - start, end - middle
     row |= {
         "encode_s": round(encode_s, 6), "decode_s": round(decode_s, 6),
@@ -390,13 +269,6 @@ def _measure(
         "latent_ratio": ratio, "peak_mb": None if highest is None else round(highest, 1),
     }  # fmt: skip
     return row, (data, decoded)
-
-
-def _reason(error: BaseException, name: str = "") -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, OSError) and error.strerror:
-        text = error.strerror
-    return text.removeprefix(f"{name}: ")
 
 
 def _installed(names: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -20,8 +20,8 @@ from ..codecs.outputs import write_file
 from ..entropy import schema
 from ..entropy.errors import InputError
 from .data import EXTENSIONS, list_images, load_all, read_all
+from .report import Log
 from .sources import Folders, list_sources
-from .trainer import Log, Trainer
 
 _TEXT = schema.text()
 _INDEX = schema.record({
@@ -62,7 +62,7 @@ def measure(codec: Codec, folder: str, quality: int | None = None) -> dict[str, 
 
 
 def export(
-    trainer: Trainer,
+    trainer: Any,
     out: Path,
     *,
     data: Folders,
@@ -102,7 +102,7 @@ def export(
 
 
 def write_release(
-    trainer: Trainer,
+    trainer: Any,
     out: Path,
     tensors: dict[str, Tensor],
     metadata: dict[str, str],
@@ -163,9 +163,7 @@ def update_index(
     write_file(path, (json.dumps({"codecs": entries}, indent=1) + "\n").encode())
 
 
-def _card(
-    trainer: Trainer, codec: BaseCodec, fitted: str, crop: str, size: int, results: dict[str, Any], data: str
-) -> str:
+def _card(trainer: Any, codec: BaseCodec, fitted: str, crop: str, size: int, results: dict[str, Any], data: str) -> str:
     recipe = trainer.recipe
     parameters = sum(p.numel() for p in codec.state_dict().values())
     rows = "\n".join(f"| {key} | {value} |" for key, value in results.items())

@@ -13,11 +13,11 @@ import numpy as np
 from torch import Tensor
 
 from ..evaluation.metrics.bdrate import bd_psnr
+from .report import Log
 
 TOLERANCE_DB = 0.05  # that a set may lose at equal bytes
 TOLERANCE_TIME = 1.10
 QUALITIES = (5, 25, 50, 75, 95)
-Log = Callable[[str], None]
 Point = tuple[float, float]  # bits a pixel or kb/s, and PSNR or SNR in dB
 
 

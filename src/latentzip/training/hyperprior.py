@@ -23,8 +23,8 @@ from ..codecs.hyperprior.codec import (
     round_weights,
     to_tensors,
 )
-from ..codecs.hyperprior.nets import ANCHORS
 from ..codecs.hyperprior.priors import HyperPriors
+from ..codecs.layers import ANCHORS
 from ..entropy.errors import InputError
 from ..entropy.exact import QatConv2d
 from ..entropy.tables import TableBank

@@ -26,7 +26,7 @@ from ..entropy.rows.fit import MagnitudeExample, ValueExample, fit_magnitudes, f
 from ..entropy.tables import TableBank
 from . import export, trainer
 from .audio_data import list_sounds
-from .trainer import Log
+from .report import Log
 
 _QUIET = 0.4  # less noise than was lost beside what was kept: measured on log-mel distance, SNR and PESQ
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from .recipes import make_trainer
+from .report import Log
 from .sources import Folders
-from .trainer import Log
 
 _GAIN = 1.1  # a doubled batch has to bring as much in crops a second
 _LARGEST = 256

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+Log = Callable[[str], None]  # takes a line of words
+
 
 class Parts:
     """Seconds by part, by the wall and by the processor.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from ..codecs.hyperprior import HyperpriorCodec
-from ..codecs.hyperprior.nets import ANCHORS
 from ..codecs.hyperprior.priors import HyperPriors
+from ..codecs.layers import ANCHORS
 from ..entropy import exact
 from ..entropy.errors import InputError
 

@@ -20,11 +20,10 @@ from ..entropy import schema
 from ..entropy.errors import FormatError, InputError
 from .checkpoints import read_small, write_small
 from .data import CropSampler, DeviceCropSampler, load_all
-from .report import Parts
+from .report import Log, Parts
 from .soap import SOAP
 from .sources import Folders
 
-Log = Callable[[str], None]
 RELEASE = "release"
 _SAVE_SECONDS = 300
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...entropy.errors import CodecError, UnsupportedError
-from .packing import ShardJob, pack_shard
+from .shard import ShardJob, pack_shard
 
 Step = Callable[[int], None]
 

@@ -23,18 +23,18 @@ import numpy as np
 
 from ...defaults import DEFAULT_PACK_CODEC
 from ...entropy.errors import CodecError, FormatError, InputError, UnsupportedError
-from ..archive import COLUMNS, MANIFEST, index_name
+from ..archive import COLUMNS, MANIFEST
 from ..locks import locked
 from ..manifest import FORMAT, VERSION
 from ..remote import is_remote
-from ..shards import ShardWriter, manifest_bytes, npz_bytes, write_bytes
+from ..shards import manifest_bytes, npz_bytes, write_bytes
+from .shard import STATE, Options, ShardJob, finished
 from .sources import Sample, Source, labelled, open_source
 
 if TYPE_CHECKING:
     from ...codecs.base import Codec
 
 ERRORS = "errors.jsonl"
-STATE = ".pack"  # records of finished shards, until the manifest is written
 CACHE = ".cache"
 ENGINES = ("local", "ray")
 ON_ERROR = ("skip", "fail")
@@ -43,36 +43,6 @@ MAX_SHAPES = 1000  # latent shapes that the manifest counts one by one
 _MIN_SAMPLES, _MIN_SHARDS = 64, 16  # small sets still give every process something to do
 _LOSSLESS = {".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".qoi", ".tga"}
 _SOURCE_BPP = {True: 12.0, False: 2.5}  # of lossless and of lossy pictures, roughly
-
-Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is done to every sample; decides the bytes."""
-
-    codec: str
-    fingerprint: str
-    quality: int | None
-    coding: str
-    size: int | None
-    crop: str
-    mirror: bool
-    shuffle: int | None = None
-    effort: int = 0
-
-
-@dataclass(frozen=True)
-class ShardJob:
-    """All that a worker needs to make one shard."""
-
-    dst: str
-    file: str
-    plan: str
-    source: Source
-    samples: tuple[Sample, ...]
-    options: Options
-    on_error: str
 
 
 @dataclass(frozen=True)
@@ -208,7 +178,7 @@ def _make(
 
     step(0)
     if todo:
-        from .engines import run
+        from .engines import run  # loads torch
 
         try:
             run(todo, engine, workers, address, step)
@@ -380,87 +350,6 @@ def clean_parts(folder: Path, file: str) -> None:
     for pattern in (f".{file}.*.part", f".{file.removesuffix('.tar')}.*.part"):
         for path in [*folder.glob(pattern), *(folder / STATE).glob(pattern)]:
             path.unlink(missing_ok=True)
-
-
-# --- one shard ---------------------------------------------------------------------------------------------------
-
-
-def _record_path(job: ShardJob) -> Path:
-    return Path(job.dst, STATE, job.file.removesuffix(".tar") + ".json")
-
-
-def finished(job: ShardJob) -> dict[str, Any] | None:
-    """The record of a shard that was made before, None where it or its file is missing or damaged."""
-    try:
-        record = json.loads(_record_path(job).read_bytes())
-        if record["plan"] != job.plan:
-            return None
-        for name, sha in record["sha256s"].items():
-            with open(Path(job.dst, name), "rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != sha:
-                    return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return record
-
-
-def pack_shard(job: ShardJob, progress: Progress | None = None) -> str:
-    """Make one shard, its index and its record; the same bytes whenever and wherever it runs.
-
-    Args:
-        progress: called with 1 after each sample; what it raises stops the work and leaves nothing.
-
-    Returns:
-        The shard's file name.
-
-    Raises:
-        InputError: a picture that cannot be read, with ``on_error="fail"``.
-    """
-    from ...api import encode
-    from ...codecs.registry import load_codec
-    from ..reading.decoding import latent_size
-    from .prepare import load_picture, mirrored
-
-    o, folder = job.options, Path(job.dst)
-    model = load_codec(o.codec, fingerprint=bytes.fromhex(o.fingerprint))
-    rows: list[tuple[Any, ...]] = []
-    errors: list[dict[str, str]] = []
-    with ShardWriter(folder, job.file, o.mirror) as shard:
-        for sample in job.samples:
-            try:
-                image, original = load_picture(job.source.read(sample), sample.name, o.size, o.crop)
-                said: dict[str, Any] = {"quality": o.quality, "coding": o.coding, "effort": o.effort or None}
-                blob = encode(image, model, metadata="none", **said)
-                twin = encode(mirrored(image), model, metadata="none", **said) if o.mirror else None
-            except Exception as error:  # whatever a plug-in or a reader raises, the other samples are packed
-                reason = _reason(error).removeprefix(f"{sample.name}: ")
-                if job.on_error == "fail":
-                    raise InputError(f"{sample.name}: {reason}") from error
-                errors.append({"path": sample.name, "reason": reason})
-            else:
-                shard.add(sample.key, blob, twin)
-                h, w = latent_size(model, (image.height, image.width))
-                rows.append((sample.key, sample.label, *original, h, w))
-            if progress is not None:
-                progress(1)
-    assert shard.info is not None
-    files = [job.file, *(index_name(job.file, v) for v in range(1 + o.mirror))]
-    record = {
-        "plan": job.plan,
-        "shard": asdict(shard.info),
-        "sha256s": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files[1:]}
-        | {job.file: shard.info.sha256},
-        "rows": rows,
-        "errors": errors,
-    }
-    write_bytes(_record_path(job), json.dumps(record).encode())
-    return job.file
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 # --- after -------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from ..signals import RATE_OF, Signal
 from . import maps
 
 if TYPE_CHECKING:
-    from ..runner import Evaluation, Row
+    from ..result import Results, Row
 
 _SIDE = 768  # pictures are cropped to this
 _SECONDS = 10.0  # sounds to this
@@ -39,7 +39,7 @@ class Budget:
         return base64.b64encode(data).decode()
 
 
-def samples(result: Evaluation, modality: str, budget: Budget) -> list[dict[str, Any]]:
+def samples(result: Results, modality: str, budget: Budget) -> list[dict[str, Any]]:
     """Originals and decoded signals of the inputs that were kept, the most telling settings first."""
     rows = [r for r in result.rows if r["modality"] == modality and "error" not in r]
     inputs = [i for i in dict.fromkeys(r["input_id"] for r in rows) if i in result.kept]
@@ -75,7 +75,7 @@ def _by_interest(rows: list[Row], modality: str) -> Iterator[Row]:
 
 
 class _Sample:
-    def __init__(self, result: Evaluation, signal: Signal) -> None:
+    def __init__(self, result: Results, signal: Signal) -> None:
         self.result, self.signal = result, signal
         self.head: dict[str, Any] = {"input": signal.name, "id": signal.digest}
         self.decoded: list[dict[str, Any]] = []
@@ -96,7 +96,7 @@ class _Sample:
 class _picture(_Sample):
     """The middle of a picture, aligned to rate tiles."""
 
-    def __init__(self, result: Evaluation, signal: Signal) -> None:
+    def __init__(self, result: Results, signal: Signal) -> None:
         super().__init__(result, signal)
         h, w = signal.data.shape[:2]
         self.top = (h - min(h, _SIDE)) // 2 // maps.TILE * maps.TILE
@@ -149,7 +149,7 @@ def grid(values: np.ndarray, side: int) -> dict[str, Any]:
 class _sound(_Sample):
     """Ten seconds from the middle of a sound."""
 
-    def __init__(self, result: Evaluation, signal: Signal) -> None:
+    def __init__(self, result: Results, signal: Signal) -> None:
         super().__init__(result, signal)
         count = min(len(signal.data), round(_SECONDS * signal.rate))
         self.start = (len(signal.data) - count) // 2

@@ -13,12 +13,12 @@ from ..signals import RATE_LABEL, RATE_OF, SPEED_UNIT
 from . import embed
 
 if TYPE_CHECKING:
-    from ..runner import Evaluation
+    from ..result import Results
 
 _SCRIPTS = ("base.js", "chart.js", "table.js", "viewer.js", "player.js", "main.js")
 
 
-def render(result: Evaluation, megabytes: float = 24.0) -> str:
+def render(result: Results, megabytes: float = 24.0) -> str:
     """The page; ``megabytes`` bounds the pictures and sounds in it."""
     web = files("latentzip.evaluation.report") / "web"
     data = json.dumps(_data(result, megabytes), separators=(",", ":"))
@@ -34,18 +34,18 @@ def render(result: Evaluation, megabytes: float = 24.0) -> str:
     return re.sub("|".join(map(re.escape, parts)), lambda found: parts[found[0]], page)
 
 
-def _title(result: Evaluation) -> str:
+def _title(result: Results) -> str:
     names = list(dict.fromkeys(r["codec"] for r in result.rows))
     return "Codecs compared: " + ", ".join(names[:6]) + (" and others" if len(names) > 6 else "")
 
 
-def _data(result: Evaluation, megabytes: float) -> dict[str, Any]:
+def _data(result: Results, megabytes: float) -> dict[str, Any]:
     budget = embed.Budget(megabytes)
     modalities = {m: _modality(result, m, budget) for m in result.metrics}
     return {"about": result.about, "modalities": modalities, "leftOut": budget.left_out, "megabytes": megabytes}
 
 
-def _modality(result: Evaluation, modality: str, budget: embed.Budget) -> dict[str, Any]:
+def _modality(result: Results, modality: str, budget: embed.Budget) -> dict[str, Any]:
     metrics = result.metrics[modality]
     rows = [r for r in result.rows if r["modality"] == modality]
     table = result.averages(modality)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..signals import RATE_LABEL, RATE_OF, SPEED_UNIT
 
 if TYPE_CHECKING:
-    from ..runner import Evaluation
+    from ..result import Results
 
 
 LITTLE = 0.5  # BD-rates that rest on less of a curve than this are marked
@@ -44,7 +44,7 @@ def difference(found: dict[str, float], unit: str) -> str:
     return f"{found['gain']:+.2f} {unit}".rstrip() if "gain" in found else "-"
 
 
-def markdown(result: Evaluation) -> str:
+def markdown(result: Results) -> str:
     """Averages of every modality, then what each codec saves against the anchor."""
     parts = []
     for modality, metrics in result.metrics.items():
