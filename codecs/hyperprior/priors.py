@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...entropy.priors import FactorizedPrior
-from ..layers import hyper_group
-from .nets import ANCHORS
+from ..layers import ANCHORS, hyper_group
 
 
 class HyperPriors(nn.ModuleList):
