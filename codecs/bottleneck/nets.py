@@ -22,9 +22,9 @@ class Encoder(nn.Sequential):
             # narrow where the resolution is high: that is where a device would spend its time
             outputs = max(16, width >> (stages - 1 - stage))
             size = 5 if stage == 0 else 3
-            conv = nn.Conv2d(inputs, outputs, size, stride=2, padding=size // 2)
-            nn.init.kaiming_normal_(conv.weight)
-            layers += [conv, nn.SiLU()]
+            down = nn.Conv2d(inputs, outputs, size, stride=2, padding=size // 2)
+            nn.init.kaiming_normal_(down.weight)
+            layers += [down, nn.SiLU()]
             inputs = outputs
         last = conv(inputs, latent)
         nn.init.normal_(last.weight, std=4 * inputs**-0.5)  # latents near a deviation of one: less would round to zero
