@@ -271,19 +271,23 @@ class Chain:
 
     # --- latents -------------------------------------------------------------------------------------------------
 
-    def _slices(self) -> list[tuple[int, int]]:
+    def _slices(self) -> list[slice]:
         edges = np.linspace(0, self.count, STRIPS + 1).astype(int).tolist()
-        return list(zip(edges, edges[1:]))
+        return [slice(a, b) for a, b in zip(edges, edges[1:])]
 
     def soften(self, latent: Floats, noise: Floats, sigma: float, temperature: float, slope: Floats) -> None:
         """`values` from latents in units of 1 / GAIN; ``slope`` is set to their derivative."""
-        args = (latent, noise, np.float32(sigma), np.float32(temperature), self.values, slope)
-        self.workers.run([partial(quantiser.soften, *args, a, b) for a, b in self._slices()])
+        numbers = (np.float32(sigma), np.float32(temperature))
+        self.workers.run([
+            partial(quantiser.soften, latent[s], noise[s], *numbers, self.values[s], slope[s]) for s in self._slices()
+        ])  # fmt: skip
 
     def adam(
         self, latent: Floats, slope: Floats, m: Floats, v: Floats, rate: float, betas: tuple[float, float], step: int
     ) -> None:
         """One step of Adam of the latents along `grad`."""
         f, (b1, b2) = np.float32, betas
-        args = (latent, self.grad, slope, m, v, f(rate), f(b1), f(b2), f(1 / (1 - b1**step)), f(1 / (1 - b2**step)))
-        self.workers.run([partial(quantiser.adam, *args, a, b) for a, b in self._slices()])
+        numbers = (f(rate), f(b1), f(b2), f(1 / (1 - b1**step)), f(1 / (1 - b2**step)))
+        self.workers.run([
+            partial(quantiser.adam, latent[s], self.grad[s], slope[s], m[s], v[s], *numbers) for s in self._slices()
+        ])  # fmt: skip

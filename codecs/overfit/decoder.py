@@ -37,6 +37,11 @@ def synthesise(grids: Sequence[Ints], nets: IntegerNets, workers: Workers) -> In
     """Grids -> samples (channels, h, w) int32, 4096 is one."""
     if current_engine().name == "plain":
         return _plain(grids, nets)
+    return finish(grids[0], planes_below(grids, nets, workers), nets, workers)
+
+
+def planes_below(grids: Sequence[Ints], nets: IntegerNets, workers: Workers) -> Ints:
+    """All grids but the finest at the size of the second (LEVELS - 1, h / 2, w / 2)."""
     planes = np.ascontiguousarray(grids[-1][None].astype(np.int32) << exact.PLANE_BITS)
     for k in range(LEVELS - 2, 0, -1):
         h, w = grids[k].shape
@@ -44,9 +49,14 @@ def synthesise(grids: Sequence[Ints], nets: IntegerNets, workers: Workers) -> In
         args = (grids[k], planes, nets.taps(k), finer)
         workers.run([partial(exact.upsample_rows, *args, *rows) for rows in strips(h, even=False)])
         planes = finer
-    h, w = grids[0].shape
+    return planes
+
+
+def finish(finest: Ints, planes: Ints, nets: IntegerNets, workers: Workers) -> Ints:
+    """The finest grid and the planes below it -> samples."""
+    h, w = finest.shape
     layers = [np.empty((nets.channels, h + 2, w + 2), np.int32) for _ in range(2)]
-    args = (grids[0], planes, nets.taps(0), *nets.pointwise, layers[0])
+    args = (finest, planes, nets.taps(0), *nets.pointwise, layers[0])
     rows = strips(h, even=False)
     workers.run([partial(exact.pointwise_rows, *args, *r) for r in rows])
     for k, (kernel, bias) in enumerate(nets.residuals):

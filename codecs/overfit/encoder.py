@@ -14,19 +14,22 @@ import torch
 from ...entropy.coder import Encoder
 from ...entropy.errors import InputError
 from ...entropy.tables import TableBank
+from ...entropy.wavefront import LIMIT
 from ..search.measures import Function, Measure, Objective
 from ..tiling import Tile
 from . import decoder, weights
+from .decoder import Ints
 from .fit import Fit, Part, Schedule
-from .integers import IntegerNets
 from .nets import Floats
 from .options import EFFORT, EFFORTS
 from .rates import Penalty, Storage, choose_steps, usual
+from .refine import Costs, refine
 from .weights import Start
 from .workers import Workers
 
 _FIT_SHARE = 0.85  # of a time that is given; the rest chooses steps and codes
 _FEWEST_STEPS, _MOST_STEPS = 20, 10 * EFFORTS[9]
+_REFINE_FROM = 4  # effort from which the finest grid is gone through once more
 
 Progress = Callable[[float, float, dict[str, float]], None]
 
@@ -74,21 +77,26 @@ def encode(
     fit, storage = _fit(start, parts, price, options, workers)
     moved = storage.moved(fit.nets)
     nets = weights.apply(start, storage.steps, moved)
-    chunks: list[bytes] = [b""] * len(fit.parts)
+    grids = [_grids(fit, part) for part in fit.parts]
+    if options.seconds is None and options.effort >= _REFINE_FROM:
+        for part, chunk in zip(fit.parts, grids):
+            if part.judge is None:
+                refine(chunk[0], Costs(chunk, part.target, part.weight, nets, bank, price, workers))
+    chunks: list[bytes] = [b""] * len(grids)
 
     def code(i: int) -> None:
-        chunks[i] = _chunk(fit, fit.parts[i], nets, bank)
+        coder = Encoder()
+        decoder.program(coder, grids[i], fit.chain(fit.parts[i]).shape, nets, bank)
+        chunks[i] = coder.finish()
 
     workers.run([lambda i=i: code(i) for i in range(len(chunks))])
     return weights.encode(moved, start, storage.steps), chunks
 
 
-def _chunk(fit: Fit, part: Part, nets: IntegerNets, bank: TableBank) -> bytes:
-    values, chain = fit.rounded(part).clip(-127, 127).astype(np.int32), fit.chain(part)
-    grids = [np.ascontiguousarray(chain.grid(values, k)) for k in range(len(chain.shapes))]
-    encoder = Encoder()
-    decoder.program(encoder, grids, chain.shapes[0], nets, bank)
-    return encoder.finish()
+def _grids(fit: Fit, part: Part) -> list[Ints]:
+    """A chunk's integers, finest grid first."""
+    values, chain = fit.rounded(part).clip(-LIMIT, LIMIT).astype(np.int32), fit.chain(part)
+    return [np.ascontiguousarray(chain.grid(values, k)) for k in range(len(chain.shapes))]
 
 
 def _fit(start: Start, parts: list[Part], price: float, options: Options, workers: Workers) -> tuple[Fit, Storage]:

@@ -9,10 +9,14 @@ from .. import compiled as compiling
 
 Loop = Callable[..., Any]
 
+# Sums may be taken in another order and products fused, but divisions are exact: which of a loop's two bodies runs, the
+# vectorised one or the other, hangs on where arrays lie in memory, and both have to give the same numbers.
+_FLOATS = {"fastmath": {"nnan", "ninf", "nsz", "contract", "reassoc"}}
+
 
 def compiled(function: Loop) -> Loop:
     """A loop over floats; sums may be taken in another order."""
-    return compiling.compiled(function, fastmath=True) if compiling.usable() else function
+    return compiling.compiled(function, **_FLOATS) if compiling.usable() else function
 
 
 def compiled_exact(function: Loop) -> Loop:
@@ -22,4 +26,4 @@ def compiled_exact(function: Loop) -> Loop:
 
 def inlined(function: Loop) -> Loop:
     """A piece of the loops over floats that use it."""
-    return compiling.compiled(function, fastmath=True, inline="always") if compiling.usable() else function
+    return compiling.compiled(function, **_FLOATS, inline="always") if compiling.usable() else function

@@ -12,11 +12,11 @@ _GAIN = f4(GAIN)
 
 
 @compiled
-def soften(latent, noise, sigma, temperature, out, slope, first, last):  # type: ignore[no-untyped-def]
-    """out = s(s(GAIN latent) + sigma noise), s being soft rounding; slope = d out / d latent. Elements first..last."""
+def soften(latent, noise, sigma, temperature, out, slope):  # type: ignore[no-untyped-def]
+    """out = s(s(GAIN latent) + sigma noise), s being soft rounding; slope = d out / d latent."""
     inverse = f4(1) / temperature
     k = f4(0.5) / tanh(f4(0.5) * inverse)
-    for p in range(first, last):
+    for p in range(len(latent)):
         x = latent[p] * _GAIN
         f = floor(x)
         t = tanh((x - f - f4(0.5)) * inverse)
@@ -29,9 +29,9 @@ def soften(latent, noise, sigma, temperature, out, slope, first, last):  # type:
 
 
 @compiled
-def adam(latent, grad, slope, m, v, rate, beta1, beta2, c1, c2, first, last):  # type: ignore[no-untyped-def]
-    """One step of Adam along grad * slope; c1, c2: 1 / (1 - beta**step). Elements first..last."""
-    for p in range(first, last):
+def adam(latent, grad, slope, m, v, rate, beta1, beta2, c1, c2):  # type: ignore[no-untyped-def]
+    """One step of Adam along grad * slope; c1, c2: 1 / (1 - beta**step)."""
+    for p in range(len(latent)):
         g = grad[p] * slope[p]
         a = m[p] + (f4(1) - beta1) * (g - m[p])
         b = v[p] + (f4(1) - beta2) * (g * g - v[p])

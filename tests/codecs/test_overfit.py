@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from latentzip.codecs.overfit import codec as module
-from latentzip.codecs.overfit import decoder, encoder, weights
+from latentzip.codecs.overfit import decoder, encoder, refine, weights
 from latentzip.codecs.overfit.codec import OverfitCodec, from_bytes, rate_weight, to_bytes
 from latentzip.codecs.overfit.integers import BITS, IntegerNets, bound, limit
 from latentzip.codecs.overfit.nets import GROUPS, SIZES, Nets, grid_shapes, initial, layout
@@ -15,7 +15,7 @@ from latentzip.codecs.overfit.options import EFFORTS
 from latentzip.codecs.overfit.weights import Start, to_units
 from latentzip.codecs.overfit.workers import Workers
 from latentzip.entropy.errors import FormatError, InputError, UnsupportedError
-from latentzip.entropy.wavefront import build_laplace_tables
+from latentzip.entropy.wavefront import Wavefront, build_laplace_tables
 
 BANK = build_laplace_tables()
 
@@ -269,3 +269,24 @@ def test_grey_is_one_channel(codec):
     back = lz.decode(blob, codec=codec)
     assert back.shape == grey.shape
     assert back.dtype == grey.dtype
+
+
+def test_refining_lowers_what_the_stream_costs(codec):
+    """Gains by place add up to the fall of the whole: values that were judged alone do not disturb each other."""
+    start = codec.starts[0]
+    rng = np.random.default_rng(5)
+    nets = IntegerNets(start.size, 3, start.values)
+    grids = [rng.integers(-2, 3, s).astype(np.int32) for s in grid_shapes(37, 50)]
+    target = _picture(37, 50).numpy()
+    costs = refine.Costs(grids, target, None, nets, BANK, 0.01, Workers(2))
+
+    def whole():
+        model = Wavefront(nets.context, BANK, grids[0].shape, nets.features(0, grids))
+        y = (decoder.synthesise(grids, nets, Workers(1)) / 4096).clip(0, 1)
+        return np.square(y - target).mean() + 0.01 * model.bits(grids[0]) / grids[0].size
+
+    before = whole()
+    assert costs(grids[0]).mean() == pytest.approx(before, rel=1e-5)
+    gain = refine.refine(grids[0], costs)
+    assert gain > 0
+    assert whole() == pytest.approx(before - gain, rel=1e-4)

@@ -8,6 +8,7 @@ from latentzip.codecs.overfit import reference
 from latentzip.codecs.overfit.chain import Chain
 from latentzip.codecs.overfit.nets import SIZES, initial
 from latentzip.codecs.overfit.workers import Workers
+from latentzip.kernels.pyramid import quantiser
 
 SHAPES = [(3, (70, 53)), (1, (37, 130)), (3, (5, 3)), (3, (1, 1)), (3, (2, 300))]
 
@@ -116,3 +117,21 @@ def test_the_adam_step_is_torchs():
         optimizer.step()
         chain.adam(latent, slope, m, v, 1e-2, (0.5, 0.97), step)
     assert np.abs(latent - theirs.detach().numpy()).max() < 1e-6
+
+
+@pytest.mark.parametrize("gap", [0, 16, 4096])
+def test_numbers_do_not_depend_on_where_arrays_lie(gap):
+    """Arrays side by side in memory make compilers fall back to loops that are not vectorised."""
+    n, f = 1003, np.float32
+    rng = np.random.default_rng(1)
+    given = [rng.standard_normal(n).astype(f) for _ in range(4)]
+    apart = [a.copy() for a in given]
+    flat = np.zeros(4 * (n + gap), f)
+    near = [flat[i * (n + gap) : i * (n + gap) + n] for i in range(4)]
+    for a, b in zip(near, given):
+        a[:] = b
+    for latent, noise, out, slope in (apart, near):
+        quantiser.soften(latent, noise, f(0.2), f(0.3), out, slope)
+        quantiser.adam(latent, noise, slope, out, np.abs(noise), f(0.01), f(0.5), f(0.97), f(2), f(33))
+    for a, b in zip(apart, near):
+        assert (a == b).all()
