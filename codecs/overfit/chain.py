@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...kernels.pyramid import context, features, quantiser, synthesis, upsample
-from ...kernels.pyramid.constants import REACH
+from ...kernels.pyramid.constants import GAIN, REACH
 from .nets import FEATURE_LEVELS, LEVELS, Floats, Nets, Size, grid_shapes, neighbours
 from .workers import STRIPS, Task, Workers, strips
 
@@ -274,6 +274,18 @@ class Chain:
     def _slices(self) -> list[slice]:
         edges = np.linspace(0, self.count, STRIPS + 1).astype(int).tolist()
         return [slice(a, b) for a, b in zip(edges, edges[1:])]
+
+    def place(self, x: Floats) -> Floats:
+        """Numbers where this chain computes."""
+        return x
+
+    def integers(self, latent: Floats) -> Floats:
+        """Values that latents are rounded to for good."""
+        return np.rint(latent * np.float32(GAIN))
+
+    def harden(self, latent: Floats) -> None:
+        """`values` from latents, rounded for good."""
+        np.rint(latent * np.float32(GAIN), out=self.values)
 
     def soften(self, latent: Floats, noise: Floats, sigma: float, temperature: float, slope: Floats) -> None:
         """`values` from latents in units of 1 / GAIN; ``slope`` is set to their derivative."""

@@ -68,6 +68,7 @@ class OverfitCodec(PictureCodec):
     def __init__(self, starts: Sequence[Start], bank: TableBank, name: str = "overfit") -> None:
         super().__init__()
         self.name, self.starts, self.bank = name, tuple(starts), bank
+        self.register_buffer("_place", torch.empty(0), persistent=False)  # says where to fit
 
     def coding_arrays(self) -> dict[str, np.ndarray]:
         arrays = {f"bank.{k}": v for k, v in self.bank.to_arrays().items()}
@@ -124,7 +125,7 @@ class OverfitCodec(PictureCodec):
         tiles = self._tiles((picture.shape[1], picture.shape[2]), _CHUNK)
         workers = Workers(torch.get_num_threads())
         try:
-            nets, chunks = encode(picture, tiles, start, price, options, workers, self.bank)
+            nets, chunks = encode(picture, tiles, start, price, options, workers, self.bank, self.device)
         finally:
             workers.close()
         head = bytes([_VERSION, q, number, gain, _CHUNK // _UNIT, len(picture)])
@@ -204,7 +205,7 @@ class OverfitCodec(PictureCodec):
                 pass
         finally:
             workers.close()
-        return out.mul_(2.0**-exact.FINE_BITS).clamp_(0, 1)
+        return out.mul_(2.0**-exact.FINE_BITS).clamp_(0, 1).to(self.device)
 
     def restore(
         self, header: Header, chunks: Sequence[bytes], *, to: Literal["signal", "latent"] = "signal", **part: Any

@@ -18,8 +18,10 @@ from ...entropy.wavefront import LIMIT
 from ..search.measures import Function, Measure, Objective
 from ..tiling import Tile
 from . import decoder, weights
+from .chain import Chain
 from .decoder import Ints
-from .fit import Fit, Part, Schedule
+from .device import DeviceChain
+from .fit import Fit, Part, Passes, Schedule
 from .nets import Floats
 from .options import EFFORT, EFFORTS
 from .rates import Penalty, Storage, choose_steps, usual
@@ -53,14 +55,16 @@ class Options:
 
 
 def encode(
-    picture: Floats, tiles: list[Tile], start: Start, price: float, options: Options, workers: Workers, bank: TableBank
-) -> tuple[bytes, list[bytes]]:
+    picture: Floats, tiles: list[Tile], start: Start, price: float, options: Options, workers: Workers,
+    bank: TableBank, device: torch.device,
+) -> tuple[bytes, list[bytes]]:  # fmt: skip
     """Fit a picture and code it.
 
     Args:
         picture: (C, H, W) float32 in [0, 1].
         tiles: its chunks.
         price: lambda of the error + lambda * bits a pixel.
+        device: where to fit; what is stored is chosen and coded on the CPU.
 
     Returns:
         The nets and the chunks, as bytes.
@@ -74,7 +78,13 @@ def encode(
             parts.append(Part(target, None if measure.weight is None else measure.weight.contiguous().numpy()))
         else:
             parts.append(Part(target, judge=MeasureJudge(measure)))
-    fit, storage = _fit(start, parts, price, options, workers)
+
+    def chain_for(shape: tuple[int, int]) -> Passes:
+        if device.type == "cpu":
+            return Chain(start.size, start.channels, shape, workers)
+        return DeviceChain(start.size, start.channels, shape, device)
+
+    fit, storage = _fit(start, parts, price, options, chain_for)
     moved = storage.moved(fit.nets)
     nets = weights.apply(start, storage.steps, moved)
     grids = [_grids(fit, part) for part in fit.parts]
@@ -86,7 +96,7 @@ def encode(
 
     def code(i: int) -> None:
         coder = Encoder()
-        decoder.program(coder, grids[i], fit.chain(fit.parts[i]).shape, nets, bank)
+        decoder.program(coder, grids[i], fit.chain(fit.parts[i]).shapes[0], nets, bank)
         chunks[i] = coder.finish()
 
     workers.run([lambda i=i: code(i) for i in range(len(chunks))])
@@ -99,7 +109,9 @@ def _grids(fit: Fit, part: Part) -> list[Ints]:
     return [np.ascontiguousarray(chain.grid(values, k)) for k in range(len(chain.shapes))]
 
 
-def _fit(start: Start, parts: list[Part], price: float, options: Options, workers: Workers) -> tuple[Fit, Storage]:
+def _fit(
+    start: Start, parts: list[Part], price: float, options: Options, chain_for: Callable[[tuple[int, int]], Passes]
+) -> tuple[Fit, Storage]:
     pixels = sum(p.target[0].size for p in parts)
     steps, bit_weight = usual(price), price / pixels
 
@@ -107,7 +119,7 @@ def _fit(start: Start, parts: list[Part], price: float, options: Options, worker
         return Storage(start, choose_steps(fit, start, bit_weight, steps), bit_weight)
 
     schedule = Schedule(EFFORTS[options.effort], price)
-    fit = Fit(start.nets.copy(), parts, schedule, workers, Penalty(start, bit_weight), settle)
+    fit = Fit(start.nets.copy(), parts, schedule, chain_for, Penalty(start, bit_weight), settle)
     begin = time.monotonic()
     try:
         while fit.step_number < fit.total_steps:
@@ -119,7 +131,7 @@ def _fit(start: Start, parts: list[Part], price: float, options: Options, worker
                 psnr = -10 * math.log10(max(fit.error, 1e-12))
                 options.progress(done, fit.total_steps, {"bpp": fit.bits * len(parts) / pixels, "psnr": psnr})
     except KeyboardInterrupt:
-        if not options.keep_best or any(not p.latent.size for p in fit.parts):
+        if not options.keep_best or any(p.latent is None for p in fit.parts):
             raise
     return fit, fit.stored if isinstance(fit.stored, Storage) else Storage(start, steps, bit_weight)
 

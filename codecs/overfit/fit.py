@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
-from ...kernels.pyramid.constants import GAIN
-from .chain import Chain
 from .nets import Floats, Nets
 from .soap import Soap
-from .workers import Workers
 
 _HARD = 0.04  # of the rates, once nets are rounded: with more they jump between roundings and come back worse
 _RAMP = 20  # steps to full rates: the first directions are poor
@@ -79,6 +76,33 @@ class Rounding(Protocol):
         ...
 
 
+class Passes(Protocol):
+    """What a fit needs of a chain: `chain.Chain` on processors, `device.DeviceChain` elsewhere.
+
+    Latents, their moments, slopes and noise lie where the chain computes; nets and their gradients are NumPy's.
+    """
+
+    count: int
+    nets_grad: Nets
+    shapes: list[tuple[int, int]]
+
+    def place(self, x: Floats) -> Any: ...
+    def integers(self, latent: Any) -> Floats: ...
+    def harden(self, latent: Any) -> None: ...
+    def soften(self, latent: Any, noise: Any, sigma: float, temperature: float, slope: Any) -> None: ...
+    def adam(
+        self, latent: Any, slope: Any, m: Any, v: Any, rate: float, betas: tuple[float, float], step: int
+    ) -> None: ...
+    def rate(self, nets: Nets) -> float: ...
+    def error(self, nets: Nets, target: Floats, weight: Floats | None = None) -> float: ...
+    def synthesise(self, nets: Nets) -> Floats: ...
+    def grid(self, flat: Any, k: int) -> Any: ...
+    def gradients(
+        self, nets: Nets, target: Floats, rate_weight: float, weight: Floats | None = None,
+        objective: Callable[[Floats], tuple[float, Floats]] | None = None,
+    ) -> tuple[float, float]: ...  # fmt: skip
+
+
 class Judge(Protocol):
     """A measure of quality other than the squared error."""
 
@@ -103,13 +127,13 @@ class Part:
     target: Floats
     weight: Floats | None = None
     judge: Judge | None = None
-    latent: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
-    m: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
-    v: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
+    latent: Any = None
+    m: Any = None
+    v: Any = None
     steps: int = 0
 
-    def begin(self, count: int) -> None:
-        self.latent, self.m, self.v = (np.zeros(count, np.float32) for _ in range(3))
+    def begin(self, chain: Passes) -> None:
+        self.latent, self.m, self.v = (chain.place(np.zeros(chain.count, np.float32)) for _ in range(3))
 
 
 class Fit:
@@ -119,7 +143,7 @@ class Fit:
         nets: the start; changed in place.
         parts: the chunks.
         schedule: of the whole fit; ``schedule.steps`` are steps a chunk.
-        workers: threads; the result does not depend on their number.
+        chain_for: makes the chain for pictures of (h, w).
         settle: called once before the last steps; returns what rounds nets as they are stored.
         penalty: called with the nets and their gradients before each step, to charge the nets for their bits.
     """
@@ -129,34 +153,40 @@ class Fit:
         nets: Nets,
         parts: Sequence[Part],
         schedule: Schedule,
-        workers: Workers,
+        chain_for: Callable[[tuple[int, int]], Passes],
         penalty: Callable[[Nets, Nets], None] | None = None,
         settle: Callable[[Fit], Rounding] | None = None,
         seed: int = 0,
     ) -> None:
-        self.nets, self.schedule, self.workers, self.penalty, self.settle = nets, schedule, workers, penalty, settle
+        self.nets, self.schedule, self.penalty, self.settle, self._chain_for = (
+            nets,
+            schedule,
+            penalty,
+            settle,
+            chain_for,
+        )
         self.stored: Rounding | None = None
         self.parts = list(parts)
         self._best: tuple[float, Floats] | None = None
         self._costs: deque[float] = deque(maxlen=len(self.parts))  # of the newest turn with rounded nets
-        self.chains: dict[tuple[int, int], Chain] = {}
+        self.chains: dict[tuple[int, int], Passes] = {}
         self.soap = Soap(nets)
         self.step_number = 0
         self.error, self.bits = math.inf, math.inf  # of the newest step's chunk
         self._rng = np.random.default_rng(seed)
-        count = max(self.chain(p).count for p in self.parts)
-        self._noise = self._rng.standard_normal(count + _NOISE_EXTRA, np.float32)
-        self._slope = np.zeros(count, np.float32)
+        largest = max((self.chain(p) for p in self.parts), key=lambda c: c.count)
+        self._noise = largest.place(self._rng.standard_normal(largest.count + _NOISE_EXTRA, np.float32))
+        self._slope = largest.place(np.zeros(largest.count, np.float32))
 
     @property
     def total_steps(self) -> int:
         return self.schedule.steps * len(self.parts)
 
-    def chain(self, part: Part) -> Chain:
+    def chain(self, part: Part) -> Passes:
         """The chain for a chunk's size; chunks of one size share it."""
         shape = part.target.shape[1], part.target.shape[2]
         if shape not in self.chains:
-            self.chains[shape] = Chain(self.nets.size, self.nets.channels, shape, self.workers)
+            self.chains[shape] = self._chain_for(shape)
         return self.chains[shape]
 
     def step(self) -> None:
@@ -165,15 +195,15 @@ class Fit:
         part = self.parts[self.step_number % n]
         turn = self.step_number // n
         chain = self.chain(part)
-        if not part.latent.size:
-            part.begin(chain.count)
+        if part.latent is None:
+            part.begin(chain)
         factor, temperature, sigma = s.at(turn)
         hard = turn >= s.soft
         slope = self._slope[: chain.count]
         if hard and self.stored is None and self.settle is not None:
             self.stored = self.settle(self)
         if hard:
-            np.rint(part.latent * np.float32(GAIN), out=chain.values)
+            chain.harden(part.latent)
         else:
             at = int(self._rng.integers(0, _NOISE_EXTRA))
             chain.soften(part.latent, self._noise[at:], sigma, temperature, slope)
@@ -208,11 +238,11 @@ class Fit:
 
     def rounded(self, part: Part) -> Floats:
         """Integers of a chunk's grids, end to end."""
-        return np.rint(part.latent * np.float32(GAIN))
+        return self.chain(part).integers(part.latent)
 
-    def _measured(self, part: Part) -> Chain:
+    def _measured(self, part: Part) -> Passes:
         chain = self.chain(part)
-        chain.values[:] = self.rounded(part)
+        chain.harden(part.latent)
         return chain
 
     def mean_error(self) -> float:

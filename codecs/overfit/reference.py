@@ -1,5 +1,5 @@
 """The definition of what is fitted, in plain differentiable torch: what the compiled loops are tested against, and what
-runs where there is no numba or on a GPU."""
+runs on a GPU (`device`)."""
 
 from __future__ import annotations
 

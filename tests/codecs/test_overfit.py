@@ -9,6 +9,7 @@ import torch
 from latentzip.codecs.overfit import codec as module
 from latentzip.codecs.overfit import decoder, encoder, refine, weights
 from latentzip.codecs.overfit.codec import OverfitCodec, from_bytes, rate_weight, to_bytes
+from latentzip.codecs.overfit.device import DeviceChain
 from latentzip.codecs.overfit.integers import BITS, IntegerNets, bound, limit
 from latentzip.codecs.overfit.nets import GROUPS, SIZES, Nets, grid_shapes, initial, layout
 from latentzip.codecs.overfit.options import EFFORTS
@@ -290,3 +291,18 @@ def test_refining_lowers_what_the_stream_costs(codec):
     gain = refine.refine(grids[0], costs)
     assert gain > 0
     assert whole() == pytest.approx(before - gain, rel=1e-4)
+
+
+def test_a_fit_on_a_device_makes_a_file_like_the_others(codec, monkeypatch):
+    x = _picture(40, 56)
+    ours = codec.compress(x, 80, effort=4)
+
+    def chain(size, channels, shape, workers):
+        return DeviceChain(size, channels, shape, torch.device("cpu"))
+
+    monkeypatch.setattr(encoder, "Chain", chain)
+    theirs = codec.compress(x, 80, effort=4)
+    a, b = (_psnr(x, codec.decompress(c.params, c.chunks, (40, 56))) for c in (ours, theirs))
+    assert b == pytest.approx(a, abs=1)
+    sizes = [len(c.params) + sum(map(len, c.chunks)) for c in (ours, theirs)]
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.1)

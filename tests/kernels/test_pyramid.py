@@ -6,6 +6,7 @@ import torch
 
 from latentzip.codecs.overfit import reference
 from latentzip.codecs.overfit.chain import Chain
+from latentzip.codecs.overfit.device import DeviceChain
 from latentzip.codecs.overfit.nets import SIZES, initial
 from latentzip.codecs.overfit.workers import Workers
 from latentzip.kernels.pyramid import quantiser
@@ -135,3 +136,38 @@ def test_numbers_do_not_depend_on_where_arrays_lie(gap):
         quantiser.adam(latent, noise, slope, out, np.abs(noise), f(0.01), f(0.5), f(0.97), f(2), f(33))
     for a, b in zip(apart, near):
         assert (a == b).all()
+
+
+def test_the_chain_of_a_device_gives_the_same_numbers():
+    nets, chain, target = _random(SIZES[0], 3, (33, 40))
+    other = DeviceChain(SIZES[0], 3, (33, 40), torch.device("cpu"))
+    rng = np.random.default_rng(2)
+    weight = rng.random((33, 40), np.float32)
+    latent = rng.normal(0, 0.1, chain.count).astype(np.float32)
+    noise = rng.standard_normal(chain.count, np.float32)
+    ours, theirs = [], []
+    for c, out in ((chain, ours), (other, theirs)):
+        x, m, v, slope = (c.place(a.copy()) for a in (latent, *[np.zeros_like(latent)] * 3))
+        c.soften(x, c.place(noise), 0.2, 0.3, slope)
+        error, bits = c.gradients(nets, target, 1e-5, weight)
+        out += [error, bits, np.array(c.grad), c.nets_grad.flat.copy()]
+        c.adam(x, slope, m, v, 1e-2, (0.5, 0.97), 1)
+        c.harden(x)
+        out += [np.array(x), c.rate(nets), c.error(nets, target), c.synthesise(nets).copy(), c.integers(x)]
+    for a, b in zip(ours, theirs):
+        assert np.abs(a - b).max() < 2e-3 * np.abs(a).max()
+    assert (ours[-1] == theirs[-1]).mean() > 0.999
+
+
+def test_the_chain_of_a_device_follows_any_objective():
+    nets, chain, target = _random(SIZES[0], 3, (20, 31))
+    other = DeviceChain(SIZES[0], 3, (20, 31), torch.device("cpu"))
+    other.values.copy_(torch.from_numpy(chain.values))
+
+    def absolute(picture):
+        d = picture - target
+        return float(np.abs(d).mean()), (np.sign(d) / d.size).astype(np.float32)
+
+    errors = [c.gradients(nets, target, 1e-5, objective=absolute) for c in (chain, other)]
+    assert errors[0] == pytest.approx(errors[1], rel=1e-4)
+    assert _off(chain.grad, other.grad.numpy()) < 1e-4
