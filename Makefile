@@ -21,13 +21,17 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/python scripts/demo.py --out demo
 
+# a worker a core, each with one thread: most tests are one thread's work
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 8 ] && echo $$n || echo 8)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
 test: install
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # with everything that tests can use (Chromium has to be there); a skip for want of anything but a GPU is a failure
 test-all: install
 	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e ".[all]" "transformers>=4.50"
-	LATENTZIP_NO_SKIPS=1 $(BIN)/python -m pytest
+	LATENTZIP_NO_SKIPS=1 $(PYTEST)
 
 lint: install
 	$(BIN)/ruff check .

@@ -317,18 +317,22 @@ class Codec(PictureCodec):
         self.by_tiles(x, lambda part: self.analysis(part, quality), out)
         return out
 
+    def latent_bands(self, x: Any, quality: float | None = None) -> Iterator[tuple[int, Tensor]]:
+        """What `latent` gives, in bands of whole chunks: first row and (L, rows, w) of each; here all at once."""
+        yield 0, self.latent(x, quality)
+
     def by_tiles(self, x: Tensor | Samples, function: Callable[[Tensor], Tensor], out: Tensor) -> None:
         """Fill ``out`` (K, h, w) with ``function`` of tiles (1, C, H, W) of a signal and the halo of the analysis."""
         for t, z in self.tiles_of(x, function, (out.shape[1], out.shape[2])):
             out[:, t.y0 : t.y1, t.x0 : t.x1] = z
 
     def tiles_of(
-        self, x: Tensor | Samples, function: Callable[[Tensor], Tensor], size: tuple[int, int]
+        self, x: Tensor | Samples, function: Callable[[Tensor], Tensor], size: tuple[int, int], tile: int | None = None
     ) -> Iterator[tuple[Tile, Tensor]]:
         """The same, a tile after the other in rows: where it lies on a grid of ``size``, and what belongs there."""
         height, width = x.shape[-2:]
         s = self.stride
-        for t in tile_grid(*size, self.tile, self.analysis_halo, self.latent_multiple):
+        for t in tile_grid(*size, tile or self.tile, self.analysis_halo, self.latent_multiple):
             part = x[:, t.hy0 * s : min(t.hy1 * s, height), t.hx0 * s : min(t.hx1 * s, width)]
             z = function(part[None].to(self.device))[0]
             yield t, z[:, t.y0 - t.hy0 : t.y1 - t.hy0, t.x0 - t.hx0 : t.x1 - t.hx0]
@@ -392,15 +396,22 @@ class Codec(PictureCodec):
         samples = self._check_signal(x)
         x = samples if self.reads_parts else samples.all()
         q, fast = self.check_quality(quality), self.check_coding(coding)
-        latent = self.searched(x, q, effort, objective, weight, thrift, progress).numpy()
-        tiles = self.chunk_grid(*latent.shape[1:], self.chunk)
+        if effort or objective != "mse" or weight is not None:
+            bands = iter([(0, self.searched(x, q, effort, objective, weight, thrift, progress))])
+        else:
+            bands = self.latent_bands(x, q or None)
+        tiles = self.chunk_grid(*self.latent_size((x.shape[-2], x.shape[-1])), self.chunk)
+        chunks: list[bytes] = []
+        for top, band in bands:
+            latent = band.numpy()
 
-        def encode(t: Tile) -> bytes:
-            block = latent[:, t.y0 : t.y1, t.x0 : t.x1].astype(np.int32, order="C")
-            return encode_blocks(block) if fast else self._encode_chunk(block, q or None)
+            def encode(t: Tile, latent: np.ndarray = latent, top: int = top) -> bytes:
+                block = latent[:, t.y0 - top : t.y1 - top, t.x0 : t.x1].astype(np.int32, order="C")
+                return encode_blocks(block) if fast else self._encode_chunk(block, q or None)
 
+            chunks += parallel(encode, [t for t in tiles if top <= t.y0 < top + latent.shape[1]])
         version = _FASTPARAMS_VERSION if fast else PARAMS_VERSION
-        return Compressed(bytes([version, q, self.chunk // CHUNK_UNIT]), list(parallel(encode, tiles)))
+        return Compressed(bytes([version, q, self.chunk // CHUNK_UNIT]), chunks)
 
     def _encode_chunk(self, block: np.ndarray, quality: float | None) -> bytes:
         from ..entropy.coder import Encoder

@@ -199,9 +199,8 @@ class _Allowance(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.__name__ in self.MADE:
-            sizes = [a for a in args if isinstance(a, (int, tuple, list))]
-            size = sizes[0] if sizes and not isinstance(sizes[0], int) else sizes
-            self._left -= math.prod(size)
+            shape = next((a for a in args if isinstance(a, (tuple, list))), None)
+            self._left -= math.prod(shape or [a for a in args if isinstance(a, int)])
             if self._left < 0:
                 raise FormatError(
                     f"not the weights of {self._kind}: the configuration asks for more than the file holds"

@@ -223,6 +223,7 @@ class FeatureCodec:
             exact = self._lossless(data, view)
             if bits_used(exact) <= goal.value * data.numel():
                 return exact
+            del exact
         goal = goal.resolved(values, self.profile.step if self.profile else 0.0)
         if low == high and goal.kind in ("mse", "max_error"):
             goal = Goal(goal.kind)  # nothing varies, so nothing need be lost

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf, log2
 from typing import Any
@@ -34,6 +34,7 @@ _FINEST = 26 * _FINE  # the last of them, 2**-24 of the largest magnitude: float
 _PROMISING = 2  # attempts whose streams are compared under a budget of bits
 _TINY = 1e-37  # goals below are beyond float32 arithmetic
 _MEAN_BITS = 26.0  # that a channel's mean takes
+_KEPT = 1 << 22  # values: transforms of larger tensors are computed block by block, each time
 _WORTH = 32  # a map has at least this many samples
 # a step -> what makes the stream, and the mean squared error that decoding it will have
 Attempt = Callable[[float], tuple[Callable[[], Compressed], float]]
@@ -73,7 +74,7 @@ class Goal:
         if self.kind == "relative_error":
             return Goal("max_error", self.value * float(x.abs().max()))
         if self.kind == "nmse":
-            return Goal("mse", self.value * float(x.double().var(correction=0)))
+            return Goal("mse", self.value * transforms.variance(x))
         return Goal("step", step) if self.kind == "step" else self
 
 
@@ -128,9 +129,9 @@ class Job:
     ) -> None:  # fmt: skip
         self.profile, self.data, self.x, self.special = profile, data, values, special
         self.view, self.goal, self.top = view, goal, top
-        # of the transform tried last: what it gives, and which rows of each block predict which
+        # of the transform tried last: what it gives, unless that is large, and which rows of each block predict which
         self.tried: Transform | None = None
-        self.y = values
+        self.y: Tensor | None = None
         self.references: dict[int, tuple[Any, Any]] = {}
         self.limit = float(torch.finfo(data.dtype).max)
         every = max(1, values.shape[0] // min(_SAMPLE_ROWS, max(1, _SAMPLE_VALUES // values.shape[1])))
@@ -305,17 +306,20 @@ class Job:
             flags |= SIDE * bool(side)
         block = self.view.block
         if transform is not self.tried:  # a profile's is the same at every step
-            self.tried, self.y, self.references = transform, transform.forward(self.x).contiguous(), {}
-        parts = list(zip(self.y.split(block), self.x.split(block), self.data.split(block)))
+            self.tried, self.references = transform, {}
+            self.y = transform.forward(self.x).contiguous() if self.x.numel() <= _KEPT else None
+        parts = list(zip(self.x.split(block), self.data.split(block)))
         starts = range(0, self.x.shape[0], block)
         checked = self.goal.kind != "step" or self.special is not None
         workers = max(1, torch.get_num_threads() // len(parts))
 
         def one(item: Any) -> tuple[Any, Any, Kept | None, float]:
-            start, (part, x, data) = item
+            start, (x, data) = item
+            part = transform.forward(x).contiguous() if self.y is None else self.y[start : start + block]
             rows, recon = rows_.quantise(
                 part.numpy(), step, exact, part.shape[1] > 1, prior, workers, checked, self.references.get(start)
             )
+            rows = replace(rows, symbols=_narrow(rows.symbols))
             self.references[start] = rows.ref, rows.alpha
             if not checked:
                 return rows, None, None, 0.0
@@ -324,7 +328,7 @@ class Job:
             if unit:
                 r = torch.round((x - back) / unit)
                 back = back + r * unit
-                r = r.to(torch.int32).numpy()
+                r = _narrow(r.to(torch.int32).numpy())
             kept, error = self._keep(back, data, x, start, self._noise(transform))
             return rows, r, kept, error
 
@@ -333,9 +337,9 @@ class Job:
         def finish() -> Compressed:
             def code(item: Any) -> bytes:
                 rows, r, kept, _ = item
-                sections = [blocks.encode_rows(rows, prior)]
+                sections = [blocks.encode_rows(replace(rows, symbols=rows.symbols.astype(np.int32)), prior)]
                 if r is not None:
-                    sections.append(blocks.encode_corrections(r))
+                    sections.append(blocks.encode_corrections(r.astype(np.int32)))
                 return blocks.join(kept, *sections)
 
             params = Params(ROWS, transform.kind, flags, self.view.axis, offset, block, step, unit)
@@ -363,6 +367,12 @@ class Job:
             return None, total
         at = torch.nonzero(bad.reshape(-1)).reshape(-1).numpy()
         return Kept(at, bits_of(data).reshape(-1)[at]), total
+
+
+def _narrow(symbols: Any) -> Any:
+    """Integers in the smallest type that holds them, for as long as they wait to be coded."""
+    most = int(np.abs(symbols).max(initial=0))
+    return symbols.astype(np.int8 if most < 128 else np.int16 if most < 32768 else np.int32, copy=False)
 
 
 def meet_mse(attempt: Callable[[float], tuple[Callable[[], Compressed], float]], step: float, target: float) -> Any:
@@ -452,10 +462,14 @@ class _Planes:
 
     def _shift(self, x: Tensor, q: Tensor, step: float) -> float:
         """How far below the symbols, on average, their values lie."""
-        there = q != 0
-        if self.exact or not bool(there.any()):
+        total, count = 0.0, 0
+        for values, symbols in zip(x.split(self.view.block), q.split(self.view.block)):
+            there = symbols != 0
+            total += float((symbols.abs() - values.abs() / step)[there].double().sum())
+            count += int(there.sum())
+        if self.exact or not count:
             return 0.0
-        return float(np.float32(min(0.5, max(0.0, float((q.abs() - x.abs() / step)[there].double().mean())))))
+        return float(np.float32(min(0.5, max(0.0, total / count))))
 
     def _mse(self, x: Tensor, step: float) -> float:
         q = self._symbols(x, step)
@@ -500,7 +514,9 @@ class _Planes:
     def _attempt(self, step: float) -> tuple[Callable[[], Compressed], float]:
         step = float(np.float32(step))
         block = self.view.block
-        q = self._symbols(self.x, step)
+        q = torch.empty(self.x.shape, dtype=torch.int32)
+        for part, out in zip(self.x.split(block), q.split(block)):
+            out.copy_(self._symbols(part, step))
         shift = self._shift(self.x, q, step)
         job, kept, error = self.job, [], 0.0
         job_special, job.special = job.special, self.special

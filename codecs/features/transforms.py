@@ -27,6 +27,7 @@ IDENTITY, HADAMARD, LINEAR = 0, 1, 2  # the numbers stand in streams
 NAMES = {"identity": IDENTITY, "hadamard": HADAMARD, "klt": LINEAR}
 MAX_FITTED = 4096  # channels up to which a matrix is fitted
 _NOISE = 0.2  # storing a basis may cost this much of a step's error
+_AT_ONCE = 1 << 21  # values that become float64 at a time
 _FIT_ROWS = 1 << 16
 
 
@@ -93,10 +94,26 @@ class Transform:
 
 def covariance(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (D,) and covariance (D, D) of rows (N, D), float64, of at most 65,536 of them evenly spaced."""
-    rows = x[:: -(-x.shape[0] // _FIT_ROWS)].double()
-    mean = rows.mean(0)
-    rows = rows - mean
-    return mean, rows.T @ rows / max(1, rows.shape[0])
+    rows = x[:: -(-x.shape[0] // _FIT_ROWS)]
+    parts = rows.split(max(1, _AT_ONCE // x.shape[1]))
+    if len(parts) == 1:
+        mean = rows.double().mean(0)
+    else:
+        mean = torch.stack([part.double().sum(0) for part in parts]).sum(0) / rows.shape[0]
+    second = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64)
+    for part in parts:
+        wide = part.double() - mean
+        second += wide.T @ wide
+    return mean, second / max(1, rows.shape[0])
+
+
+def variance(x: Tensor) -> float:
+    """Of all values of rows (N, D), in float64."""
+    parts = x.split(max(1, _AT_ONCE // x.shape[1]))
+    if len(parts) == 1:
+        return float(x.double().var(correction=0))
+    mean = sum(float(part.double().sum()) for part in parts) / x.numel()
+    return sum(float((part.double() - mean).square().sum()) for part in parts) / x.numel()
 
 
 def fit(mean: Tensor, second: Tensor, metric: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ rounded difference of the latent from its mean. `HyperpriorCodec.values` turns i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -217,13 +217,18 @@ class HyperpriorCodec(Codec):
     def latent(self, x: Tensor | Samples, quality: float | None = None) -> Tensor:
         """Integers of one picture (3, H, W): (L, h, w) int16. The trunk runs tile by tile, what follows on the whole,
         and on large pictures in bands."""
-        q = self.check_quality(quality)
-        with torch.inference_mode():
-            if math.prod(self.latent_size((x.shape[-2], x.shape[-1]))) > LARGE:
-                return in_bands(self, x, q)
-            return self.quantise(self.real_latent(x, q)[None], q)[0].cpu()
+        return torch.cat([band for _, band in self.latent_bands(x, quality)], 1)
 
-    def real_latent(self, x: Tensor, quality: int) -> Tensor:
+    def latent_bands(self, x: Tensor | Samples, quality: float | None = None) -> Iterator[tuple[int, Tensor]]:
+        q = self.check_quality(quality)
+        if math.prod(self.latent_size((x.shape[-2], x.shape[-1]))) > LARGE:
+            yield from in_bands(self, x, q)
+        else:
+            with torch.inference_mode():
+                whole = self.quantise(self.real_latent(x, q)[None], q)[0].cpu()
+            yield 0, whole
+
+    def real_latent(self, x: Tensor | Samples, quality: int) -> Tensor:
         """What the analysis says of one picture (3, H, W), before means and rounding: (M, h, w) float."""
         y = torch.empty(self.config.latent, *self.latent_size((x.shape[-2], x.shape[-1])), device=self.device)
         with self.arithmetic():

@@ -316,13 +316,21 @@ def test_latents_are_not_dequantised_one_by_one(codec):
 
 
 def test_large_pictures_in_bands_are_the_whole(monkeypatch):
-    """Bands with halos give the integers of the whole, chunks of uneven sides included."""
+    """Bands with halos give the integers of the whole, chunks of uneven sides included, and hold few rows at a time."""
+    from latentzip.codecs.hyperprior import bands
+
     codec = load_codec("hyperprior-fast")
     monkeypatch.setattr(codec, "chunk", 16)
-    monkeypatch.setattr(codec, "tile", 24)
-    y, x = torch.meshgrid(torch.arange(1300), torch.arange(700), indexing="ij")
+    monkeypatch.setattr(bands, "_TILE", 16)
+    y, x = torch.meshgrid(torch.arange(2500), torch.arange(420), indexing="ij")
     waves = [torch.sin(x / (5 + c)) * torch.cos(y / 7) * 0.3 + 0.5 for c in range(3)]
-    picture = torch.stack(waves) + torch.rand(3, 1300, 700, generator=torch.Generator().manual_seed(1)) / 5
-    whole = codec.latent(picture.clamp(0, 1), 40)
+    noise = torch.rand(3, 2500, 420, generator=torch.Generator().manual_seed(1)) / 5
+    picture = (torch.stack(waves) + noise).clamp(0, 1)
+    whole = codec.latent(picture, 40)
     monkeypatch.setattr("latentzip.codecs.hyperprior.codec.LARGE", 100)
-    assert torch.equal(codec.latent(picture.clamp(0, 1), 40), whole)
+    held = []
+    part = bands._Rows.part
+    monkeypatch.setattr(bands._Rows, "part", lambda rows, t: (part(rows, t), held.append(len(rows._strips)))[0])
+    assert torch.equal(codec.latent(picture, 40), whole)
+    assert max(held) <= 5
+    assert [top for top, _ in codec.latent_bands(picture, 40)] == [16 * i for i in range(10)]

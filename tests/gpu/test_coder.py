@@ -7,7 +7,7 @@ import torch
 from latentzip.entropy import Decoder, Encoder, FormatError, InputError, TableModel, UnsupportedError, ans, frozen_bank
 from latentzip.entropy.models import Factorized, Gaussian, Laplace, Uniform
 
-cuda = pytest.importorskip("latentzip.entropy.cuda")
+cuda = pytest.importorskip("latentzip.entropy.gpu.coder")
 
 
 def draw(chunks, n, wild=True, seed=0):
