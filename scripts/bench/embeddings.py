@@ -21,6 +21,7 @@ import latentzip as lz
 from latentzip.data import EmbeddingStore
 
 from . import minilm
+from .texts import texts
 
 NMSES = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3)
 PARTS = (96, 64, 48)  # bytes of a product-quantised row
@@ -32,8 +33,6 @@ def passages(quick: bool) -> tuple[np.ndarray, np.ndarray] | None:
     path = minilm.folder()
     if path is None:
         return None
-    from .features import texts
-
     model = minilm.MiniLM(path)
     size = 30_000 if quick else 400_000
     # once each: which of two equal passages is nearer means nothing

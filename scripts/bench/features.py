@@ -14,7 +14,6 @@ are listed with the error they have.
 from __future__ import annotations
 
 import argparse
-import inspect as introspection
 import time
 from collections.abc import Callable
 from functools import cache
@@ -27,11 +26,11 @@ import torch
 import latentzip as lz
 
 from . import embeddings, kv, minilm
+from .texts import LENGTH, texts
 
 TARGET = 0.01
 LAYER = 3
 CORE = (f"k{LAYER}", f"v{LAYER}", f"h{LAYER}")
-LENGTH = 256
 
 
 class Feature(NamedTuple):
@@ -55,16 +54,6 @@ class Coder(NamedTuple):
 
 
 # --- tensors -----------------------------------------------------------------------------------------------------
-
-
-def texts() -> tuple[str, str, str]:
-    """Python's help topics in two parts, and torch's docstrings."""
-    topics = import_module("pydoc_data.topics").topics
-    names = sorted(topics)
-    fit = "\n".join(topics[n] for i, n in enumerate(names) if i % 4)
-    held_out = "\n".join(topics[n] for i, n in enumerate(names) if i % 4 == 0)
-    public = [getattr(torch, n) for n in sorted(dir(torch)) if not n.startswith("_")]
-    return fit, held_out, "\n".join(introspection.getdoc(f) or "" for f in public if callable(f))
 
 
 def transformer(quick: bool) -> list[Feature]:

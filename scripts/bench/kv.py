@@ -27,6 +27,7 @@ import latentzip as lz
 from latentzip import kv
 
 from . import causal, minilm
+from .texts import LENGTH, texts
 
 Pairs = list[tuple[Tensor, Tensor]]
 NMSES = ((0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2), (0.01, 0.03))  # the second ones are quick
@@ -58,8 +59,6 @@ def encoder(quick: bool) -> Subject | None:
     path = minilm.folder()
     if path is None:
         return None
-    from .features import LENGTH, texts
-
     model = minilm.MiniLM(path)
 
     def cache(ids: Tensor) -> Pairs:

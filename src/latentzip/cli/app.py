@@ -47,7 +47,7 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
         if name == chosen:
             loaded = import_module(module, __package__)
             loaded.add_arguments(sub)
-            sub.set_defaults(_work=loaded.run)  # no option's name
+            sub.set_defaults(run_command=loaded.run)  # no option's name
     return parser
 
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
         args = _parser(chosen).parse_args(arguments)
-        status = args._work(args)
+        status = args.run_command(args)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
