@@ -10,7 +10,7 @@ Two channels are coded together; a single one is coded as two that are alike, an
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...entropy import schema
-from ...entropy.errors import FormatError, InputError
+from ...entropy.errors import InputError
 from ...kernels.compand import compand, expand, expand_table
 from ...kernels.wavelet import inverse_wavelet_packet1d, wavelet_packet1d
 from .. import storage
 from ..audio_base import AudioCodec, Setting, peak
+from .nets import Decoder
 from .options import SOUND
+from .weights import read
 
 if TYPE_CHECKING:
     from ...entropy.context.model import ContextModel
@@ -60,57 +62,6 @@ _BOUNDS = {
 }  # fmt: skip
 
 
-class ResBlock(nn.Module):
-    """``x + conv3(relu(conv3(x)))`` over frames; the second convolution starts at zero."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv1d(width, width, 3, padding=1)
-        self.conv2 = nn.Conv1d(width, width, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.relu(self.conv1(x)))
-
-
-class Decoder(nn.Module):
-    """Latent coefficients (B, L, n) -> packet bands (B, K, n): linear solution plus a residual network.
-
-    Args:
-        latent_channels, bands: L and K.
-        width, depth: channels and number of residual blocks; ``depth=0`` leaves the linear decoder.
-    """
-
-    def __init__(self, latent_channels: int, bands: int, width: int, depth: int) -> None:
-        super().__init__()
-        self.depth = depth
-        self.linear = nn.Conv1d(latent_channels, bands, 1)
-        self.register_buffer("latent_std", torch.ones(latent_channels, 1))
-        self.register_buffer("error_std", torch.ones(bands, 1))
-        self.latent_std: Tensor
-        self.error_std: Tensor
-        if depth:
-            self.conv_in = nn.Conv1d(latent_channels, width, 3, padding=1)
-            self.blocks = nn.Sequential(*[ResBlock(width) for _ in range(depth)])
-            self.conv_out = nn.Conv1d(width, bands, 3, padding=1)
-            nn.init.zeros_(self.conv_out.weight)
-            nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
-
-    @property
-    def halo(self) -> int:
-        """Frames on each side that an output frame depends on."""
-        return 2 + 2 * self.depth if self.depth else 0
-
-    def forward(self, y: Tensor) -> Tensor:
-        with torch.autocast(y.device.type, enabled=False):
-            linear = self.linear(y.float())
-        if not self.depth:
-            return linear
-        h = self.conv_out(F.relu(self.blocks(self.conv_in(y / self.latent_std))))
-        return linear + h.float() * self.error_std
-
-
 class WallocAudio(AudioCodec):
     """See the module's text. `forward` is the differentiable pass that training uses."""
 
@@ -126,7 +77,7 @@ class WallocAudio(AudioCodec):
         bands = 2 << config.levels
         self.encoder = nn.Conv1d(bands, config.latent_channels, 1)
         self.log_gain = nn.Parameter(torch.zeros(config.latent_channels, 1))
-        self.decoder = Decoder(config.latent_channels, bands, config.width, config.depth)
+        self.decoder = Decoder(config.latent_channels, bands, config.width, config.depth, dims=1)
         self.analysis_halo = _PACKET_HALO
         self.synthesis_halo = self.decoder.halo + _PACKET_HALO
         self.register_buffer("expansion", expand_table(config.bits), persistent=False)
@@ -204,38 +155,14 @@ class WallocAudio(AudioCodec):
 # --- storage -----------------------------------------------------------------------------------------------------
 
 
-def _is_byte(key: str, value: Tensor) -> bool:
-    """Convolutions of the decoder network are stored as bytes with a scale for each output channel."""
-    return key.startswith("decoder.") and value.ndim == 3 and not key.startswith("decoder.linear")
-
-
-def round_weights(codec: WallocAudio) -> None:
-    """Set the weights to what storage will keep of them, so that what is measured is what ships."""
-    storage.round_state(codec, _is_byte)
-
-
-def to_tensors(codec: WallocAudio) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file. `round_weights` comes first."""
-    if codec.context is None:
-        raise InputError(f"{codec.name} has no entropy model to store")
-    return storage.to_tensors(codec, _is_byte), storage.metadata(codec, asdict(codec.config))
-
-
 def from_bytes(data: bytes) -> WallocAudio:
-    """Read what `to_tensors` describes.
+    """Read what `weights.to_tensors` describes.
 
     Raises:
         FormatError: not a weights file of this family.
     """
-    from ...entropy.context.model import ContextModel
-
-    weights = storage.read(data)
-    config = WallocAudioConfig(**storage.checked("WaLLoC for sound", _BOUNDS, weights.config))
-    try:
-        codec = storage.build(lambda: WallocAudio(config, weights.name), weights.state, "WaLLoC for sound")
-        codec.context = ContextModel.from_arrays(weights.coding)
-    except InputError as error:
-        raise FormatError(f"not a WaLLoC weights file for sound: {error}") from error
+    kind, file = "WaLLoC for sound", "a WaLLoC weights file for sound"
+    codec = read(data, kind, file, _BOUNDS, lambda c, name: WallocAudio(WallocAudioConfig(**c), name))
     return codec.eval()
 
 

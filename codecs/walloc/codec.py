@@ -8,7 +8,7 @@ attention or norms (cost linear in the pixels, tiles agree with the whole), and 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...entropy import schema
-from ...entropy.errors import FormatError, InputError
+from ...entropy.errors import InputError
 from ...kernels import cuda
 from ...kernels.compand import compand, expand, expand_table
 from ...kernels.wavelet import inverse_wavelet_packet2d, wavelet_packet2d
@@ -26,6 +26,7 @@ from ..base import Codec, Shape
 from .nets import Decoder
 from .options import OPTIONS
 from .search import WallocField
+from .weights import read
 
 if TYPE_CHECKING:
     from ...entropy.context.model import ContextModel
@@ -187,38 +188,15 @@ class Walloc(Codec):
 # --- storage -----------------------------------------------------------------------------------------------------
 
 
-def _is_byte(key: str, value: Tensor) -> bool:
-    """Convolutions of the decoder network are stored as bytes with a scale for each output channel."""
-    return key.startswith("decoder.") and value.ndim == 4 and not key.startswith("decoder.linear")
-
-
-def round_weights(codec: Walloc) -> None:
-    """Set the weights to what storage will keep of them, so that what is measured is what ships."""
-    storage.round_state(codec, _is_byte)
-
-
-def to_tensors(codec: Walloc) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file. `round_weights` comes first."""
-    if codec.context is None:
-        raise InputError(f"{codec.name} has no entropy model to store")
-    return storage.to_tensors(codec, _is_byte), storage.metadata(codec, asdict(codec.config))
-
-
 def from_bytes(data: bytes) -> Walloc:
-    """Read what `to_tensors` describes.
+    """Read what `weights.to_tensors` describes.
 
     Raises:
         FormatError: not a WaLLoC weights file of format 1.
     """
-    from ...entropy.context.model import ContextModel
-
-    weights = storage.read(data)
-    config = WallocConfig(**storage.checked("WaLLoC", _BOUNDS, weights.config))
-    try:
-        codec = storage.build(lambda: Walloc(config, weights.name), weights.state, "WaLLoC")
-        codec.context = ContextModel.from_arrays(weights.coding)
-    except InputError as error:
-        raise FormatError(f"not a WaLLoC weights file: {error}") from error
+    codec = read(
+        data, "WaLLoC", "a WaLLoC weights file", _BOUNDS, lambda config, name: Walloc(WallocConfig(**config), name)
+    )
     return codec.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 

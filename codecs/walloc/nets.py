@@ -1,4 +1,4 @@
-"""Networks of the WaLLoC codecs: all local, so that the cost is linear in the pixels and tiles agree with the whole."""
+"""Networks of the WaLLoC codecs: all local, so that the cost is linear in the signal and parts agree with the whole."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}  # by dimensions of a signal
+
 
 class ResBlock(nn.Module):
-    """``x + conv3x3(relu(conv3x3(x)))``, no norm (statistics over a picture would couple its tiles).
+    """``x + conv3(relu(conv3(x)))``, no norm (statistics over a signal would couple its parts).
 
     The second convolution starts at zero: the codec begins as its linear solution.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, dims: int = 2) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        conv = CONVOLUTIONS[dims]
+        self.conv1 = conv(width, width, 3, padding=1)
+        self.conv2 = conv(width, width, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
@@ -27,24 +30,28 @@ class ResBlock(nn.Module):
 class Decoder(nn.Module):
     """Latent coefficients (B, L, h, w) -> wavelet packet bands (B, K, h, w): linear solution plus a residual network.
 
+    In one dimension the same from (B, L, n) to (B, K, n).
+
     Args:
         latent_channels: L.
         bands: K, 192 for RGB at J = 3.
         width, depth: channels and number of residual blocks; ``depth=0`` leaves the linear decoder.
+        dims: of the signal.
     """
 
-    def __init__(self, latent_channels: int, bands: int, width: int, depth: int) -> None:
+    def __init__(self, latent_channels: int, bands: int, width: int, depth: int, dims: int = 2) -> None:
         super().__init__()
-        self.depth = depth
-        self.linear = nn.Conv2d(latent_channels, bands, 1)
-        self.register_buffer("latent_std", torch.ones(latent_channels, 1, 1))
-        self.register_buffer("error_std", torch.ones(bands, 1, 1))
+        conv = CONVOLUTIONS[dims]
+        self.depth, self.dims = depth, dims
+        self.linear = conv(latent_channels, bands, 1)
+        self.register_buffer("latent_std", torch.ones(latent_channels, *[1] * dims))
+        self.register_buffer("error_std", torch.ones(bands, *[1] * dims))
         self.latent_std: Tensor
         self.error_std: Tensor
         if depth:
-            self.conv_in = nn.Conv2d(latent_channels, width, 3, padding=1)
-            self.blocks = nn.Sequential(*[ResBlock(width) for _ in range(depth)])
-            self.conv_out = nn.Conv2d(width, bands, 3, padding=1)
+            self.conv_in = conv(latent_channels, width, 3, padding=1)
+            self.blocks = nn.Sequential(*[ResBlock(width, dims) for _ in range(depth)])
+            self.conv_out = conv(width, bands, 3, padding=1)
             nn.init.zeros_(self.conv_out.weight)
             nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
 
@@ -58,7 +65,8 @@ class Decoder(nn.Module):
             linear = self.linear(y.float())
         if not self.depth:
             return linear
-        # one memory layout, so that one arithmetic: the same bits at any thread count
-        h = self.conv_in((y / self.latent_std).contiguous(memory_format=torch.channels_last))
-        h = self.conv_out(F.relu(self.blocks(h)))
+        h = y / self.latent_std
+        if self.dims == 2:  # one memory layout, so that one arithmetic: the same bits at any thread count
+            h = h.contiguous(memory_format=torch.channels_last)
+        h = self.conv_out(F.relu(self.blocks(self.conv_in(h))))
         return linear + h.float() * self.error_std

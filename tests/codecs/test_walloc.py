@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from latentzip.codecs.registry import list_codecs, load_codec
-from latentzip.codecs.walloc.codec import Walloc, WallocConfig, from_bytes, to_tensors
+from latentzip.codecs.walloc.codec import Walloc, WallocConfig, from_bytes
+from latentzip.codecs.walloc.weights import to_tensors
 from latentzip.entropy.errors import CodecError, FormatError, InputError
 
 BUNDLED = [i.name for i in list_codecs() if i.name.startswith("walloc") and i.modality == "image"]

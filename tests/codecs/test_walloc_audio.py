@@ -7,6 +7,7 @@ import torch
 import latentzip as lz
 from latentzip.codecs.audio_base import AudioEncoder, Setting
 from latentzip.codecs.walloc import audio as walloc_audio
+from latentzip.codecs.walloc import weights
 from latentzip.codecs.walloc.audio import WallocAudio, WallocAudioConfig
 from latentzip.entropy.context.model import ContextModel
 from latentzip.entropy.errors import CodecError, FormatError, InputError
@@ -114,9 +115,9 @@ def test_rates_that_are_resampled(codec):
 def test_weights_file_restores_the_codec(codec):
     from safetensors.torch import save
 
-    walloc_audio.round_weights(codec)
+    weights.round_weights(codec)
     codec._fingerprint = None
-    again = walloc_audio.from_bytes(save(*walloc_audio.to_tensors(codec)))
+    again = walloc_audio.from_bytes(save(*weights.to_tensors(codec)))
     again.chunk = 64
     assert again.fingerprint == codec.fingerprint
     x = tone(2, 3000)

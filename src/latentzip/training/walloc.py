@@ -12,12 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..codecs.walloc.codec import Walloc, WallocConfig, from_bytes, round_weights, to_tensors
+from ..codecs.walloc.codec import Walloc, WallocConfig, from_bytes
+from ..codecs.walloc.weights import round_weights, to_tensors
 from ..entropy.context.model import ContextModel
 from ..kernels.wavelet import wavelet_packet2d
 from . import trainer
+from .packets import PacketTrainer, principal
 from .precision import mixed
-from .rate import CausalRate, fit_rate
+from .rate import CausalRate
 
 
 @dataclass(frozen=True)
@@ -63,27 +65,9 @@ RECIPES: dict[str, Recipe] = {
 
 @torch.no_grad()
 def fit_linear(model: Walloc, crops: Tensor, gain: float) -> None:
-    """Set encoder and linear decoder to the PCA of the packet bands of ``crops`` (N, 3, H, W) uint8.
-
-    The decoder is the least-squares map from the latents to the bands, not the transpose: the latents' mean carries
-    what the dropped components share with them.
-    """
-    config = model.config
-    bands = wavelet_packet2d(crops.float() / 255 - 0.5, config.levels, config.wavelet)
-    flat = bands.permute(0, 2, 3, 1).reshape(-1, bands.shape[1]).double()
-    second = flat.T @ flat / len(flat)  # about zero: mid grey is the natural origin, and needs no bias
-    _, vectors = torch.linalg.eigh(second)
-    basis = vectors.flip(1)[:, : config.latent_channels].T  # (L, K)
-    basis = basis * torch.sign(basis.sum(1, keepdim=True))
-    latents = flat @ basis.T
-    inverse = torch.linalg.lstsq(latents, flat).solution  # (L, K)
-    model.encoder.weight.copy_(basis[:, :, None, None])
-    model.encoder.bias.zero_()  # type: ignore[union-attr]
-    model.log_gain.fill_(math.log(gain))
-    model.decoder.linear.weight.copy_(inverse.T[:, :, None, None])
-    model.decoder.linear.bias.zero_()  # type: ignore[union-attr]
-    model.decoder.latent_std.copy_(latents.std(0)[:, None, None].clamp_min(1e-3))
-    model.decoder.error_std.copy_((flat - latents @ inverse).std(0)[:, None, None].clamp_min(1e-3))
+    """Set encoder and linear decoder to the PCA of the packet bands of ``crops`` (N, 3, H, W) uint8."""
+    bands = wavelet_packet2d(crops.float() / 255 - 0.5, model.config.levels, model.config.wavelet)
+    principal(model, bands, gain, 1e-3)
 
 
 @torch.inference_mode()
@@ -100,8 +84,8 @@ def validate(model: Walloc, rate: CausalRate | None, images: list[np.ndarray]) -
     return {"psnr": float(np.mean(psnr)), "bpp": float(np.mean(bpp)) if bpp else float("nan")}
 
 
-class Trainer(trainer.Trainer):
-    """Trains the codec together with a differentiable estimate of its rate."""
+class Trainer(PacketTrainer):
+    """Trains a codec of pictures."""
 
     recipe: Recipe
     columns = ("mse", "bpp")
@@ -113,30 +97,11 @@ class Trainer(trainer.Trainer):
         self.rate = CausalRate(r.model.latent_channels)
         return nn.ModuleDict({"model": self.model, "rate": self.rate})
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        lr = self.recipe.lr
-        return [
-            {"params": [*self.model.decoder.parameters()], "lr": lr},
-            {"params": [*self.model.encoder.parameters()], "lr": lr / 4},
-            {"params": [self.model.log_gain], "lr": lr * 8},  # the steps have far to go
-            {"params": [*self.rate.parameters()], "lr": lr * 4},
-        ]
-
     def initialise(self, crops: Tensor) -> None:
         fit_linear(self.model, crops, self.recipe.gain)
 
-    def take(self, given: dict[str, Tensor], config: dict[str, Any], crops: Tensor) -> str:
-        """As the base says; the estimate of the rate, which no release holds, learns what the codec's latents cost."""
-        word = super().take(given, config, crops)
-        if not any(key.startswith("rate.") for key in given):
-            parts = crops.to(self.device).split(self.recipe.batch)
-            with torch.no_grad():
-                latents = [self.model(part.float() / 255)[1] for part in parts]
-            fit_rate(self.rate, latents)
-        return word
-
-    def compile(self) -> None:
-        self.model.decoder.compile()
+    def signals(self, crops: Tensor) -> Tensor:
+        return crops.float() / 255
 
     def loss(self, crops: Tensor) -> tuple[Tensor, dict[str, float]]:
         r = self.recipe

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from ..codecs.audio_base import Setting
-from ..codecs.walloc.audio import WallocAudio, WallocAudioConfig, from_bytes, round_weights, to_tensors
+from ..codecs.walloc.audio import WallocAudio, WallocAudioConfig, from_bytes
+from ..codecs.walloc.weights import round_weights, to_tensors
 from ..entropy.context.model import ContextModel
 from ..evaluation.metrics.sound import log_mel_distance
 from ..kernels.wavelet import wavelet_packet1d
 from . import trainer
 from .audio_data import EXTENSIONS, MixtureSampler, list_sounds, load_stereo
+from .packets import PacketTrainer, principal
 from .precision import mixed
-from .rate import fit_rate
 from .sources import Folders, list_sources
 from .spectral import FrameRate, MelLoss
 
@@ -69,29 +70,16 @@ RECIPES: dict[str, Recipe] = {
 @torch.no_grad()
 def fit_linear(model: WallocAudio, mixtures: Tensor, gain: float) -> None:
     """Set encoder and linear decoder to the principal components of the packet bands of ``mixtures`` (N, 2, T)."""
-    config = model.config
-    bands = wavelet_packet1d(mixtures, config.levels, config.wavelet)
-    flat = bands.transpose(1, 2).reshape(-1, bands.shape[1]).double()
-    _, vectors = torch.linalg.eigh(flat.T @ flat / len(flat))  # about zero: sound has no offset
-    basis = vectors.flip(1)[:, : config.latent_channels].T  # (L, K)
-    basis = basis * torch.sign(basis.sum(1, keepdim=True))
-    latents = flat @ basis.T
-    inverse = torch.linalg.lstsq(latents, flat).solution  # (L, K): the bands are not orthonormal
-    model.encoder.weight.copy_(basis[:, :, None])
-    model.encoder.bias.zero_()  # type: ignore[union-attr]
-    model.log_gain.fill_(math.log(gain))
-    model.decoder.linear.weight.copy_(inverse.T[:, :, None])
-    model.decoder.linear.bias.zero_()  # type: ignore[union-attr]
-    model.decoder.latent_std.copy_(latents.std(0)[:, None].clamp_min(1e-4))
-    model.decoder.error_std.copy_((flat - latents @ inverse).std(0)[:, None].clamp_min(1e-4))
+    principal(model, wavelet_packet1d(mixtures, model.config.levels, model.config.wavelet), gain, 1e-4)
 
 
-class Trainer(trainer.Trainer):
-    """Trains the codec together with a differentiable estimate of its rate."""
+class Trainer(PacketTrainer):
+    """Trains a codec of sound."""
 
     recipe: Recipe
     columns = ("snr", "mel", "kbps")
     loader = "latentzip.codecs.walloc.audio:load_bundled"
+    rate_lr = 8.0
 
     def build(self) -> nn.ModuleDict:
         r = self.recipe
@@ -103,30 +91,8 @@ class Trainer(trainer.Trainer):
         r = self.recipe
         return MixtureSampler(data, r.batch, r.crop, r.seed, self.step, r.drawn)
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        lr = self.recipe.lr
-        return [
-            {"params": [*self.model.decoder.parameters()], "lr": lr},
-            {"params": [*self.model.encoder.parameters()], "lr": lr / 4},
-            {"params": [self.model.log_gain], "lr": lr * 8},  # the steps have far to go
-            {"params": [*self.rate.parameters()], "lr": lr * 8},
-        ]
-
     def initialise(self, crops: Tensor) -> None:
         fit_linear(self.model, crops, self.recipe.gain)
-
-    def take(self, given: dict[str, Tensor], config: dict[str, Any], crops: Tensor) -> str:
-        """As the base says; the estimate of the rate, which no release holds, learns what the codec's latents cost."""
-        word = super().take(given, config, crops)
-        if not any(key.startswith("rate.") for key in given):
-            parts = crops.to(self.device).split(self.recipe.batch)
-            with torch.no_grad():
-                latents = [self.model(part)[1] for part in parts]
-            fit_rate(self.rate, latents)
-        return word
-
-    def compile(self) -> None:
-        self.model.decoder.compile()
 
     def loss(self, crops: Tensor) -> tuple[Tensor, dict[str, float]]:
         r = self.recipe
