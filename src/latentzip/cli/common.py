@@ -201,6 +201,28 @@ def any_readable(jobs: Iterable[Job]) -> bool:
     return any(is_pipe(job.source) or os.path.exists(job.source) for job in jobs)
 
 
+def begin(command: str, args: argparse.Namespace, plan: Callable[[], list[Job]]) -> list[Job] | None:
+    """The jobs of a command, and what they need is loaded; None where it is used wrongly, and a line says so."""
+    try:
+        jobs = plan()
+    except Usage as error:
+        print(f"codec-cli {command}: error: {error}", file=sys.stderr)
+        return None
+    if any_readable(jobs):
+        start_engines(args.threads)
+        from .. import api  # noqa: F401  here, so that its loading is not taken for the first file's time
+    return jobs
+
+
+def profile_of(args: argparse.Namespace) -> Any:
+    """The codec of ``--profile``, None without."""
+    if not args.profile:
+        return None
+    from ..codecs.registry import load_weights
+
+    return load_weights(args.profile)
+
+
 def prepare_target(job: Job, taken: dict[str, str], force: bool, make_parents: bool) -> None:
     """Refuse outputs that would destroy something, before the work begins; make folders that mirror inputs."""
     from ..files import check_writable

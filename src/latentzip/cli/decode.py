@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -101,50 +101,47 @@ def read_index(source: bytes | str) -> container.Index:
         return container.read_header(file)
 
 
-def run(args: argparse.Namespace) -> int:
-    from ..files import write_decoded
-
-    piped = cache(common.read_input)  # what can be read once only
+def planned(args: argparse.Namespace, read: Callable[[str], bytes]) -> list[Job]:
+    """What goes where; raises Usage. ``read`` gives the bytes of a pipe."""
 
     def suffix(source: str) -> str:
-        """The extension an output gets: asked for, or what the stream's header suggests."""
-        if args.latent:
-            return ".npy"
-        if args.format:
-            return "." + args.format.lower().removeprefix(".")
         try:
-            if source != STD and common.is_pipe(source):
-                return suffix_of(container.read_header(piped(source)).header)
-            if tensors.is_archive(source):
-                return tensors.decoded_suffix(source)
-            with open(source, "rb") as file:
-                return suffix_of(container.read_header(file).header)
+            return asked_suffix(args) or (
+                tensors.decoded_suffix(source)
+                if not common.is_pipe(source) and tensors.is_archive(source)
+                else suffix_of(read_index(read(source) if common.is_pipe(source) else source).header)
+            )
         except (CodecError, OSError):
             return ".png"  # the error is reported when the file's turn comes
 
-    try:
-        if all(Path(item).suffix.lower() in (container.EXTENSION, ".tar") for item in args.inputs[:-1]):
-            common.split_output(args, _OUTPUTS)
-        if args.latent and args.format not in (None, "npy", ".npy"):
-            raise Usage("--latent writes .npy; leave --format out")
-        jobs = common.plan(args, {container.EXTENSION}, suffix)
-        if args.output is None and not args.force:
-            jobs = [beside_original(job) for job in jobs]
-        if args.output not in (None, STD) and args.latent and Path(jobs[0].target).suffix.lower() != ".npy":
-            raise Usage("--latent writes .npy files; name the output so")
-    except Usage as error:
-        print(f"codec-cli decode: error: {error}", file=sys.stderr)
+    if all(Path(item).suffix.lower() in (container.EXTENSION, ".tar") for item in args.inputs[:-1]):
+        common.split_output(args, _OUTPUTS)
+    if args.latent and args.format not in (None, "npy", ".npy"):
+        raise Usage("--latent writes .npy; leave --format out")
+    jobs = common.plan(args, {container.EXTENSION}, suffix)
+    if args.output is None and not args.force:
+        jobs = [beside_original(job) for job in jobs]
+    if args.output not in (None, STD) and args.latent and Path(jobs[0].target).suffix.lower() != ".npy":
+        raise Usage("--latent writes .npy files; name the output so")
+    return jobs
+
+
+def asked_suffix(args: argparse.Namespace) -> str:
+    """The extension that the arguments ask for; empty where they leave it to the stream."""
+    if args.latent:
+        return ".npy"
+    return "." + args.format.lower().removeprefix(".") if args.format else ""
+
+
+def run(args: argparse.Namespace) -> int:
+    piped = cache(common.read_input)  # what can be read once only
+    jobs = common.begin("decode", args, lambda: planned(args, piped))
+    if jobs is None:
         return 2
-    if common.any_readable(jobs):
-        common.start_engines(args.threads)
-        from .. import api  # noqa: F401  here, so that its loading is not taken for the first file's time
+    from ..files import write_decoded
 
     taken: dict[str, str] = {}
-    codec = None
-    if args.profile:
-        from ..codecs.registry import load_weights
-
-        codec = load_weights(args.profile)
+    codec = common.profile_of(args)
 
     def work(job: Job) -> dict[str, Any]:
         if job.target != STD:
@@ -156,12 +153,9 @@ def run(args: argparse.Namespace) -> int:
         header = index.header
         options: dict[str, Any] = {"latent": args.latent, "region": args.region, "device": args.device, "codec": codec}
         options |= {"precision": args.precision, "span": args.span, "progress": common.show_seconds}
-        if job.target != STD:
-            kind = Path(job.target).suffix
-        else:
-            kind = ".npy" if args.latent else "." + args.format.lstrip(".") if args.format else suffix_of(header)
+        suffix = asked_suffix(args) or suffix_of(header) if job.target == STD else Path(job.target).suffix
         with common.opened_output(job.target, args.force) as out:
-            write_decoded(source, out, kind, **options)
+            write_decoded(source, out, suffix, **options)
         row = {
             "output": job.target, "codec": header.codec, "modality": header.modality,
             "shape": signals.of(header).shape(header, args.region, args.span), "num_bytes": index.num_bytes,
@@ -170,11 +164,13 @@ def run(args: argparse.Namespace) -> int:
             row |= {"sample_rate": header.sample_rate}
         return row
 
-    def describe(row: dict[str, Any]) -> str:
-        if "tensors" in row:
-            size = f"{row['tensors']} tensors"
-        else:
-            size = signals.KINDS[row["modality"]].words(row["shape"], row.get("sample_rate", 0))
-        return f"{label(row['input'])} -> {label(row['output'], '<stdout>')}: {size}, {row['seconds']:.2f} s"
-
     return common.run_all(args, jobs, work, describe, name=lambda job: job.source)
+
+
+def describe(row: dict[str, Any]) -> str:
+    """A file that was decoded, in words."""
+    if "tensors" in row:
+        size = f"{row['tensors']} tensors"
+    else:
+        size = signals.KINDS[row["modality"]].words(row["shape"], row.get("sample_rate", 0))
+    return f"{label(row['input'])} -> {label(row['output'], '<stdout>')}: {size}, {row['seconds']:.2f} s"

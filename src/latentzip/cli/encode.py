@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -95,30 +94,26 @@ def check_codec(args: argparse.Namespace) -> None:
     options.check(args, name)
 
 
+def planned(args: argparse.Namespace) -> list[Job]:
+    """What goes where; raises Usage."""
+    common.split_output(args, {container.EXTENSION, ".tar"})
+    check_codec(args)
+    if args.target is not None and args.option_quality is not None:
+        raise Usage("--quality and --target contradict each other: leave one of them out")
+    jobs = common.plan(args, suffixes_of(args.codec), tensors.target_suffix)
+    tensors.check_codec(args, jobs)
+    return jobs
+
+
 def run(args: argparse.Namespace) -> int:
-    try:
-        common.split_output(args, {container.EXTENSION, ".tar"})
-        check_codec(args)
-        if args.target is not None and args.option_quality is not None:
-            raise Usage("--quality and --target contradict each other: leave one of them out")
-        jobs = common.plan(args, suffixes_of(args.codec), tensors.target_suffix)
-        tensors.check_codec(args, jobs)
-    except Usage as error:
-        print(f"codec-cli encode: error: {error}", file=sys.stderr)
+    jobs = common.begin("encode", args, lambda: planned(args))
+    if jobs is None:
         return 2
-    if common.any_readable(jobs):
-        common.start_engines(args.threads)
-        from .. import api  # noqa: F401  here, so that its loading is not taken for the first file's time
     from ..files import write_encoded
     from ..info import from_index
 
     taken: dict[str, str] = {}
-    codec: Any = args.codec
-    if args.profile:
-        from ..codecs.registry import load_weights
-
-        codec = load_weights(args.profile)
-
+    codec: Any = common.profile_of(args) or args.codec
     chosen = options.given(args)
     if args.target is not None:
         chosen[f"target_{args.target.kind}"] = args.target.value
@@ -145,11 +140,13 @@ def run(args: argparse.Namespace) -> int:
             row |= {"sample_rate": info.sample_rate, "kbps": info.kbps}
         return row
 
-    def describe(row: dict[str, Any]) -> str:
-        before = f"{common.size_text(row['input_bytes'])} -> " if row["input_bytes"] else ""
-        paths = f"{label(row['input'])} -> {label(row['output'], '<stdout>')}"
-        rate = f"{row['kbps']:.1f} kb/s" if "kbps" in row else f"{row['bpp']:.3f} bpp"
-        after = f"{common.size_text(row['num_bytes'])}, {rate}, {row['seconds']:.2f} s"
-        return f"{paths}: {before}{after}"
-
     return common.run_all(args, jobs, work, describe, name=lambda job: job.source)
+
+
+def describe(row: dict[str, Any]) -> str:
+    """A file that was encoded, in words."""
+    before = f"{common.size_text(row['input_bytes'])} -> " if row["input_bytes"] else ""
+    paths = f"{label(row['input'])} -> {label(row['output'], '<stdout>')}"
+    rate = f"{row['kbps']:.1f} kb/s" if "kbps" in row else f"{row['bpp']:.3f} bpp"
+    after = f"{common.size_text(row['num_bytes'])}, {rate}, {row['seconds']:.2f} s"
+    return f"{paths}: {before}{after}"

@@ -175,14 +175,13 @@ class Ours(Coder):
     def encode(self, signal: Signal, setting: Setting) -> bytes:
         from ..api import encode
 
-        source: Any = (signal.data, signal.rate) if self.modality == "audio" else signal.data
-        return encode(source, codec=self.model, quality=setting.value, **self.options)
+        return encode(signal.source, codec=self.model, quality=setting.value, **self.options)
 
     def decode(self, data: bytes, signal: Signal, setting: Setting) -> np.ndarray:
         from ..api import decode
 
         found = decode(data, to="numpy", codec=self.model)
-        return np.asarray(found[0] if self.modality == "audio" else found)
+        return np.asarray(found[0] if isinstance(found, tuple) else found)
 
 
 class Features(Coder):

@@ -14,12 +14,14 @@ import numpy as np
 from PIL import Image
 
 from ..entropy.errors import InputError
-from ..signals import pictures
+from ..signals import KINDS
+from ..signals.pictures import PICTURES
+from ..signals.sound import SOUND
 
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"})
-SUFFIXES = pictures.SUFFIXES | AUDIO_SUFFIXES | {".npy"}
-RATE_OF = {"image": "bpp", "audio": "kbps", "tensor": "bits"}  # the rate of a modality, as rows call it
-RATE_LABEL = {"image": "bits per pixel", "audio": "kilobits per second", "tensor": "bits a value"}
+SUFFIXES = PICTURES.suffixes | SOUND.suffixes
+RATE_OF = {name: kind.rate for name, kind in KINDS.items()}  # the rate of a modality, as rows call it
+RATE_LABEL = {name: kind.rate_label for name, kind in KINDS.items()}
+SPEED_UNIT = {name: kind.speed_unit for name, kind in KINDS.items()}
 
 
 @dataclass(frozen=True)
@@ -56,17 +58,16 @@ class Signal:
     @property
     def units(self) -> float:
         """What the rate divides the bits by: pixels, milliseconds (so that bits become kbit/s), or values."""
-        if self.modality == "image":
-            return self.data.shape[0] * self.data.shape[1]
-        return 1000 * len(self.data) / self.rate if self.modality == "audio" else self.data.size
+        return KINDS[self.modality].units(self.data.shape, self.rate)
 
     def throughput(self, seconds: float) -> float:
         """MP/s of a picture, times real time of a sound, MB/s of a tensor."""
-        amount = {"image": self.units / 1e6, "audio": self.units / 1000, "tensor": self.data.nbytes / 1e6}
-        return amount[self.modality] / max(seconds, 1e-9)
+        return KINDS[self.modality].amount(self.units, self.data.nbytes) / max(seconds, 1e-9)
 
-
-SPEED_UNIT = {"image": "MP/s", "audio": "x real time", "tensor": "MB/s"}
+    @property
+    def source(self) -> Any:
+        """What `latentzip.encode` takes: the array, or the pair of samples and rate."""
+        return (self.data, self.rate) if self.rate else self.data
 
 
 def load(source: Any, name: str | None = None) -> Signal:
@@ -84,7 +85,7 @@ def load(source: Any, name: str | None = None) -> Signal:
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         name = name or path.name
-        if path.suffix.lower() in AUDIO_SUFFIXES:
+        if path.suffix.lower() in SOUND.suffixes:
             return _sound(path, name)
         from ..signals.pictures.files import open_picture
 

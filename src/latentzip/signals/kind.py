@@ -190,6 +190,14 @@ class Kind:
         # the three bytes of codecs.base: version, quality, chunk unit
         return params[1] if len(params) == 3 and params[0] in (1, 2) and 1 <= params[1] <= 100 else None
 
+    def units(self, shape: Sequence[int], rate: int) -> float:
+        """What an evaluation divides bits by, of an array of this kind: values."""
+        return math.prod(shape)
+
+    def amount(self, units: float, num_bytes: int) -> float:
+        """What it counts a second, in `speed_unit`: megabytes."""
+        return num_bytes / 1e6
+
     def words(self, shape: Sequence[int], rate: int) -> str:
         """The size of a decoded signal, for people."""
         return " x ".join(map(str, shape))

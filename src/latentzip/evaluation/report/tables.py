@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ...signals import KINDS
 from ..signals import RATE_LABEL, RATE_OF, SPEED_UNIT
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def markdown(result: Results) -> str:
             cells += ["lossless" if r["lossless"] and r[m.name] is None else number(r[m.name]) for m in metrics]
             rows.append([*cells, number(r["encode_speed"], 3), number(r["decode_speed"], 3)])
         count = max((r["inputs"] for r in averages), default=0)
-        noun = {"image": "picture", "audio": "sound", "tensor": "tensor"}[modality] + "s" * (count != 1)
+        noun = KINDS[modality].one + "s" * (count != 1)
         parts.append(f"Means over {count} {noun}, everything in the file counted ({RATE_LABEL[modality]}).")
         parts.append(table(head, rows))
         compared: dict[str, Any] = result.comparisons(modality)

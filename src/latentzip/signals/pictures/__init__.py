@@ -43,6 +43,14 @@ class Pictures(Kind):
         """Pixels."""
         return {"pixels": math.prod(header.shape[-2:])}
 
+    def units(self, shape: Sequence[int], rate: int) -> float:
+        """Pixels of (H, W, C)."""
+        return shape[0] * shape[1]
+
+    def amount(self, units: float, num_bytes: int) -> float:
+        """Megapixels."""
+        return units / 1e6
+
     def words(self, shape: Sequence[int], rate: int) -> str:
         """Width x height."""
         return " x ".join(map(str, shape[:0:-1]))

@@ -43,6 +43,14 @@ class Sound(Kind):
         """Seconds."""
         return {"seconds": self.seconds(header)}
 
+    def units(self, shape: Sequence[int], rate: int) -> float:
+        """Milliseconds of (T, C), so that bits become kbit/s."""
+        return 1000 * shape[0] / rate
+
+    def amount(self, units: float, num_bytes: int) -> float:
+        """Seconds."""
+        return units / 1000
+
     def words(self, shape: Sequence[int], rate: int) -> str:
         """Length and rate."""
         return f"{duration(shape[1] / rate)} of {rate} Hz"
