@@ -21,7 +21,9 @@ from .codecs.surroundings import plainly
 from .entropy import container
 from .entropy.container import Container, Limits
 from .entropy.errors import InputError
-from .signals.kind import OUTPUTS, About, Kind, Output, Region, ValueRange, Wanted
+from .signals.choice import kind_for, kind_of
+from .signals.coding import OUTPUTS, About, Output, Region, ValueRange, Wanted
+from .signals.kind import Kind
 
 
 def device_of(device: str | torch.device | None, x: Any = None) -> str:
@@ -125,8 +127,8 @@ def ask(
     x: Any, codec: str | AnyCodec | None, device: str | torch.device | None, about: About, options: dict[str, Any]
 ) -> Asked:
     """The kind of ``x``, the codec, loaded, and its options, checked; errors as `encode`."""
-    model = loaded(signals.kind_of(x).codec if codec is None else codec, device, x)
-    kind = signals.kind_for(x, model)
+    model = loaded(kind_of(x).codec if codec is None else codec, device, x)
+    kind = kind_for(x, model)
     target, rest = targets.taken(options)
     chosen = check_options(model, rest, owners)
     kind.coding.refuse(about, "" if target is None else f"target_{target.kind}", model)

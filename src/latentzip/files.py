@@ -13,11 +13,11 @@ from . import signals
 from .codecs.outputs import atomic_writer, check_writable, is_special
 from .entropy import container
 from .entropy.errors import InputError
-from .signals.kind import About, ValueRange, Wanted
 
 if TYPE_CHECKING:
     from .codecs.base import Precision
     from .codecs.contract import AnyCodec
+    from .signals.coding import ValueRange
 
 StrPath = str | os.PathLike[str]
 
@@ -39,6 +39,7 @@ def write_decoded(
     under it, or a sound file, which is written piece by piece."""
     from .api import device_of, opened
     from .codecs.surroundings import plain
+    from .signals.coding import Wanted
 
     wanted = Wanted("latent" if latent else "signal", region, span, None, device_of(device), codec, precision)
     with plain(), opened(source) as box:
@@ -105,6 +106,7 @@ def write_encoded(
     from . import targets
     from .api import ask
     from .codecs.surroundings import plain
+    from .signals.coding import About
 
     about = About(metadata, value_range, name)
     with plain():

@@ -10,7 +10,7 @@ from .. import targets
 from ..entropy import container
 from ..entropy.errors import InputError
 from ..signals import KINDS
-from ..signals.kind import METADATA
+from ..signals.coding import METADATA
 from ..signals.pictures import PICTURES
 from ..signals.sound import SOUND
 from . import common, options, tensors

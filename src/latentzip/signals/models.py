@@ -9,7 +9,7 @@ from ..codecs.contract import AnyCodec, modalities
 from ..codecs.registry import load_codec
 from ..entropy.container import Header
 from ..entropy.errors import FormatError, InputError, UnsupportedError
-from .kind import Wanted
+from .coding import Wanted
 
 
 def model_for(header: Header, wanted: Wanted) -> Any:

@@ -1,4 +1,4 @@
-"""The verbs of pictures (`signals.kind.Coding`)."""
+"""The verbs of pictures (`signals.coding.Coding`)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ...entropy import container
 from ...entropy.container import Container, Header
 from ...entropy.errors import InputError
 from ...warn import converted
-from .. import kind
-from ..kind import About, Progress, Region, Wanted, refuse_span
+from .. import coding
+from ..coding import About, Progress, Region, Wanted, refuse_span
 from ..models import model_for
 from . import PICTURES
 from .files import check_suffix, open_picture, save_picture
@@ -41,12 +41,12 @@ def refuse(about: About, target: str, codec: AnyCodec) -> None:
     """Pictures have a range, and targets of all units but kbps."""
 
 
-def ready(x: Any, codec: AnyCodec, about: About) -> kind.Ready:
+def ready(x: Any, codec: AnyCodec, about: About) -> coding.Ready:
     """One path, open file, Pillow image, array or tensor."""
     return _Ready(x, codec, about)
 
 
-class _Ready(kind.Ready):
+class _Ready(coding.Ready):
     def __init__(self, x: Any, model: Any, about: About) -> None:
         name = "picture"
         if isinstance(x, (str, os.PathLike)):

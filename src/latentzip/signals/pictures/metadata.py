@@ -10,7 +10,7 @@ from PIL import ExifTags, Image
 
 from ...entropy.container import EXIF, ICC, XMP, Box
 from ...entropy.errors import InputError
-from ..kind import METADATA
+from ..coding import METADATA
 
 # TIFF tags that describe how a file lays out its pixels, not the picture
 _LAYOUT = {

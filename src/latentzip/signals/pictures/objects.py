@@ -15,7 +15,7 @@ from torch import Tensor
 from ...codecs.samples import FULL_SCALE, Samples, Values, dtype_of, extremes
 from ...entropy.container import AUX, RANGE, Box, Header
 from ...entropy.errors import FormatError, InputError
-from ..kind import Region, ValueRange
+from ..coding import Region, ValueRange
 from .files import from_pillow, to_pillow
 from .metadata import Metadata
 from .planes import fill_hidden, pack_plane, unpack_plane

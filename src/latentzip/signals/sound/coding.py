@@ -1,4 +1,4 @@
-"""The verbs of sound (`signals.kind.Coding`)."""
+"""The verbs of sound (`signals.coding.Coding`)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 from ...codecs.contract import AnyCodec
 from ...entropy.container import Container
 from ...entropy.errors import InputError
-from .. import kind
-from ..kind import About, Progress, Wanted
+from .. import coding
+from ..coding import About, Progress, Wanted
 from ..models import model_for
 from . import files, objects
 
@@ -40,7 +40,7 @@ def refuse(about: About, target: str, codec: AnyCodec) -> None:
         raise InputError("value_range is for pictures; sound has its own level")
 
 
-def ready(x: Any, codec: AnyCodec, about: About) -> kind.Ready:
+def ready(x: Any, codec: AnyCodec, about: About) -> coding.Ready:
     """One pair, path or open file."""
     if objects.is_sound(x):
         return _Pair(x, codec)
@@ -51,7 +51,7 @@ def ready(x: Any, codec: AnyCodec, about: About) -> kind.Ready:
     )
 
 
-class _Pair(kind.Ready):
+class _Pair(coding.Ready):
     def __init__(self, x: Any, model: AnyCodec) -> None:
         self.x, self.model = x, model
 
@@ -59,7 +59,7 @@ class _Pair(kind.Ready):
         return objects.encode(self.x, self.model, options)
 
 
-class _File(kind.Ready):
+class _File(coding.Ready):
     """A file is read again for each stream, block by block: it may be longer than memory."""
 
     def __init__(self, source: Any, model: AnyCodec, about: About) -> None:

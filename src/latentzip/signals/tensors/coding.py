@@ -1,4 +1,4 @@
-"""The verbs of tensors (`signals.kind.Coding`)."""
+"""The verbs of tensors (`signals.coding.Coding`)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ...codecs.contract import BATCH, AnyCodec
 from ...entropy.container import Container
 from ...entropy.errors import InputError
 from ...warn import converted
-from .. import kind
-from ..kind import About, Progress, Wanted, refuse_span
+from .. import coding
+from ..coding import About, Progress, Wanted, refuse_span
 from . import objects
 
 
@@ -34,12 +34,12 @@ def refuse(about: About, target: str, codec: AnyCodec) -> None:
         raise InputError(f"{target} is for pictures and sound; {codec.name} codes tensors")
 
 
-def ready(x: Any, codec: AnyCodec, about: About) -> kind.Ready:
+def ready(x: Any, codec: AnyCodec, about: About) -> coding.Ready:
     """One tensor, array, `.npy` path or open file; of a codec that codes in batches also (B, C, H, W)."""
     return _Ready(x, codec)
 
 
-class _Ready(kind.Ready):
+class _Ready(coding.Ready):
     def __init__(self, x: Any, codec: AnyCodec) -> None:
         self.x, self.codec = x, codec
 
