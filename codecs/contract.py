@@ -33,6 +33,7 @@ STREAMING = "streaming"  # of sound: `open_encoder` and `open_decoder`, which ho
 BATCH = "batch"  # `compress_batch` of several signals of one size, in one pass
 GREY = "grey"  # `compress` of a picture takes one channel of a grey one as it is
 PARTS = "parts"  # `compress` of a picture takes `samples.Samples`, which read part by part, too
+EXACT = "exact"  # takes and gives the integers of a signal: pictures (C, H, W) uint8 or uint16 as arrays
 FAST = "fast"  # chunks that `entropy.blocks` codes
 
 Kind = Literal["int", "float", "bool", "str", "choice", "object"]

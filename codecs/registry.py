@@ -64,6 +64,10 @@ FAMILIES = {
             "features", "tensor", ".features.codec", ".features.options:OPTIONS", ".features.codec:FeatureCodec",
             "activations, keys and values, embeddings: any float tensor, to a known error or rate, or lossless",
         ),
+        Family(
+            "lossless", "image", ".lossless.codec", ".lossless.options:OPTIONS", ".lossless.codec:LosslessCodec",
+            "pictures of 8 and 16 bits to the last bit: photographs, screenshots, masks, scans",
+        ),
     )
 }  # fmt: skip
 # codecs that need no weights: name -> family

@@ -29,11 +29,13 @@ KINDS = {"pil": 0, "numpy": 1, "tensor": 2}
 DTYPES = {"uint8": 0, "uint16": 1, "float16": 2, "bfloat16": 3, "float32": 4, "float64": 5,
           "int16": 6, "int24": 7, "int32": 8}  # fmt: skip
 SOUND_DTYPES = frozenset({"int16", "int24", "int32"})
-MODES = {"": 0, "L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 5, "I": 6, "F": 7, "L;1": 8, "mono": 9, "file": 10}
+MODES = {"": 0, "L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 5, "I": 6, "F": 7, "L;1": 8, "mono": 9, "file": 10,
+         "1": 11, "P": 12, "CMYK": 13, "YCbCr": 14, "LAB": 15, "HSV": 16}  # fmt: skip
 
-ICC, EXIF, XMP, TAGS, AUX, RANGE = 1, 2, 3, 4, 0x85, 0x86
+ICC, EXIF, XMP, TAGS, TRNS, AUX, RANGE, PALETTE = 1, 2, 3, 4, 5, 0x85, 0x86, 0x87
 CRITICAL = 0x80  # set in a box type that decoding depends on
-BOX_NAMES = {ICC: "ICC", EXIF: "EXIF", XMP: "XMP", TAGS: "TAGS", AUX: "AUX", RANGE: "RANGE"}
+BOX_NAMES = {ICC: "ICC", EXIF: "EXIF", XMP: "XMP", TAGS: "TAGS", TRNS: "TRNS", AUX: "AUX", RANGE: "RANGE",
+             PALETTE: "PALETTE"}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Reproduce the figures that README and docs quote: `python scripts/benchmark.py KIND [--data DIR] [--json OUT]`.
 
-KIND is one of rd, overfit, speed, entropy, audio, loader, features, perception, gpu. Each prints a Markdown table;
---json writes all rows, the machine, versions, commit and threads, and a flat summary. --quick answers in under 50 s
-with less data (overfit takes minutes; gpu takes longer, and a GPU).
+KIND is one of rd, overfit, speed, entropy, audio, loader, features, lossless, perception, gpu. Each prints a Markdown
+table; --json writes all rows, the machine, versions, commit and threads, and a flat summary. --quick answers in under
+50 s with less data (overfit takes minutes; gpu takes longer, and a GPU).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-KINDS = ("rd", "overfit", "speed", "entropy", "audio", "loader", "features", "perception", "gpu")
+KINDS = ("rd", "overfit", "speed", "entropy", "audio", "loader", "features", "lossless", "perception", "gpu")
 
 
 def machine() -> dict[str, Any]:
@@ -83,7 +83,7 @@ def main() -> int:
     parser.add_argument("--reuse", type=Path, help="rd, overfit: take the rows that this earlier --json file has")
     parser.add_argument("--segmented", type=Path, help="perception: folder with images/ and masks/")
     parser.add_argument("--sounds", type=Path, help="perception: folder of sounds")
-    parser.add_argument("--limit", type=int, metavar="N", help="perception: samples of each set")
+    parser.add_argument("--limit", type=int, metavar="N", help="perception, lossless: samples of each set")
     parser.add_argument("--model", type=Path, help="perception: TorchScript classifier, or weights of an earlier run")
     parser.add_argument("--listening", type=Path, help="audio: folder of sounds, a sub-folder a class")
     parser.add_argument("--quick", action="store_true")

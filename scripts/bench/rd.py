@@ -54,7 +54,9 @@ def points(names: list[str], quick: bool, qualities: list[int] | None = None) ->
 def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.effort is not None:
         return effort.run(args)
-    names = args.codec or [i.name for i in lz.list_codecs() if i.modality == "image" and not i.slow]
+    names = args.codec or [
+        i.name for i in lz.list_codecs() if i.modality == "image" and not i.slow and i.name != "lossless"
+    ]
     images = pictures.load(args.data, args.quick)
     known = {}
     if args.reuse:

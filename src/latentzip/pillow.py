@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import IO, Any, cast
 
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, ImagePalette, UnidentifiedImageError
 
 from .defaults import DEFAULT_CODEC
 from .entropy import container
@@ -26,7 +26,7 @@ from .signals.pictures.metadata import Metadata
 FORMAT = "LTZ"
 MIME = "image/x-ltz"  # not registered with IANA
 
-_OPTIONS = ("coding", "device")  # of `encode`, beside those that `save` documents
+_OPTIONS = ("coding", "device", "effort", "verify")  # of `encode`, beside those that `save` documents
 
 
 def _accept(prefix: bytes) -> bool:
@@ -64,6 +64,8 @@ class LtzImageFile(ImageFile.ImageFile):
             metadata = Metadata.from_boxes(container.read_metadata(cast(Any, self.fp), index, start))
         except CodecError as error:
             raise UnidentifiedImageError(f"{name!r}: {error}") from error
+        if self._mode == "P":
+            self._set_palette(start)
         self._size = index.header.shape[-1], index.header.shape[-2]
         self.info["codec"] = index.header.codec
         quality = PICTURES.quality(index.header.params)
@@ -71,6 +73,14 @@ class LtzImageFile(ImageFile.ImageFile):
             self.info["quality"] = quality
         self.info.update(metadata.info())
         self.tile = [ImageFile._Tile("ltz", (0, 0, *self._size), start, None)]
+
+    def _set_palette(self, start: int) -> None:
+        assert self.fp is not None
+        self.fp.seek(start)
+        data = container.read_file(cast(Any, self.fp)).box(container.PALETTE)
+        if data is None:
+            raise UnidentifiedImageError(f"{self.filename or 'stream'!r}: a palette is missing")
+        self.palette = ImagePalette.raw("RGB" if data[:1] == b"\3" else "RGBA", data[1:])
 
     def verify(self) -> None:
         """Check every checksum without decoding; raises `OSError` where one does not hold."""

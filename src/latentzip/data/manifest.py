@@ -29,14 +29,16 @@ _SCHEMA = record(
         "modality": one_of("image"),
         "samples": _COUNT,
         "variants": one_of(1, 2),
-        "latent": record(
-            {
-                "channels": integer(1, 1 << 16),
-                "dtype": one_of("int8", "int16"),
-                "fixed_shape": nullable(array(_SIDE, 3, 3)),
-                "shapes": mapping(_COUNT, 1000, text(r"\d{1,6}x\d{1,6}", 13)),
-            },
-            {"stride": integer(1, 1 << 16)},
+        "latent": nullable(  # of a codec that keeps pictures as they are
+            record(
+                {
+                    "channels": integer(1, 1 << 16),
+                    "dtype": one_of("int8", "int16"),
+                    "fixed_shape": nullable(array(_SIDE, 3, 3)),
+                    "shapes": mapping(_COUNT, 1000, text(r"\d{1,6}x\d{1,6}", 13)),
+                },
+                {"stride": integer(1, 1 << 16)},
+            )
         ),
         "columns": mapping(
             record({"dtype": text(most=32)}, {"classes": nullable(array(text(most=1 << 16), 1 << 24))}),
@@ -80,13 +82,13 @@ def parse_manifest(data: bytes, where: str) -> dict[str, Any]:
         )
     manifest = _SCHEMA(found, f"{where}: damaged manifest: ")
     latent, shards = manifest["latent"], manifest["shards"]
-    fixed = latent["fixed_shape"]
+    fixed, channels = (None, 0) if latent is None else (latent["fixed_shape"], latent["channels"])
     sound = manifest["samples"] == sum(shard["samples"] for shard in shards)
     sound = sound and len({shard["file"] for shard in shards}) == len(shards)
     # a stream takes a header block of the tar and some bytes of its own
     sound = sound and all(512 * s["samples"] * manifest["variants"] <= s["bytes"] for s in shards)
     if fixed is not None:
-        sound = sound and fixed[0] == latent["channels"] and math.prod(fixed) <= MAX_LATENT
+        sound = sound and fixed[0] == channels and math.prod(fixed) <= MAX_LATENT
     if not sound:
         raise FormatError(f"{where}: damaged manifest: its fields contradict each other")
     if "key" not in manifest["columns"]:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from ..codecs.contract import LATENT, check_options
+from ..codecs.contract import EXACT, LATENT, check_options
 from ..codecs.registry import SCHEMES, WEIGHTLESS, list_codecs, load_codec
 from ..entropy.errors import InputError
 from .peers.pictures import CONVENTIONAL, LOSSLESS, Conventional
@@ -154,7 +154,7 @@ class Ours(Coder):
 
     def latent_ratio(self, signal: Signal) -> float | None:
         m = self.model
-        if LATENT not in m.capabilities:
+        if LATENT not in m.capabilities or EXACT in m.capabilities:
             return None
         if self.modality == "image":
             return m.latent_channels / (m.signal_channels * m.stride**2)
@@ -330,7 +330,7 @@ def coder(
         made = Plain(CONVENTIONAL_TENSOR[name])
     elif name.partition(":")[0] in SCHEMES:
         made = CompressAI(name, (weights or {}).get(name), device)
-    elif name in WEIGHTLESS:
+    elif name in WEIGHTLESS and WEIGHTLESS[name].modality == "tensor":
         made = Features()
     else:
         check_name(name)
@@ -359,9 +359,9 @@ def default_codecs(modalities: Collection[str]) -> list[str]:
 
 def own_codecs(modalities: Collection[str]) -> list[str]:
     """Bundled codecs that code any signal of these modalities, and need no minutes for one."""
-    # a codec of tensors that has weights is made for one network's activations
+    # a codec of tensors that has weights is made for one network's activations; one that loses nothing has no curve
     return [
         i.name
         for i in list_codecs()
-        if i.modality in modalities and not i.slow and (i.modality != "tensor" or i.name in WEIGHTLESS)
+        if i.modality in modalities and not i.slow and (i.modality == "tensor") == (i.name in WEIGHTLESS)
     ]

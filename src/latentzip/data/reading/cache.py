@@ -62,6 +62,15 @@ def find_cache(archive: Archive) -> Path | None:
 # --- making ------------------------------------------------------------------------------------------------------
 
 
+def check_latents(archive: Archive) -> None:
+    """Raises InputError where a pack holds pictures as they are."""
+    if archive.manifest["latent"] is None:
+        raise InputError(
+            f"{archive.path} holds pictures of {archive.manifest['codec']}, which has no latents; read it with "
+            "LatentDataset(..., to='signal') or to='bytes'"
+        )
+
+
 def build_cache(
     pack: str | os.PathLike[str] | Archive,
     out: str | os.PathLike[str] | None = None,
@@ -79,11 +88,12 @@ def build_cache(
         progress: called with (latents done, latents in all).
 
     Raises:
-        InputError: ``out`` holds the cache of another pack.
+        InputError: ``out`` holds the cache of another pack, or the pack has no latents.
         FormatError: the pack is damaged.
         OSError: the folder cannot be written; name another with ``out``.
     """
     archive = pack if isinstance(pack, Archive) else Archive(pack)
+    check_latents(archive)
     folder = default_folder(archive) if out is None else Path(out)
     if (folder / DESCRIPTION).is_file():
         return Cache(folder, archive)

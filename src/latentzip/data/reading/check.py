@@ -106,7 +106,8 @@ def _check_columns(archive: Archive, folder: Path, report: Report) -> list[str] 
         except CodecError as error:
             problems.append(str(error))
     if {"latent_h", "latent_w"} <= set(columns):
-        problems += _check_shapes(columns, m["latent"], path)
+        if m["latent"] is not None:
+            problems += _check_shapes(columns, m["latent"], path)
     elif not {"latent_h", "latent_w"} <= set(archive.columns):
         problems.append(f"{path}: no columns of latent shapes")
     return keys
@@ -171,11 +172,10 @@ def _check_stream(blob: bytes, m: dict[str, Any], size: tuple[int, int] | None, 
     if model is None:
         return
     from ...api import decode
-    from ...signals.pictures.objects import check_boxes
+    from ...signals.pictures.coding import check_stream_boxes
 
     latent = decode(blob, "latent", codec=model)
-    stream = container.read(blob)
-    check_boxes(stream.header, stream.boxes)
+    check_stream_boxes(container.read(blob), model)
     if size is not None and tuple(latent.shape[1:]) != size:
         raise _Wrong(
             f"a latent of {latent.shape[1]} x {latent.shape[2]} positions, the columns say {size[0]} x {size[1]}"

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, get_worker_info
 from ...codecs.base import Codec
 from ...entropy.errors import InputError
 from ..archive import Archive
-from .cache import Cache, build_cache, find_cache
+from .cache import Cache, build_cache, check_latents, find_cache
 from .collate import LatentBatch
 from .decoding import codec_of, decode_latents, decode_signals
 from .draw import Draw
@@ -89,6 +89,8 @@ class LatentDataset(Dataset[dict[str, Any]]):
         if tier == "cache" and to != "latent":
             raise InputError(f"the training tier holds latents only; to={to!r} needs tier='archive'")
         self.archive = Archive(path, cache_dir)
+        if to == "latent":
+            check_latents(self.archive)
         self.to, self.transform, self.mirror = to, transform, mirror
         self.seed, self.epoch, self.device, self.threads = seed, 0, device, threads
         self.columns = self._check_columns(columns)
@@ -141,7 +143,7 @@ class LatentDataset(Dataset[dict[str, Any]]):
     @property
     def latent_shape(self) -> tuple[int, int, int] | None:
         """(L, h, w) where all latents have one shape, before any transform."""
-        shape = self.archive.manifest["latent"].get("fixed_shape")
+        shape = (self.archive.manifest["latent"] or {}).get("fixed_shape")
         return None if shape is None else tuple(shape)
 
     @property

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...codecs.base import Codec, Shape
+from ...codecs.contract import EXACT
 from ...codecs.registry import load_codec
 from ...entropy import container
 from ...entropy.batch import run_batch
@@ -28,7 +29,8 @@ def _open(blob: bytes, codec: Codec, fingerprint: bytes) -> Container:
             f"a stream of {header.codec} ({header.fingerprint.hex()}) in a data set of {codec.name} "
             f"({fingerprint.hex()}): the pack is damaged, check it with codec-cli verify"
         )
-    if header.modality != codec.modality or len(header.shape) != 3 or header.shape[0] != codec.signal_channels:
+    channels = header.shape[:1] if EXACT in codec.capabilities else (codec.signal_channels,)
+    if header.modality != codec.modality or len(header.shape) != 3 or header.shape[:1] != channels:
         raise FormatError(f"a stream of {header.modality} {header.shape} that claims to be of {codec.name}: damaged")
     return stream
 
@@ -37,6 +39,10 @@ def codec_of(manifest: dict[str, Any], device: str = "cpu") -> Codec:
     """The codec with the weights that a pack was made with; raises FormatError where it contradicts the manifest."""
     codec = load_codec(manifest["codec"], device, fingerprint=bytes.fromhex(manifest["fingerprint"]))
     latent = manifest["latent"]
+    if (latent is None) != (EXACT in codec.capabilities):
+        raise FormatError(f"the manifest of a pack of {codec.name} is damaged, check it with codec-cli verify")
+    if latent is None:
+        return codec
     facts = codec.modality, codec.latent_channels, str(codec.latent_dtype).removeprefix("torch.")
     if facts != (manifest["modality"], latent["channels"], latent["dtype"]):
         raise FormatError(
@@ -47,7 +53,9 @@ def codec_of(manifest: dict[str, Any], device: str = "cpu") -> Codec:
 
 
 def latent_size(codec: Codec, size: tuple[int, int]) -> tuple[int, int]:
-    """(h, w) of the latent of a picture of (H, W) pixels."""
+    """(h, w) of the latent of a picture of (H, W) pixels; itself where a codec keeps it as it is."""
+    if EXACT in codec.capabilities:
+        return size
     unit = codec.stride * codec.latent_multiple
     return -(-size[0] // unit) * codec.latent_multiple, -(-size[1] // unit) * codec.latent_multiple
 
@@ -128,8 +136,12 @@ def decode_latents(
 
 def decode_signals(blobs: Sequence[bytes], codec: Codec, threads: int = 1) -> list[Tensor]:
     """Streams -> signals (C, H, W) float32 in [0, 1] on the codec's device; equal shapes are decoded as one batch."""
+    from ...api import decode
+
     fingerprint = codec.fingerprint
     streams = [_open(blob, codec, fingerprint) for blob in blobs]
+    if EXACT in codec.capabilities:
+        return run_batch(lambda blob: decode(blob, "tensor", codec=codec), blobs, threads=threads)
     latents = decode_latents(blobs, codec, threads)
     out: list[Tensor | None] = [None] * len(blobs)
     groups: dict[tuple[bytes, tuple[int, ...]], list[int]] = defaultdict(list)

@@ -359,6 +359,8 @@ _ROW = ("key", "label", "width", "height", "latent_h", "latent_w")
 
 def _merge(folder: Path, plan: dict[str, Any], work: list[ShardJob], model: Codec, classes: list[str] | None) -> None:
     """Columns, list of errors and, last of all, the manifest."""
+    from ...codecs.contract import EXACT
+
     records = []
     for job in work:
         record = finished(job)
@@ -382,7 +384,16 @@ def _merge(folder: Path, plan: dict[str, Any], work: list[ShardJob], model: Code
     o = work[0].options
     shapes = Counter(f"{h}x{w}" for h, w in zip(columns["latent_h"].tolist(), columns["latent_w"].tolist()))
     common = sorted(shapes.items(), key=lambda item: (-item[1], item[0]))[:MAX_SHAPES]
-    fixed = [model.latent_channels, *map(int, common[0][0].split("x"))] if len(shapes) == 1 else None
+    latent, signal = None, {}
+    if EXACT not in model.capabilities:
+        signal = {"channels": model.signal_channels}
+        latent = {
+            "channels": model.latent_channels,
+            "dtype": str(model.latent_dtype).removeprefix("torch."),
+            "stride": model.stride,
+            "fixed_shape": [model.latent_channels, *map(int, common[0][0].split("x"))] if len(shapes) == 1 else None,
+            "shapes": dict(common),
+        }
     described = {
         name: {"dtype": "str" if column.dtype.kind == "U" else column.dtype.name} for name, column in columns.items()
     }
@@ -401,14 +412,8 @@ def _merge(folder: Path, plan: dict[str, Any], work: list[ShardJob], model: Code
         "samples": len(rows),
         "skipped": len(errors),
         "variants": 1 + o.mirror,
-        "latent": {
-            "channels": model.latent_channels,
-            "dtype": str(model.latent_dtype).removeprefix("torch."),
-            "stride": model.stride,
-            "fixed_shape": fixed,
-            "shapes": dict(common),
-        },
-        "signal": {"channels": model.signal_channels, "size": o.size, "crop": o.crop, "mirror": o.mirror},
+        "latent": latent,
+        "signal": signal | {"size": o.size, "crop": o.crop, "mirror": o.mirror},
         "columns": described,
         "columns_file": {"file": COLUMNS, "bytes": len(packed), "sha256": hashlib.sha256(packed).hexdigest()},
         "shards": [record["shard"] for record in records],

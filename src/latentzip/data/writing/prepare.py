@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ...entropy.errors import InputError, UnsupportedError
-from ...signals.pictures.files import from_pillow, open_picture, to_pillow
+from ...signals.pictures.files import from_pillow, open_picture, to_pillow, upright
 from ...signals.pictures.metadata import Metadata
 from ...warn import ConversionWarning
 
@@ -43,6 +43,17 @@ def load_picture(data: bytes, name: str, size: int | None, crop: str) -> tuple[I
             left, top = (image.width - size) // 2, (image.height - size) // 2
             image = image.crop((left, top, left + size, top + size))
     return image, original
+
+
+def exact_picture(data: bytes, name: str, size: int | None, crop: str) -> tuple[Image.Image, tuple[int, int]]:
+    """As `load_picture` without a size, in the mode and with the samples of the file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConversionWarning)
+        image = open_picture(io.BytesIO(data), name)
+        if isinstance(image, np.ndarray):
+            raise UnsupportedError(f"{name}: an array under the name of a picture; save it as a picture first")
+        image.load()
+        return image, upright(image, name).size
 
 
 def _resized(image: Image.Image, size: int) -> Image.Image:

@@ -78,18 +78,20 @@ def pack_shard(job: ShardJob, progress: Progress | None = None) -> str:
         InputError: a picture that cannot be read, with ``on_error="fail"``.
     """
     from ...api import encode
+    from ...codecs.contract import EXACT
     from ...codecs.registry import load_codec
     from ..reading.decoding import latent_size
-    from .prepare import load_picture, mirrored
+    from .prepare import exact_picture, load_picture, mirrored
 
     o, folder = job.options, Path(job.dst)
     model = load_codec(o.codec, fingerprint=bytes.fromhex(o.fingerprint))
+    load = exact_picture if EXACT in model.capabilities and o.size is None else load_picture
     rows: list[tuple[Any, ...]] = []
     errors: list[dict[str, str]] = []
     with ShardWriter(folder, job.file, o.mirror) as shard:
         for sample in job.samples:
             try:
-                image, original = load_picture(job.source.read(sample), sample.name, o.size, o.crop)
+                image, original = load(job.source.read(sample), sample.name, o.size, o.crop)
                 said: dict[str, Any] = {"quality": o.quality, "coding": o.coding, "effort": o.effort or None}
                 blob = encode(image, model, metadata="none", **said)
                 twin = encode(mirrored(image), model, metadata="none", **said) if o.mirror else None

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from ...codecs.contract import GREY, PARTS, AnyCodec
+from ...codecs.contract import EXACT, GREY, PARTS, AnyCodec
 from ...codecs.samples import FULL_SCALE
 from ...entropy import container
 from ...entropy.container import Container, Header
@@ -22,6 +22,7 @@ from .. import coding
 from ..coding import About, Progress, Region, Wanted, refuse_span
 from ..models import model_for
 from . import PICTURES
+from .exact import check_exact, from_exact, to_exact
 from .files import check_suffix, open_picture, save_picture
 from .objects import check_boxes, from_signal, to_signal
 
@@ -54,10 +55,17 @@ class _Ready(coding.Ready):
             x = open_picture(x)
         elif hasattr(x, "read"):
             x = open_picture(x, about.name or name)
-        channels = getattr(model, "signal_channels", 3)
-        signal = to_signal(x, channels, about.metadata, name, about.value_range, GREY in model.capabilities)
+        signal: Any
+        if EXACT in model.capabilities:
+            if about.value_range is not None:
+                raise InputError(f"{model.name} keeps every value as it is: leave value_range out")
+            signal = to_exact(x, about.metadata, name)
+        else:
+            channels = getattr(model, "signal_channels", 3)
+            signal = to_signal(x, channels, about.metadata, name, about.value_range, GREY in model.capabilities)
         self.model, self.signal = model, signal
-        self.samples = signal.samples if PARTS in model.capabilities else signal.samples.all()
+        whole = PARTS in model.capabilities or EXACT in model.capabilities
+        self.samples = signal.samples if whole else signal.samples.all()
         self.header = Header(
             codec=model.name,
             fingerprint=model.fingerprint,
@@ -94,7 +102,11 @@ def decode(stream: Container, wanted: Wanted) -> Any:
     part = {name: value for name, value in part.items() if value is not None}
     latent = wanted.to == "latent"
     y = model.restore(stream.header, stream.chunks, to="latent" if latent else "signal", **part)
-    return y if latent else from_signal(y, stream.header, stream.boxes, wanted.to, part.get("region"))  # type: ignore[arg-type]
+    if latent:
+        return y
+    if EXACT in model.capabilities:
+        return from_exact(y, stream.header, stream.boxes, wanted.to)
+    return from_signal(y, stream.header, stream.boxes, wanted.to, part.get("region"))  # type: ignore[arg-type]
 
 
 def _region(region: Sequence[int]) -> Region:
@@ -123,4 +135,9 @@ def write(stream: Container, out: BinaryIO, suffix: str, wanted: Wanted, progres
 def verify(stream: Container) -> None:
     """The latent, the alpha plane and the range."""
     decode(stream, Wanted("latent"))
-    check_boxes(stream.header, stream.boxes)
+    check_stream_boxes(stream, model_for(stream.header, Wanted()))
+
+
+def check_stream_boxes(stream: Container, model: AnyCodec) -> None:
+    """Raises FormatError when header and boxes contradict each other."""
+    (check_exact if EXACT in model.capabilities else check_boxes)(stream.header, stream.boxes)

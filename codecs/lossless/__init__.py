@@ -1,0 +1,1 @@
+"""Pictures and sound to the last bit."""

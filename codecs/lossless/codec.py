@@ -1,0 +1,123 @@
+"""The codec `lossless`: integers in, the same integers out; no weights, no network."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+
+from ...entropy import adaptive
+from ...entropy.container import Header
+from ...entropy.errors import CodecError, FormatError, InputError
+from ..base import _parallel
+from ..contract import EXACT, LATENT, REGION, Compressed, Option
+from . import pictures, planes
+from .effort import DEFAULT
+from .options import OPTIONS
+
+Region = tuple[int, int, int, int]
+
+
+class LosslessCodec:
+    """Pictures of 8 and 16 bits to the last bit: photographs, screenshots, masks, scans.
+
+    Attributes:
+        name, modality, options, capabilities: as in `contract.AnyCodec`. The face hands over the samples themselves.
+    """
+
+    name: ClassVar[str] = "lossless"
+    modality: ClassVar[Literal["image"]] = "image"
+    options: ClassVar[tuple[Option, ...]] = OPTIONS
+    capabilities: ClassVar[frozenset[str]] = frozenset({EXACT, LATENT, REGION})
+    variable_rate: ClassVar[bool] = False
+    fast_coding: ClassVar[bool] = False
+    precision = "fp32"
+
+    @property
+    def fingerprint(self) -> bytes:
+        """8 bytes over the tables that decoding depends on."""
+        h = hashlib.sha256(b"lossless 1")
+        for table in (adaptive.STRETCH, adaptive.SQUASH, adaptive.RATE, planes.LEVEL, planes.SIGNED, planes.WEIGHT):
+            h.update(table.astype("<i4").tobytes())
+        return h.digest()[:8]
+
+    def to(self, device: Any) -> LosslessCodec:
+        """Itself: it computes on the CPU."""
+        return self
+
+    def eval(self) -> LosslessCodec:
+        """Itself: there is nothing to train."""
+        return self
+
+    def compress(self, x: np.ndarray, *about: Any, effort: int = DEFAULT, verify: bool = False) -> Compressed:
+        """Code one picture.
+
+        Args:
+            x: (C, H, W) uint8 or uint16, C = 1..4.
+            effort: 1 (fastest) to 9 (smallest).
+            verify: decode and compare.
+
+        Raises:
+            InputError: not such an array.
+            CodecError: what was decoded differs; nothing is lost but time, please report it.
+        """
+        if not isinstance(x, np.ndarray) or x.dtype not in (np.uint8, np.uint16) or x.ndim != 3 or 0 in x.shape:
+            raise InputError("lossless takes integer planes (C, H, W) of uint8 or uint16 with C, H, W >= 1")
+        if x.shape[0] > 4:
+            raise InputError(f"lossless takes 1 to 4 channels, not {x.shape[0]}; code the others on their own")
+        plan, coded = pictures.plan_of(x, int(effort))
+        side = pictures.CHUNK
+        parts = [
+            coded[:, y : y + side, c : c + side] for y in range(0, x.shape[1], side) for c in range(0, x.shape[2], side)
+        ]
+        chunks = list(_parallel(lambda part: pictures.encode_chunk(plan, part, x.shape[0]), parts))
+        packed = Compressed(plan.pack(), chunks)
+        if verify and not np.array_equal(self._decode(packed.params, chunks, x.shape, np.dtype(x.dtype), None), x):
+            raise CodecError("lossless: decoding gave other samples than were coded; please report this picture")
+        return packed
+
+    def restore(
+        self, header: Header, chunks: Sequence[bytes], *, to: Literal["signal", "latent"] = "signal", **part: Any
+    ) -> Any:
+        """Inverse of `compress`: (C, H, W) in the stream's dtype, or a part of it.
+
+        Args:
+            to: "latent" gives the same samples as an int32 tensor.
+            part: ``region``, (top, left, bottom, right) in pixels.
+        """
+        if part.keys() - {"region"}:
+            raise InputError(f"{self.name} decodes all channels or none; leave channels out")
+        if header.dtype not in ("uint8", "uint16") or len(header.shape) != 3 or not 1 <= header.shape[0] <= 4:
+            raise FormatError(f"a picture of {header.dtype}{header.shape} in a stream of {self.name}: it is corrupt")
+        shape = header.shape[0], header.shape[1], header.shape[2]
+        x = self._decode(header.params, chunks, shape, np.dtype(header.dtype), part.get("region"))
+        return torch.from_numpy(x.astype(np.int32)) if to == "latent" else x
+
+    def _decode(
+        self, params: bytes, chunks: Sequence[bytes], shape: tuple[int, ...], dtype: np.dtype, region: Region | None
+    ) -> np.ndarray:
+        channels, height, width = shape
+        side, most = pictures.CHUNK, int(np.iinfo(dtype).max)
+        plan = pictures.Plan.unpack(params, channels, most)
+        columns = -(-width // side)
+        if len(chunks) != columns * -(-height // side):
+            raise FormatError(f"lossless: {len(chunks)} chunks do not make a picture of {width} x {height}")
+        top, left, bottom, right = region or (0, 0, height, width)
+        if not (0 <= top < bottom <= height and 0 <= left < right <= width):
+            raise InputError(f"region {region} does not lie inside the signal of {height} x {width} samples")
+        out = np.empty((channels, bottom - top, right - left), dtype)
+
+        def decode(at: tuple[int, int]) -> None:
+            y, x = at[0] * side, at[1] * side
+            h, w = min(side, height - y), min(side, width - x)
+            samples = pictures.decode_chunk(plan, chunks[at[0] * columns + at[1]], h, w, channels)
+            y0, y1, x0, x1 = max(y, top), min(y + h, bottom), max(x, left), min(x + w, right)
+            out[:, y0 - top : y1 - top, x0 - left : x1 - left] = samples[:, y0 - y : y1 - y, x0 - x : x1 - x]
+
+        rows, cols = range(top // side, -(-bottom // side)), range(left // side, -(-right // side))
+        for _ in _parallel(decode, [(r, c) for r in rows for c in cols]):
+            pass
+        return out

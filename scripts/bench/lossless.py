@@ -1,0 +1,99 @@
+"""Pictures without loss: bytes and speed beside PNG, WebP and, where a plug-in is installed, JPEG XL."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+import latentzip as lz
+
+EFFORTS = (1, 5, 8)
+SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm")
+
+
+def _generated() -> list[tuple[str, Image.Image]]:
+    y, x = np.mgrid[:256, :384] / 17
+    noise = np.random.default_rng(0).normal(0, 2, (256, 384, 3))
+    photo = np.stack([np.sin(x + y), np.cos(y), np.sin(x * 1.3)], -1) * 80 + 128 + noise
+    text = Image.new("RGB", (640, 400), "white")
+    draw = ImageDraw.Draw(text)
+    for line in range(26):
+        draw.text((8, 4 + 15 * line), f"{line:3d}  return the sum of {line * line} and {line}", fill=(20, 20, 90))
+    return [("noise on waves", Image.fromarray(photo.clip(0, 255).astype(np.uint8))), ("text", text)]
+
+
+def _pictures(folder: Path | None, count: int | None) -> list[tuple[str, Image.Image]]:
+    if folder is None:
+        return _generated()
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    return [(p.name, Image.open(p)) for p in paths[:count]]
+
+
+def _peers() -> dict[str, tuple[str, dict[str, Any]]]:
+    found: dict[str, tuple[str, dict[str, Any]]] = {
+        "PNG": ("PNG", {"optimize": True}),
+        "WebP": ("WEBP", {"lossless": True}),
+        "WebP, slowest": ("WEBP", {"lossless": True, "quality": 100, "method": 6}),
+    }
+    try:
+        import pillow_jxl  # noqa: F401  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return found
+    return found | {f"JPEG XL -e {e}": ("JXL", {"lossless": True, "effort": e}) for e in (7, 9)}
+
+
+def _measure(image: Image.Image, encode: Any, decode: Any) -> dict[str, float]:
+    start = time.process_time()
+    data = encode(image)
+    middle = time.process_time()
+    same = decode(data)
+    end = time.process_time()
+    assert np.array_equal(np.asarray(same), np.asarray(image))
+    size = np.asarray(image).nbytes / 1e6
+    return {"num_bytes": len(data), "encode_mb_s": size / (middle - start), "decode_mb_s": size / (end - middle)}
+
+
+def _saved(image: Image.Image, name: str, options: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, name, **options)
+    return buffer.getvalue()
+
+
+def _opened(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    pictures = _pictures(args.data, 2 if args.quick else args.limit)
+    ways: dict[str, tuple[Any, Any]] = {
+        name: (lambda im, n=kind, o=options: _saved(im, n, o), _opened) for name, (kind, options) in _peers().items()
+    }
+    for effort in EFFORTS:
+        ways[f"lossless, effort {effort}"] = (
+            lambda im, e=effort: lz.encode(im, codec="lossless", effort=e, metadata="none"), lz.decode,
+        )  # fmt: skip
+    warm = Image.fromarray(np.random.default_rng(1).integers(0, 256, (12, 12, 3), np.uint8))
+    rows = []
+    for way, (encode, decode) in ways.items():
+        _measure(warm, encode, decode)
+        rows += [{"codec": way, "image": name} | _measure(image, encode, decode) for name, image in pictures]
+    summary: dict[str, Any] = {"bytes": {}, "encode_mb_s": {}, "decode_mb_s": {}}
+    for way in ways:
+        mine = [row for row in rows if row["codec"] == way]
+        summary["bytes"][way] = sum(row["num_bytes"] for row in mine)
+        for key in ("encode_mb_s", "decode_mb_s"):
+            summary[key][way] = round(float(np.median([row[key] for row in mine])), 3)
+    lines = ["| codec | bytes | encoded, MB/s | decoded, MB/s |", "|---|---|---|---|"]
+    lines += [
+        f"| {way} | {summary['bytes'][way]} | {summary['encode_mb_s'][way]} | {summary['decode_mb_s'][way]} |"
+        for way in ways
+    ]
+    return {"rows": rows, "summary": summary, "markdown": "\n".join(lines)}
