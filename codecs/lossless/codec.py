@@ -12,8 +12,8 @@ import torch
 from ...entropy import adaptive
 from ...entropy.container import Header
 from ...entropy.errors import CodecError, FormatError, InputError
-from ..base import _parallel
 from ..contract import EXACT, LATENT, REGION, Compressed, Option
+from ..parallel import parallel
 from . import pictures, planes
 from .effort import DEFAULT
 from .options import OPTIONS
@@ -73,7 +73,7 @@ class LosslessCodec:
         parts = [
             coded[:, y : y + side, c : c + side] for y in range(0, x.shape[1], side) for c in range(0, x.shape[2], side)
         ]
-        chunks = list(_parallel(lambda part: pictures.encode_chunk(plan, part, x.shape[0]), parts))
+        chunks = list(parallel(lambda part: pictures.encode_chunk(plan, part, x.shape[0]), parts))
         packed = Compressed(plan.pack(), chunks)
         if verify and not np.array_equal(self._decode(packed.params, chunks, x.shape, np.dtype(x.dtype), None), x):
             raise CodecError("lossless: decoding gave other samples than were coded; please report this picture")
@@ -118,6 +118,6 @@ class LosslessCodec:
             out[:, y0 - top : y1 - top, x0 - left : x1 - left] = samples[:, y0 - y : y1 - y, x0 - x : x1 - x]
 
         rows, cols = range(top // side, -(-bottom // side)), range(left // side, -(-right // side))
-        for _ in _parallel(decode, [(r, c) for r in rows for c in cols]):
+        for _ in parallel(decode, [(r, c) for r in rows for c in cols]):
             pass
         return out
