@@ -24,14 +24,14 @@ from .device import DeviceChain
 from .fit import Fit, Part, Passes, Schedule
 from .nets import Floats
 from .options import EFFORT, EFFORTS
-from .rates import Penalty, Storage, choose_steps, usual
+from .rates import Penalty, Storage, choose_steps, polish, usual
 from .refine import Costs, refine
 from .weights import Start
 from .workers import Workers
 
 _FIT_SHARE = 0.85  # of a time that is given; the rest chooses steps and codes
 _FEWEST_STEPS, _MOST_STEPS = 20, 10 * EFFORTS[9]
-_REFINE_FROM = 4  # effort from which the finest grid is gone through once more
+_REFINE_FROM, _POLISH_FROM = 4, 7  # efforts from which values of the finest grid, and weights, are gone through
 
 Progress = Callable[[float, float, dict[str, float]], None]
 
@@ -85,6 +85,8 @@ def encode(
         return DeviceChain(start.size, start.channels, shape, device)
 
     fit, storage = _fit(start, parts, price, options, chain_for)
+    if options.seconds is None and options.effort >= _POLISH_FROM:
+        polish(fit, storage)
     moved = storage.moved(fit.nets)
     nets = weights.apply(start, storage.steps, moved)
     grids = [_grids(fit, part) for part in fit.parts]

@@ -129,20 +129,21 @@ def _table_of_each(scales: Ints, start: Start) -> Ints:
 
 def _scales(moved: Ints, start: Start) -> Ints:
     """The cheapest table of each kind."""
-    bank, weights = frozen_bank("laplace"), layout(start.size, start.channels)
-    kinds = np.concatenate([np.full(w.total, kind_of(w)) for w in weights])
-    out = []
-    for kind in range(len(_KINDS)):
-        x = moved[kinds == kind]
-        costs = [bank.ideal_bits(x, np.full(x.size, t)) for t in range(NUM_SCALES)] if x.size else [0.0]
-        out.append(int(np.argmin(costs)))
-    return np.array(out, np.int32)
+    kinds = np.concatenate([np.full(w.total, kind_of(w)) for w in layout(start.size, start.channels)])
+    costs = np.zeros((len(_KINDS), NUM_SCALES))
+    np.add.at(costs, kinds, frozen_bank("laplace").costs(moved[:, None], np.arange(NUM_SCALES)[None]))
+    return costs.argmin(1).astype(np.int32)
+
+
+def tables_of(moved: Ints, start: Start) -> Ints:
+    """The number of the table that each difference is coded with."""
+    return _table_of_each(_scales(moved, start), start)
 
 
 def bits(moved: Ints, start: Start) -> float:
     """What differences cost with their cheapest tables."""
     meter = RateMeter()
-    meter.code(moved, Laplace(_table_of_each(_scales(moved, start), start)))
+    meter.code(moved, Laplace(tables_of(moved, start)))
     return float(meter.bits) + 6 * len(_KINDS) + 4 * len(GROUPS)
 
 

@@ -8,11 +8,14 @@ import torch
 
 from latentzip.codecs.overfit import codec as module
 from latentzip.codecs.overfit import decoder, encoder, refine, weights
+from latentzip.codecs.overfit.chain import Chain
 from latentzip.codecs.overfit.codec import OverfitCodec, from_bytes, rate_weight, to_bytes
 from latentzip.codecs.overfit.device import DeviceChain
+from latentzip.codecs.overfit.fit import Fit, Part, Schedule
 from latentzip.codecs.overfit.integers import BITS, IntegerNets, bound, limit
 from latentzip.codecs.overfit.nets import GROUPS, SIZES, Nets, grid_shapes, initial, layout
 from latentzip.codecs.overfit.options import EFFORTS
+from latentzip.codecs.overfit.rates import Storage, polish, usual
 from latentzip.codecs.overfit.weights import Start, to_units
 from latentzip.codecs.overfit.workers import Workers
 from latentzip.entropy.errors import FormatError, InputError, UnsupportedError
@@ -25,6 +28,7 @@ BANK = build_laplace_tables()
 def codec(monkeypatch):
     for effort in EFFORTS:  # short fits: what is tested here does not need long ones
         monkeypatch.setitem(EFFORTS, effort, 20 * effort)
+    monkeypatch.setattr(encoder, "_POLISH_FROM", 9)
     starts = [Start(s, 3, 0.001, to_units(initial(s, 3))) for s in SIZES]
     return OverfitCodec(starts, BANK)
 
@@ -53,7 +57,7 @@ def test_any_size_comes_back(codec, size, channels):
 
 def test_a_fit_makes_a_picture_of_it(codec):
     x = _picture(64, 96)
-    c = codec.compress(x, 90, effort=9)
+    c = codec.compress(x, 90, effort=8)
     assert _psnr(x, codec.decompress(c.params, c.chunks, (64, 96))) > 24
 
 
@@ -282,7 +286,7 @@ def test_refining_lowers_what_the_stream_costs(codec):
     costs = refine.Costs(grids, target, None, nets, BANK, 0.01, Workers(2))
 
     def whole():
-        model = Wavefront(nets.context, BANK, grids[0].shape, nets.features(0, grids))
+        model = Wavefront(nets.context, BANK, (37, 50), nets.features(0, grids))
         y = (decoder.synthesise(grids, nets, Workers(1)) / 4096).clip(0, 1)
         return np.square(y - target).mean() + 0.01 * model.bits(grids[0]) / grids[0].size
 
@@ -306,3 +310,23 @@ def test_a_fit_on_a_device_makes_a_file_like_the_others(codec, monkeypatch):
     assert b == pytest.approx(a, abs=1)
     sizes = [len(c.params) + sum(map(len, c.chunks)) for c in (ours, theirs)]
     assert sizes[1] == pytest.approx(sizes[0], rel=0.1)
+
+
+def test_polishing_lowers_the_cost_and_keeps_nets_as_stored(codec):
+    x = _picture(40, 48).numpy()
+    start, price = codec.starts[0], 0.001
+    workers = Workers(1)
+    fit = Fit(start.nets.copy(), [Part(x)], Schedule(20, price), lambda shape: Chain(start.size, 3, shape, workers))
+    while fit.step_number < fit.total_steps:
+        fit.step()
+    storage = Storage(start, usual(price), price / x[0].size)
+    fit.nets = storage(fit.nets)
+
+    def cost():
+        bits = weights.bits(storage.moved(fit.nets), start)
+        return fit.mean_error() + price * fit.bits_a_pixel() + storage.bit_weight * bits
+
+    before = cost()
+    polish(fit, storage)
+    assert cost() < before
+    assert (storage(fit.nets).flat == fit.nets.flat).all()

@@ -1,5 +1,7 @@
 """Compiled loops of fitted codecs against their plain definition: rate, error and every gradient, at odd sizes."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -145,8 +147,10 @@ def test_the_chain_of_a_device_gives_the_same_numbers():
     weight = rng.random((33, 40), np.float32)
     latent = rng.normal(0, 0.1, chain.count).astype(np.float32)
     noise = rng.standard_normal(chain.count, np.float32)
-    ours, theirs = [], []
-    for c, out in ((chain, ours), (other, theirs)):
+    ours: list[Any] = []
+    theirs: list[Any] = []
+    pairs: list[tuple[Any, list[Any]]] = [(chain, ours), (other, theirs)]
+    for c, out in pairs:
         x, m, v, slope = (c.place(a.copy()) for a in (latent, *[np.zeros_like(latent)] * 3))
         c.soften(x, c.place(noise), 0.2, 0.3, slope)
         error, bits = c.gradients(nets, target, 1e-5, weight)
