@@ -15,6 +15,7 @@ CLAMP = (1 << 14) - 1  # of a hidden value
 LIMIT = 127  # of a symbol
 SCALES = 64
 FRACTIONS = 8
+_HALF, _OUTPUT_HALF = np.int32(1 << (WEIGHT_BITS - 1)), np.int32(1 << (OUTPUT_SHIFT - 1))
 _SCALE_OFFSET = 24  # number of the table whose log-scale a raw output of 0 means
 
 
@@ -46,18 +47,21 @@ def _products(w, b, x, y, rows, columns, n):
 
 @compiled
 def _layer(w, b, x, y, n):
-    """y = clamp(round(b + w x), 0, CLAMP)."""
+    """y = clamp((b + w x) >> WEIGHT_BITS, 0, CLAMP)."""
     c = w.shape[0]
     _products(w, b, x, y, c, c, n)
-    half, top, zero = np.int32(1 << (WEIGHT_BITS - 1)), np.int32(CLAMP), np.int32(0)
+    top, zero = np.int32(CLAMP), np.int32(0)
     for o in range(c):
         for p in range(n):
-            y[o, p] = min(max((y[o, p] + half) >> np.int32(WEIGHT_BITS), zero), top)
+            y[o, p] = min(max(y[o, p] >> np.int32(WEIGHT_BITS), zero), top)
 
 
 @compiled
 def _tables(w1, b1, w2, b2, w3, b3, x, hidden, both, out, index, offset, n):
-    """The net on a block of inputs x (C, n) -> numbers of tables and whole parts of means."""
+    """The net on a block of inputs x (C, n) -> numbers of tables and whole parts of means.
+
+    Biases have the half of a unit in them that rounds to the nearest: vector units shift sums of 32 bits only.
+    """
     c = w1.shape[0]
     _layer(w1, b1, x, hidden, n)
     _layer(w2, b2, hidden, both, n)
@@ -65,10 +69,10 @@ def _tables(w1, b1, w2, b2, w3, b3, x, hidden, both, out, index, offset, n):
         for p in range(n):
             both[c + i, p] = x[i, p]
     _products(w3, b3, both, out, 4, 2 * c, n)
-    half, shift = np.int32(1 << (OUTPUT_SHIFT - 1)), np.int32(OUTPUT_SHIFT)
+    shift = np.int32(OUTPUT_SHIFT)
     for p in range(n):
-        mean = (out[0, p] + half) >> shift
-        scale = min(max(((out[1, p] + half) >> shift) + np.int32(_SCALE_OFFSET), np.int32(0)), np.int32(SCALES - 1))
+        mean = out[0, p] >> shift
+        scale = min(max((out[1, p] >> shift) + np.int32(_SCALE_OFFSET), np.int32(0)), np.int32(SCALES - 1))
         whole = (mean + np.int32(4)) >> np.int32(3)
         offset[p] = whole
         index[p] = scale * np.int32(FRACTIONS) + (mean - (whole << np.int32(3)) + np.int32(4))
@@ -82,14 +86,17 @@ def grid_tables(values, h, w, features, own, dy, dx, w1, b1, w2, b2, w3, b3, ind
     int32, looked at where ``own``.
     """
     c, s = w1.shape[0], dy.shape[0]
+    b1, b2, b3 = b1 + _HALF, b2 + _HALF, b3 + _OUTPUT_HALF
     x, hidden = np.zeros((c, BLOCK), np.int32), np.empty((c, BLOCK), np.int32)
     both, out = np.empty((2 * c, BLOCK), np.int32), np.empty((4, BLOCK), np.int32)
     for y in range(h):
         for x0 in range(0, w, BLOCK):
             n = min(BLOCK, w - x0)
             for i in range(s):
+                begin = x0 + 4 + dx[i]
+                seen = values[y + 4 + dy[i], begin : begin + n]
                 for p in range(n):
-                    x[i, p] = values[y + 4 + dy[i], x0 + 4 + dx[i] + p] << np.int32(INPUT_BITS)
+                    x[i, p] = seen[p] << np.int32(INPUT_BITS)
             if own:
                 for i in range(s, c):
                     for p in range(n):
@@ -109,6 +116,7 @@ def decode_grid(
     """
     h, w = symbols.shape
     c, s = w1.shape[0], dy.shape[0]
+    b1, b2, b3 = b1 + _HALF, b2 + _HALF, b3 + _OUTPUT_HALF
     x, hidden = np.zeros((c, BLOCK), np.int32), np.empty((c, BLOCK), np.int32)
     both, out = np.empty((2 * c, BLOCK), np.int32), np.empty((4, BLOCK), np.int32)
     index, offset = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int32)
@@ -122,15 +130,16 @@ def decode_grid(
         for first in range(low, high + 1, BLOCK):
             n = min(BLOCK, high + 1 - first)
             for i in range(s):
-                front, row = t + before + dx[i] + lag * dy[i], first + 4 + dy[i]
+                row = first + 4 + dy[i]
+                seen = skewed[t + before + dx[i] + lag * dy[i], row : row + n]
                 for p in range(n):
-                    x[i, p] = skewed[front, row + p] << np.int32(INPUT_BITS)
+                    x[i, p] = seen[p] << np.int32(INPUT_BITS)
             if own:
-                for p in range(n):
-                    y = first + p
-                    q = (t - lag * y) >> 1
-                    for i in range(s, c):
-                        x[i, p] = features[i - s, y >> 1, q]
+                for i in range(s, c):
+                    plane = features[i - s]
+                    for p in range(n):
+                        y = first + p
+                        x[i, p] = plane[y >> 1, (t - lag * y) >> 1]
             _tables(w1, b1, w2, b2, w3, b3, x, hidden, both, out, index, offset, n)
             for p in range(n):
                 v, err = _next(

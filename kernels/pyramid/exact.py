@@ -67,7 +67,7 @@ def upsample_rows(grid, below, taps, out, y0, y1):
 
 @compiled_exact
 def _hidden_products(w, b, x, y, n):
-    """y = clamp(round(b + w x), 0, HIDDEN_LIMIT) of 8 planes, rows in fours."""
+    """y = clamp(round(b + w x), 0, HIDDEN_LIMIT) of 7 planes."""
     half, shift = np.int32(1 << (_HIDDEN_SHIFT - 1)), np.int32(_HIDDEN_SHIFT)
     top, zero = np.int32(HIDDEN_LIMIT), np.int32(0)
     for o in range(w.shape[0]):
@@ -75,16 +75,17 @@ def _hidden_products(w, b, x, y, n):
         a4, a5, a6 = w[o, 4], w[o, 5], w[o, 6]
         begin = b[o] + half
         for p in range(n):
-            v = (
+            y[o, p] = (
                 begin + a0 * x[0, p] + a1 * x[1, p] + a2 * x[2, p] + a3 * x[3, p]
                 + a4 * x[4, p] + a5 * x[5, p] + a6 * x[6, p]
-            ) >> shift  # fmt: skip
-            y[o, p] = min(max(v, zero), top)
+            )  # fmt: skip
+        for p in range(n):  # apart from the sums, which would be taken in 64 bits to be shifted
+            y[o, p] = min(max(y[o, p] >> shift, zero), top)
 
 
 @compiled_exact
 def _out_products(w, b, hidden, x, y, channels, n):
-    """y = clamp(round(b + w [hidden, x])) for hidden layers in fours and 7 planes."""
+    """y = clamp(round(b + w [hidden, x])) for hidden layers in eights and 7 planes."""
     wide = hidden.shape[0]
     half, shift = np.int32(1 << (_OUT_SHIFT - 1)), np.int32(_OUT_SHIFT)
     low, top, up = np.int32(-SAMPLE_LIMIT), np.int32(SAMPLE_LIMIT), np.int32(_PLANE_TO_OUT)
@@ -111,7 +112,8 @@ def pointwise_rows(grid, below, taps, w1, b1, w2, b2, out, y0, y1):
     w, channels, wide = grid.shape[1], out.shape[0], w1.shape[0]
     t = np.empty(below.shape[2] + 4, np.int32)
     line = np.empty((7, w), np.int32)
-    hidden, y = np.empty((wide, BLOCK), np.int32), np.empty((channels, BLOCK), np.int32)
+    part, hidden = np.empty((7, BLOCK), np.int32), np.empty((wide, BLOCK), np.int32)
+    y = np.empty((channels, BLOCK), np.int32)
     for row in range(y0, y1):
         for x in range(w):
             line[0, x] = grid[row, x] << np.int32(PLANE_BITS)
@@ -119,7 +121,9 @@ def pointwise_rows(grid, below, taps, w1, b1, w2, b2, out, y0, y1):
             _upsampled_row(below, c, taps, row, w, t, line[c + 1])
         for x0 in range(0, w, BLOCK):
             n = min(BLOCK, w - x0)
-            part = line[:, x0 : x0 + n]
+            for c in range(7):  # a slice of the lines would do, but loops over it are not vectorised
+                for p in range(n):
+                    part[c, p] = line[c, x0 + p]
             _hidden_products(w1, b1, part, hidden, n)
             _out_products(w2, b2, hidden, part, y, channels, n)
             for c in range(channels):
