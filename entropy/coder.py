@@ -43,6 +43,8 @@ class Encoder:
         >>> decoder.finish()
     """
 
+    joins_calls = True  # symbols coded in one call or in several of the same tables make the same chunk
+
     def __init__(self, streams: int | None = None, *, engine: Engine | None = None) -> None:
         if streams is not None and streams not in (1, 2, 4, 8, 16, 32, 64):
             raise InputError(f"streams must be a power of two in 1..64, not {streams}")

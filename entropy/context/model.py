@@ -20,11 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from ..models import TableModel
 from ..tables import TableBank
-from . import net
-from .steps import REACH, STEPS, Geometry, Step, geometry, plane_pad
-from .taps import ZERO, inputs
+from . import net, passes
+from .steps import REACH, STEPS, Step
 
 VERSION = 1  # of the arrays and of every constant in `net` and `steps`
 
@@ -62,10 +60,9 @@ class ContextModel:
             or not np.isin(self.depths, list(STEPS)).all()
         ):
             raise InputError("a context model needs a depth 0..2 and a gain >= 1 for each of its channels")
-        steps = [(c, s) for c in range(c) for s in STEPS[int(self.depths[c])]]
-        if len(self.nets) != len(steps):
-            raise InputError(f"{len(steps)} steps need as many networks, not {len(self.nets)}")
-        for (channel, step), n in zip(steps, self.nets):
+        if len(self.nets) != len(self.steps):
+            raise InputError(f"{len(self.steps)} steps need as many networks, not {len(self.nets)}")
+        for (channel, step), n in zip(self.steps, self.nets):
             _check_taps(n.taps, channel, step)
         last = self.class_start.astype(np.int64) + (1 << self.class_fractions.astype(np.int64))
         if self.class_start.shape != self.class_fractions.shape or self.class_start.size < 1:
@@ -88,7 +85,8 @@ class ContextModel:
         return cls(*fit(latents, **options))
 
     @cached_property
-    def _tables(self) -> npt.NDArray[np.float32]:
+    def tables(self) -> npt.NDArray[np.float32]:
+        """What each channel's taps make of a sample: `net.input_table`, (2 C, 256)."""
         return np.concatenate([net.input_table(int(g)) for g in self.gains])
 
     def program(
@@ -111,43 +109,27 @@ class ContextModel:
             raise InputError(f"a latent of shape {tuple(shape)} does not fit a model of {self.channels} channels")
         if latent is not None and (latent.shape != (c, h, w) or latent.dtype.kind not in "iu"):
             raise InputError(f"expected an integer latent of shape {(c, h, w)}, not {latent.dtype}{latent.shape}")
-        result = np.zeros((c, h * w), np.int32)
-        planes = np.full((c, (h + 2 * REACH) * (w + 2 * REACH)), ZERO, np.uint8)
-        nets = iter(self.nets)
-        body = net.kernels()
-        for channel in range(c):
-            known = np.full(h * w, ZERO, np.uint8)
-            given = None if latent is None else latent[channel].reshape(-1)
-            for step in STEPS[int(self.depths[channel])]:
-                g = geometry(h, w, step)
-                step_net = next(nets)
-                if g.flat.size == 0:
-                    continue
-                index, offset = self._predict(step_net, channel, known, planes[:channel], g, body)
-                symbols = None if given is None else given[g.flat].astype(np.int32)
-                symbols = np.asarray(coder.code(symbols, TableModel(self.bank, index, offset)))
-                result[channel, g.flat] = symbols
-                known[g.flat] = np.clip(symbols, -net.INPUT_MAX, net.INPUT_MAX) + ZERO
-            planes[channel] = known[plane_pad(h, w)]
-        return result.reshape(c, h, w)
-
-    def _predict(
-        self, step_net: net.StepNet, channel: int, known: Any, planes: Any, g: Geometry, body: tuple[Any, Any]
-    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Table index and offset (integer part of the mean) of every symbol of a step, int32 (n,) each."""
-        read, conclude = body
-        front = step_net.front @ inputs(step_net, channel, known, planes, g, self._tables, read)
-        index, offset = np.empty(g.flat.size, np.int32), np.empty(g.flat.size, np.int32)
-        net.finish(step_net, front, self._start, self._drop, conclude, index, offset)
-        return index, offset
+        return passes.body()(self, c, h, w).run(coder, latent).reshape(c, h, w)
 
     @cached_property
-    def _start(self) -> npt.NDArray[np.int32]:
+    def steps(self) -> tuple[tuple[int, Step], ...]:
+        """Channel and step of each network, in coding order."""
+        return tuple((c, s) for c in range(self.channels) for s in STEPS[int(self.depths[c])])
+
+    @cached_property
+    def start(self) -> npt.NDArray[np.int32]:
+        """`class_start` as the networks' conclusion reads it."""
         return self.class_start.astype(np.int32)
 
     @cached_property
-    def _drop(self) -> npt.NDArray[np.int32]:
+    def drop(self) -> npt.NDArray[np.int32]:
+        """How many bits of a mean's fraction each scale class leaves out."""
         return net.FRACTION_BITS - self.class_fractions.astype(np.int32)
+
+    @cached_property
+    def packed(self) -> passes.Packed:
+        """The networks and tables as compiled loops read them."""
+        return passes.Packed(self)
 
     def fingerprint(self) -> bytes:
         """Eight bytes that name this model in a file header: all that decoding depends on."""

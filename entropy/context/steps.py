@@ -47,6 +47,21 @@ class Step:
     stride: int
     kind: int
 
+    def count(self, h: int, w: int) -> int:
+        """How many points the step has in a channel of h x w samples."""
+        rows, cols = -(-h // self.stride), -(-w // self.stride)
+        if self.kind == BASE:
+            return rows * cols
+        even = (rows + 1) // 2, (cols + 1) // 2
+        odd = rows // 2, cols // 2
+        return {
+            DIAGONAL: odd[0] * odd[1],
+            ACROSS: even[0] * odd[1],
+            DOWN: odd[0] * even[1],
+            EVEN: even[0] * even[1] + odd[0] * odd[1],
+            ODD: even[0] * odd[1] + odd[0] * even[1],
+        }[self.kind]
+
 
 _REFINE = (DIAGONAL, ACROSS, DOWN)
 STEPS: dict[int, list[Step]] = {

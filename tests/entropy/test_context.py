@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from latentzip.entropy.coder import Decoder, Encoder, RateMeter
 from latentzip.entropy.context import net as context_net
+from latentzip.entropy.context import passes
 from latentzip.entropy.context.model import ContextModel
 from latentzip.entropy.context.steps import OWN_TAPS, REACH, STEPS, geometry, mirror
 from latentzip.entropy.errors import InputError
@@ -99,10 +103,66 @@ def test_fitting_is_deterministic() -> None:
 def test_compiled_and_plain_bodies_write_the_same_bytes(model: ContextModel, monkeypatch) -> None:
     latent = photo_like(np.random.default_rng(6), CHANNELS, 31, 45)
     compiled = encode(model, latent)
-    plain = context_net.kernels("plain")
-    monkeypatch.setattr(context_net, "kernels", lambda: plain)
+    monkeypatch.setattr(passes, "body", lambda: passes.Plain)
     assert encode(model, latent) == compiled
     np.testing.assert_array_equal(decode(model, compiled, latent.shape), latent)
+
+
+class Recorder:
+    """Remembers what a model says of each step."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[Any, ...]] = []
+
+    def code(self, symbols: Any, said: Any) -> Any:
+        self.said.append((symbols.tolist(), said.index.tolist(), said.offset.tolist()))
+        return symbols
+
+
+@given(
+    size=st.tuples(st.integers(1, 36), st.integers(1, 36)),
+    c=st.integers(1, CHANNELS),
+    spread=st.sampled_from([1.0, 20.0, 300.0]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=25, deadline=None)
+def test_compiled_and_plain_passes_say_the_same(
+    odd_model: ContextModel, size: tuple[int, int], c: int, spread: float, seed: int
+) -> None:
+    latent = np.rint(np.random.default_rng(seed).laplace(size=(c, *size)) * spread).astype(np.int32)
+    plain, compiled = Recorder(), Recorder()
+    passes.Plain(odd_model, c, *size).run(plain, latent)
+    np.testing.assert_array_equal(
+        passes.Compiled(odd_model, c, *size).run(compiled, latent).reshape(latent.shape), latent
+    )
+    assert compiled.said == plain.said
+    one, several = Encoder(), Encoder()
+    passes.Compiled(odd_model, c, *size).run(one, latent)  # in one call
+    passes.Plain(odd_model, c, *size).run(several, latent)
+    assert one.finish() == several.finish()
+
+
+@pytest.fixture(scope="module")
+def odd_model(model: ContextModel) -> ContextModel:
+    """All three depths; odd numbers of taps and of hidden units, and taps that read what is not known yet."""
+    rng = np.random.default_rng(8)
+    depths = np.array([2, 0, 1, 2, 1, 0], np.int8)
+    nets = []
+    for channel, _ in ((c, s) for c in range(CHANNELS) for s in STEPS[int(depths[c])]):
+        f, h = int(rng.integers(0, 20)), int(rng.integers(0, 8))
+        taps = np.stack([rng.integers(0, 2, f), rng.integers(0, channel + 1, f), *rng.integers(-3, 4, (2, f))], 1)
+        nets.append(
+            context_net.StepNet(
+                taps=taps.astype(np.int16),
+                w1=rng.integers(-128, 128, (h, f)).astype(np.int8),
+                b1=rng.integers(-9000, 9000, h).astype(np.int32),
+                s1=rng.integers(0, 9, h).astype(np.int8),
+                wl=rng.integers(-600, 601, (2, f)).astype(np.int16),
+                w2=rng.integers(-200, 201, (2, h)).astype(np.int16),
+                b=rng.integers(-30000, 60000, 2).astype(np.int32),
+            )
+        )
+    return replace(model, depths=depths, nets=tuple(nets))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -185,6 +245,7 @@ def test_steps_partition_a_channel_and_own_taps_are_known(depth: int, size: tupl
     known = np.zeros(h * w, bool)
     for step in STEPS[depth]:
         g = geometry(h, w, step)
+        assert g.flat.size == step.count(h, w)
         assert not known[g.flat].any()
         grid = known[g.pad]
         for dy, dx in OWN_TAPS[step.kind]:
