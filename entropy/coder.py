@@ -20,13 +20,14 @@ from . import ans
 from .contract import Model
 from .engine import Engine, current_engine
 from .errors import FormatError, InputError
+from .fronts import EncoderFront, check_none, mixture_windows
 from .symbols import Symbols, as_int32
 from .tables import TableBank
 
 SAMPLES = 4096  # pairs looked at to choose the number of streams
 
 
-class Encoder:
+class Encoder(EncoderFront):
     """Integers in, one entropy-coded chunk out.
 
     Args:
@@ -44,12 +45,14 @@ class Encoder:
     """
 
     joins_calls = True  # symbols coded in one call or in several of the same tables make the same chunk
+    _MORE = "this encoder is finished: make a new Encoder for the next chunk"
+    _AGAIN = "this encoder is finished: its chunk was handed out already"
 
     def __init__(self, streams: int | None = None, *, engine: Engine | None = None) -> None:
+        super().__init__(engine)
         if streams is not None and streams not in (1, 2, 4, 8, 16, 32, 64):
             raise InputError(f"streams must be a power of two in 1..64, not {streams}")
         self._streams = streams
-        self._engine = engine or current_engine()
         self._pairs = _borrow(1024)
         self._used = 0
         self._segments: list[list[int]] = []  # first, count, precision, wide
@@ -57,29 +60,10 @@ class Encoder:
         self._raw_bits = 0
         self._escapes: list[np.ndarray] = []
         self._away = np.empty(256, np.uint32)
-        self._finished = False
-
-    def code(self, symbols: Symbols, model: Model) -> Symbols:
-        """Append symbols; returns what it was given.
-
-        Args:
-            symbols: integers (or floats of integral value) of the model's shape; int32 arrays are read in
-            place.
-
-        Raises:
-            InputError: wrong shape, not integers, or a model whose parameters are out of range. Nothing is
-            appended.
-        """
-        if self._finished:
-            raise InputError("this encoder is finished: make a new Encoder for the next chunk")
-        model.encode(self, symbols)
-        return symbols
 
     def finish(self) -> bytes:
         """The chunk. An empty one takes a byte."""
-        if self._finished:
-            raise InputError("this encoder is finished: its chunk was handed out already")
-        self._finished = True
+        self._end()
         core = self._engine.core
         segments = np.array(self._segments or np.zeros((0, 4)), np.int64).reshape(-1, 4)
         total = int(segments[:, 1].sum())
@@ -130,26 +114,14 @@ class Encoder:
             self._escapes.append(values)
         self._advance(n, bank.precision, 0)
 
-    def mixture(self, symbols: Symbols, weights: np.ndarray, means: np.ndarray, scale: np.ndarray, phi, shape) -> None:
-        """Append symbols under integer Gaussian mixtures; parameters (n, K) int32."""
-        x = as_int32(symbols, shape)
-        if x.size == 0:
-            return
-        kernels = self._engine.mixture
-        first, count = mixture_windows(kernels, weights, means, scale, phi.reach)
-        room = self._room(2 * x.size)
-        if kernels.ranges_mixture(x, weights, means, scale, first, count, phi.phi, phi.rate, room):
+    def _mixture(self, x: np.ndarray, parameters: tuple) -> None:
+        first, count = parameters[3:5]
+        if self._engine.mixture.ranges_mixture(x, *parameters, self._room(2 * x.size)):
             away = x[(x < first) | (x >= first + count)].astype(np.int64)
             self._escapes.append(((away << 1) ^ (away >> 63)).astype(np.uint32))
         self._advance(x.size, 24, 1)
 
-    def raw(self, symbols: Symbols, bits: int, lo: int, shape: tuple) -> None:
-        """Append integers in lo .. lo + 2**bits - 1 as they are; bits 1..24."""
-        x = as_int32(symbols, shape)
-        if x.size == 0:
-            return
-        if int(x.min()) < lo or int(x.max()) > lo + (1 << bits) - 1:
-            raise InputError(f"a symbol lies outside {lo}..{lo + (1 << bits) - 1}")
+    def _raw_integers(self, x: np.ndarray, bits: int, lo: int) -> None:
         self._raw_room(x.size * bits)
         self._raw_bits = int(self._engine.core.write_raw(x, bits, lo, self._raw, self._raw_bits))
 
@@ -214,8 +186,7 @@ class Decoder:
             FormatError: a side section ends early.
             InputError: the model's parameters are out of range.
         """
-        if symbols is not None:
-            raise InputError("a Decoder is given None for symbols; it returns them")
+        check_none(self, symbols)
         return model.decode(self)
 
     def finish(self) -> None:
@@ -365,20 +336,6 @@ def _borrow(n: int) -> np.ndarray:
 def _give_back(buffer: np.ndarray) -> None:
     if 1 << 14 <= buffer.size <= _MAX_SPARE_WORDS and len(_SPARE) < _MAX_SPARE:
         _SPARE.append(buffer)
-
-
-def mixture_windows(
-    kernels: Any, weights: np.ndarray, means: np.ndarray, scale: np.ndarray, reach: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """First value and number of values of each mixture's window.
-
-    Raises:
-        InputError: parameters are out of range.
-    """
-    first, count = np.empty(len(weights), np.int64), np.empty(len(weights), np.int64)
-    if kernels.windows(weights, means, scale, reach, first, count):
-        raise InputError("mixture parameters out of range: weights >= 0 with sum 256, |mean| <= 2**19, scale 0..63")
-    return first, count
 
 
 def _fail(err: int, bad_parameters: str) -> None:

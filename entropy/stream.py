@@ -23,10 +23,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .coder import mixture_windows
 from .contract import Model
 from .engine import Engine, current_engine
 from .errors import FormatError, InputError, MoreDataNeeded
+from .fronts import EncoderFront, check_none, mixture_windows
 from .symbols import Symbols, as_int32
 from .tables import TableBank
 
@@ -36,7 +36,7 @@ _WORD = (1 << 32) - 1
 _PIECE = 16  # bits of the widest equiprobable symbol
 
 
-class StreamEncoder:
+class StreamEncoder(EncoderFront):
     """Integers in, words out as soon as they are sure.
 
     Example:
@@ -52,24 +52,14 @@ class StreamEncoder:
         >>> decoder.finish()
     """
 
+    _MORE = "this stream is finished: make a new StreamEncoder for the next one"
+    _AGAIN = "this stream is finished: its end was handed out already"
+
     def __init__(self, *, engine: Engine | None = None) -> None:
-        self._engine = engine or current_engine()
+        super().__init__(engine)
         self._kernels = _kernels(self._engine)
         self._coder = np.array([0, _MASK, 0, 0], np.uint64)  # lower, range, words held back, the first of them
         self._done: list[bytes] = []
-        self._finished = False
-
-    def code(self, symbols: Symbols, model: Model) -> Symbols:
-        """Append symbols; returns what it was given.
-
-        Raises:
-            InputError: wrong shape, not integers, or a model whose parameters are out of range. Nothing is
-            appended.
-        """
-        if self._finished:
-            raise InputError("this stream is finished: make a new StreamEncoder for the next one")
-        model.encode(self, symbols)
-        return symbols
 
     def take(self) -> bytes:
         """The bytes that are sure and were not taken yet: a multiple of four, often none.
@@ -82,9 +72,7 @@ class StreamEncoder:
 
     def finish(self) -> bytes:
         """The rest of the stream; what `take` and `finish` gave, end to end, is the stream."""
-        if self._finished:
-            raise InputError("this stream is finished: its end was handed out already")
-        self._finished = True
+        self._end()
         lower, width, held, first = self._coder.tolist()
         if width != _MASK:
             if held:
@@ -123,26 +111,16 @@ class StreamEncoder:
         else:
             self._write(*_expand(start, freq, r, None, escape))
 
-    def mixture(self, symbols: Symbols, weights: np.ndarray, means: np.ndarray, scale: np.ndarray, phi, shape) -> None:
-        """Append symbols under integer Gaussian mixtures; parameters (n, K) int32."""
-        x = as_int32(symbols, shape)
-        if x.size == 0:
-            return
-        kernels = self._engine.mixture
-        first, count = mixture_windows(kernels, weights, means, scale, phi.reach)
+    def _mixture(self, x: np.ndarray, parameters: tuple) -> None:
+        first, count = parameters[3:5]
         pairs = np.empty(2 * x.size, np.uint32)
-        kernels.ranges_mixture(x, weights, means, scale, first, count, phi.phi, phi.rate, pairs)
+        self._engine.mixture.ranges_mixture(x, *parameters, pairs)
         escape = (x < first) | (x >= first + count)
         start, freq = np.ascontiguousarray(pairs[0::2]), np.ascontiguousarray(pairs[1::2])
         self._write(*_expand(start, freq, x.astype(np.int64), None, escape))
 
-    def raw(self, symbols: Symbols, bits: int, lo: int, shape: tuple) -> None:
-        """Append integers in lo .. lo + 2**bits - 1 as they are; bits 1..24."""
-        x = as_int32(symbols, shape).astype(np.int64) - lo
-        if x.size == 0:
-            return
-        if int(x.min()) < 0 or int(x.max()) >> bits:
-            raise InputError(f"a symbol lies outside {lo}..{lo + (1 << bits) - 1}")
+    def _raw_integers(self, x: np.ndarray, bits: int, lo: int) -> None:
+        x = x.astype(np.int64) - lo
         sizes = [min(_PIECE, bits - done) for done in range(0, bits, _PIECE)]
         start = [((x >> _PIECE * i) & ((1 << k) - 1)) << 24 - k for i, k in enumerate(sizes)]
         freq = np.tile(np.array([1 << 24 - k for k in sizes], np.uint32), x.size)
@@ -179,8 +157,7 @@ class StreamDecoder:
             FormatError: no encoder writes such bytes.
             InputError: the model's parameters are out of range.
         """
-        if symbols is not None:
-            raise InputError("a StreamDecoder is given None for symbols; it returns them")
+        check_none(self, symbols)
         return model.decode(self)
 
     def attempt(self, program: Callable[[StreamDecoder], _T]) -> _T:
