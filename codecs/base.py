@@ -494,56 +494,72 @@ class Codec(PictureCodec):
         """
         depth = self._check_depth(channels)
         quality, chunk_tiles = self.read_params(params, len(chunks), size)
-        h, w = self.latent_size(size)
-        fast = self._is_fast(params)
-        top, left, bottom, right = (0, 0, *size) if region is None else region
-        ly0, lx0, ly1, lx1 = self._latent_region((top, left, bottom, right), size)
-        s = self.stride
-        tiles = [
-            t
-            for t in tile_grid(h, w, self.tile, self.synthesis_halo, self.latent_multiple)
-            if t.y0 < ly1 and t.y1 > ly0 and t.x0 < lx1 and t.x1 > lx0
-        ]
-        if to == "latent":
-            need = (ly0, ly1, lx0, lx1)
-        else:
-            need = (
+        region = (0, 0, *size) if region is None else region
+        box = self._latent_region(region, size)
+        tiles = self.tiles_under(box, size)
+        if to == "signal":  # with what the tiles need around themselves
+            box = (
                 min(t.hy0 for t in tiles),
-                max(t.hy1 for t in tiles),
                 min(t.hx0 for t in tiles),
+                max(t.hy1 for t in tiles),
                 max(t.hx1 for t in tiles),
             )
-        latent = torch.zeros(self.latent_channels, need[1] - need[0], need[3] - need[2], dtype=self.latent_dtype)
-        wanted = [
-            (i, t)
-            for i, t in enumerate(chunk_tiles)
-            if t.y0 < need[1] and t.y1 > need[0] and t.x0 < need[3] and t.x1 > need[2]
-        ]
+        latent = self._latent_of(chunks, chunk_tiles, box, depth, quality, self._is_fast(params))
+        if to == "latent":
+            return latent[:depth]
+        s = self.stride
+
+        def pixels(t: Tile) -> Tensor:
+            part = latent[:, t.hy0 - box[0] : t.hy1 - box[0], t.hx0 - box[1] : t.hx1 - box[1]]
+            inner = min(t.hy1 * s, size[0]) - t.hy0 * s, min(t.hx1 * s, size[1]) - t.hx0 * s
+            with self.arithmetic():
+                return self.synthesis(part[None].to(self.device), inner, quality)[0]
+
+        return self.painted(tiles, region, pixels)
+
+    def synthesis_grid(self, size: tuple[int, int]) -> list[Tile]:
+        """The tiles of the synthesis, of a signal (H, W)."""
+        return tile_grid(*self.latent_size(size), self.tile, self.synthesis_halo, self.latent_multiple)
+
+    def tiles_under(self, box: Region, size: tuple[int, int]) -> list[Tile]:
+        """Tiles of the synthesis that touch latent positions (top, left, bottom, right)."""
+        top, left, bottom, right = box
+        return [t for t in self.synthesis_grid(size) if t.y0 < bottom and t.y1 > top and t.x0 < right and t.x1 > left]
+
+    def painted(self, tiles: Sequence[Tile], region: Region, pixels: Callable[[Tile], Tensor]) -> Tensor:
+        """A region (top, left, bottom, right) of a signal, clamped, from the pixels of tiles with their halos."""
+        top, left, bottom, right = region
+        out = torch.empty(self.signal_channels, bottom - top, right - left, device=self.device)
+        s = self.stride
+        for t in tiles:
+            y0, y1 = max(t.y0 * s, top), min(t.y1 * s, bottom)
+            x0, x1 = max(t.x0 * s, left), min(t.x1 * s, right)
+            if y0 < y1 and x0 < x1:
+                oy, ox = t.hy0 * s, t.hx0 * s
+                part = pixels(t)[:, y0 - oy : y1 - oy, x0 - ox : x1 - ox]
+                out[:, y0 - top : y1 - top, x0 - left : x1 - left] = part
+        return out.clamp_(0, 1)
+
+    def _latent_of(
+        self, chunks: Sequence[bytes], tiles: Sequence[Tile], box: Region, depth: int, quality: float | None, fast: bool
+    ) -> Tensor:
+        """Latent positions (top, left, bottom, right) of the chunks that hold them; channels beyond ``depth`` zero."""
+        top, left, bottom, right = box
+        latent = torch.zeros(self.latent_channels, bottom - top, right - left, dtype=self.latent_dtype)
 
         def decode(item: tuple[int, Tile]) -> None:
             i, t = item
             block = self._decode_chunk(chunks[i], (depth, t.y1 - t.y0, t.x1 - t.x0), quality, fast)
             if np.abs(block).max(initial=0) > self.latent_limit:
                 raise FormatError(f"{self.name}: chunk {i} holds latents beyond +-{self.latent_limit}")
-            y0, y1, x0, x1 = max(t.y0, need[0]), min(t.y1, need[1]), max(t.x0, need[2]), min(t.x1, need[3])
+            y0, y1, x0, x1 = max(t.y0, top), min(t.y1, bottom), max(t.x0, left), min(t.x1, right)
             part = torch.from_numpy(block[:, y0 - t.y0 : y1 - t.y0, x0 - t.x0 : x1 - t.x0])
-            latent[:depth, y0 - need[0] : y1 - need[0], x0 - need[2] : x1 - need[2]] = part
+            latent[:depth, y0 - top : y1 - top, x0 - left : x1 - left] = part
 
-        for _ in parallel(decode, wanted):
+        touched = [(i, t) for i, t in enumerate(tiles) if t.y0 < bottom and t.y1 > top and t.x0 < right and t.x1 > left]
+        for _ in parallel(decode, touched):
             pass
-        if to == "latent":
-            return latent[:depth]
-        out = torch.empty(self.signal_channels, bottom - top, right - left, device=self.device)
-        for t in tiles:
-            part = latent[:, t.hy0 - need[0] : t.hy1 - need[0], t.hx0 - need[2] : t.hx1 - need[2]]
-            inner = min(t.hy1 * s, size[0]) - t.hy0 * s, min(t.hx1 * s, size[1]) - t.hx0 * s
-            with self.arithmetic():
-                x = self.synthesis(part[None].to(self.device), inner, quality)[0]
-            y0, y1 = max(t.y0 * s, top), min(t.y1 * s, bottom)
-            x0, x1 = max(t.x0 * s, left), min(t.x1 * s, right)
-            oy, ox = t.hy0 * s, t.hx0 * s
-            out[:, y0 - top : y1 - top, x0 - left : x1 - left] = x[:, y0 - oy : y1 - oy, x0 - ox : x1 - ox]
-        return out.clamp_(0, 1)
+        return latent
 
     @property
     def capabilities(self) -> frozenset[str]:

@@ -112,6 +112,10 @@ class CompressAICodec(Codec):
         return np.rint(residuals).clip(-self.latent_limit, self.latent_limit).astype(np.int32)
 
     @torch.inference_mode()
+    def synthesis_grid(self, size: tuple[int, int]) -> list[Tile]:
+        """As in the base; cut anywhere, as nothing is shared between positions of y."""
+        return tile_grid(*self.latent_size(size), self.tile, self.synthesis_halo)
+
     def _signal(self, y_hat: Array, tile: Tile, size: tuple[int, int]) -> Tensor:
         """One tile of the signal, its halo included, cut to the signal's size."""
         part = torch.from_numpy(y_hat[None, :, tile.hy0 : tile.hy1, tile.hx0 : tile.hx1])
@@ -247,8 +251,8 @@ class CompressAICodec(Codec):
         channels: int | None = None,
     ) -> Tensor:
         self._check_depth(channels)
-        top, left, bottom, right = region = (0, 0, *size) if region is None else region
-        y0, x0, y1, x1 = self._latent_region(region, size)
+        region = (0, 0, *size) if region is None else region
+        y0, x0, y1, x1 = box = self._latent_region(region, size)
         if params or len(chunks) != 1:
             raise FormatError(f"{self.name}: unknown codec parameters; the file may need a newer latentzip")
         h, w = self.latent_size(size)
@@ -257,19 +261,7 @@ class CompressAICodec(Codec):
         decoder.finish()
         if to == "latent":
             return torch.from_numpy(latent[:, y0:y1, x0:x1].astype(np.int16))
-        out = torch.empty(self.signal_channels, bottom - top, right - left, device=self.device)
-        s = self.stride
-        for t in tile_grid(h, w, self.tile, self.synthesis_halo):
-            if t.y0 >= y1 or t.y1 <= y0 or t.x0 >= x1 or t.x1 <= x0:
-                continue
-            ty0, ty1 = max(t.y0 * s, top), min(t.y1 * s, bottom)
-            tx0, tx1 = max(t.x0 * s, left), min(t.x1 * s, right)
-            if ty0 < ty1 and tx0 < tx1:
-                part, oy, ox = self._signal(y_hat, t, size), t.hy0 * s, t.hx0 * s
-                out[:, ty0 - top : ty1 - top, tx0 - left : tx1 - left] = part[
-                    :, ty0 - oy : ty1 - oy, tx0 - ox : tx1 - ox
-                ]
-        return out.clamp_(0, 1)
+        return self.painted(self.tiles_under(box, size), region, lambda t: self._signal(y_hat, t, size))
 
 
 def _dtype(net: nn.Module) -> torch.dtype:

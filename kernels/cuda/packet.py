@@ -129,6 +129,12 @@ def packet_kernel(
     tl.store(y + size + down[:, None] + across[None, :], out.to(y.dtype.element_ty), y_in[:, None] & x_in[None, :])
 
 
+def by_rows(levels: int, device: torch.device) -> Tensor:
+    """Numbers of the bands in the order [y, x]; their bits are [y1 x1 y2 x2 ...], x the more significant of a level."""
+    number = torch.arange(1 << 2 * levels, device=device).view([2] * (2 * levels))
+    return number.permute(*range(1, 2 * levels, 2), *range(0, 2 * levels, 2)).flatten()
+
+
 def shape_of(nh: int, nw: int, levels: int, wavelet: str, mode: Any, inverse: bool, adjoint: bool,
              device: torch.device) -> Shape:  # fmt: skip
     """Plans of a packet of nh x nw blocks.

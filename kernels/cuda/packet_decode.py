@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import on
-from .packet import TILE, arguments, matrix_of, shape_of
+from .packet import TILE, arguments, by_rows, matrix_of, shape_of
 
 
 @triton.jit
@@ -105,9 +105,7 @@ def packet_decode(
     s, channels = 1 << levels, len(weight) >> 2 * levels
     shape = shape_of(nh, nw, levels, wavelet, mode, True, False, latents.device)
     width = max(16, triton.next_power_of_2(size))
-    # the bits of a band's number, [y1 x1 y2 x2 ...] with x the more significant of a level, to [y, x]
-    order = torch.arange(s * s, device=weight.device).view([2] * (2 * levels))
-    order = order.permute(*range(1, 2 * levels, 2), *range(0, 2 * levels, 2)).flatten()
+    order = by_rows(levels, weight.device)
     packed = weight.new_zeros(channels, s * s, width)
     packed[:, :, :size] = weight.view(channels, s * s, size)[:, order]
     per = TILE >> levels

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import on
-from .packet import TILE, arguments, constants, shape_of, window_product
+from .packet import TILE, arguments, by_rows, constants, shape_of, window_product
 
 
 @triton.jit
@@ -83,11 +83,9 @@ def packet_encode(
     width = max(16, triton.next_power_of_2(len(weight)))
     top, slope = _companding(bits) if bits else (0.0, 0.0)
     s = 1 << levels
-    # the channels' bits, [y1 x1 y2 x2 ...] with x the more significant of a level, to [y, x]
-    order = weight.view(len(weight), c, *[2] * (2 * levels))
-    order = order.permute(0, 1, *range(3, 2 * levels + 2, 2), *range(2, 2 * levels + 2, 2)).reshape(-1, c, s * s)
+    by_channel = weight.view(len(weight), c, s * s)[:, :, by_rows(levels, weight.device)]
     packed = x.new_zeros(c, s * s, width, dtype=torch.float32)
-    packed[:, :, : len(weight)] = order.permute(1, 2, 0)
+    packed[:, :, : len(weight)] = by_channel.permute(1, 2, 0)
     padded = x.new_zeros(width, dtype=torch.float32)
     padded[: len(weight)] = bias
     per = TILE >> levels

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from math import inf
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, BinaryIO, Literal, Self
 
 import numpy as np
 import torch
@@ -140,21 +140,9 @@ class EmbeddingStore:
         Raises:
             InputError: no rows, rows of other sizes or dtypes, values that are not finite, or an existing file.
         """
-        if group < 1:
-            raise InputError(f"group is {group}; rows of a group are 1 or more")
-        if nmse is not None and not 0 < nmse < 1:
-            raise InputError(f"nmse is {nmse}; a number between 0 and 1 is needed")
-        if codec is not None and codec.profile is None:
-            raise InputError("the codec has no profile: make one with FeatureCodec.fit, or leave codec out")
-        parts = iter([vectors]) if isinstance(vectors, (Tensor, np.ndarray)) else iter(vectors)
-        parts = (_rows(part) for part in parts)
-        first: list[Tensor] = []
-        for part in parts:
-            first.append(part)
-            if sum(map(len, first)) >= (_FIT_ROWS if codec is None else 1):
-                break
-        if sum(map(len, first)) < (2 if codec is None else 1):
-            raise InputError("a store needs embeddings: two rows or more, with a codec one")
+        _check(nmse, codec, group)
+        parts, whole = _parts(vectors)
+        first = _first(parts, codec is None)
         kind = first[0]
         profile = codec.profile if codec is not None else FeatureCodec.fit(first, nmse=nmse or 0.01).profile
         assert profile is not None
@@ -164,7 +152,6 @@ class EmbeddingStore:
             )
         if group * profile.channels > _MOST:
             raise InputError(f"group is {group}; {_MOST // profile.channels} rows of these are the most")
-        whole = isinstance(vectors, (Tensor, np.ndarray))
         if codec is None or nmse is not None:
             nmse = nmse or 0.01
             step = _step(profile, first, nmse, codec is None, whole)
@@ -178,16 +165,7 @@ class EmbeddingStore:
                 step = float(np.float32(step))
                 if not 1e-30 <= step <= _HUGE:
                     raise InputError(f"rows of this scale need a step of {step:.3g}: multiply them by a power of two")
-                payload.seek(0)
-                payload.truncate()
-                sizes = [payload.write(container.seal(profile.to_bytes())) - container.CRC_BYTES]
-                error = _Error(kind.shape[1])
-                for rows in _groups(chain(first, parts), kind, group):
-                    x = _finite(rows, error.count)
-                    found, restored = profiled.quantised(profile, step, x)
-                    data = container.seal(profiled.coded(profile, step, found))
-                    sizes.append(payload.write(data) - container.CRC_BYTES)
-                    error.add(x, restored.to(kind.dtype))
+                sizes, error = _coded(profile, step, _groups(chain(first, parts), kind, group), kind, payload)
                 if nmse is None or error.nmse() <= nmse or not whole or attempt == _TRIES:
                     break
                 step *= 0.99 * (nmse / error.nmse()) ** 0.5
@@ -300,6 +278,51 @@ def _rows(x: Any) -> Tensor:
         what = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise InputError(f"embeddings are rows (N, D) of float32 or float16; this is {what}")
     return x.detach().cpu()
+
+
+def _check(nmse: float | None, codec: FeatureCodec | None, group: int) -> None:
+    """Raises InputError for arguments of `EmbeddingStore.write` that make no sense."""
+    if group < 1:
+        raise InputError(f"group is {group}; rows of a group are 1 or more")
+    if nmse is not None and not 0 < nmse < 1:
+        raise InputError(f"nmse is {nmse}; a number between 0 and 1 is needed")
+    if codec is not None and codec.profile is None:
+        raise InputError("the codec has no profile: make one with FeatureCodec.fit, or leave codec out")
+
+
+def _parts(vectors: Any) -> tuple[Iterator[Tensor], bool]:
+    """Rows part by part, and whether they are all at hand."""
+    whole = isinstance(vectors, (Tensor, np.ndarray))
+    return (_rows(part) for part in ([vectors] if whole else vectors)), whole
+
+
+def _first(parts: Iterator[Tensor], fit: bool) -> list[Tensor]:
+    """As many parts as a profile is fitted to, or the first one that has rows."""
+    first: list[Tensor] = []
+    for part in parts:
+        first.append(part)
+        if sum(map(len, first)) >= (_FIT_ROWS if fit else 1):
+            break
+    if sum(map(len, first)) < (2 if fit else 1):
+        raise InputError("a store needs embeddings: two rows or more, with a codec one")
+    return first
+
+
+def _coded(
+    profile: Profile, step: float, groups: Iterable[Tensor], kind: Tensor, payload: BinaryIO
+) -> tuple[list[int], _Error]:
+    """Write profile and groups into an open file from its beginning: sizes, and the error that was made."""
+    payload.seek(0)
+    payload.truncate()
+    sizes = [payload.write(container.seal(profile.to_bytes())) - container.CRC_BYTES]
+    error = _Error(kind.shape[1])
+    for rows in groups:
+        x = _finite(rows, error.count)
+        found, restored = profiled.quantised(profile, step, x)
+        data = container.seal(profiled.coded(profile, step, found))
+        sizes.append(payload.write(data) - container.CRC_BYTES)
+        error.add(x, restored.to(kind.dtype))
+    return sizes, error
 
 
 def _groups(parts: Iterable[Tensor], kind: Tensor, group: int) -> Iterator[Tensor]:
