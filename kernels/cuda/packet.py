@@ -19,6 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..packet_operators import packet_operator
 from . import on
 from .packet_plan import TILE, AxisPlan, axis_plan
 
@@ -142,8 +143,6 @@ def shape_of(nh: int, nw: int, levels: int, wavelet: str, mode: Any, inverse: bo
     Raises:
         ValueError: a plane of 2**31 elements or more, beyond the kernels' offsets.
     """
-    from ..packet_operators import packet_operator
-
     if nh * nw << 2 * levels >= 1 << 31:
         raise ValueError(f"a plane of {nh << levels} x {nw << levels} samples is too large for the GPU: use tiles")
     op = packet_operator(levels, wavelet, mode, inverse != adjoint)

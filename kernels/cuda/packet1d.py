@@ -18,6 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..block_operator import BlockOperator
+from ..packet_operators import packet_operator
 from . import on
 
 BLOCKS = 128
@@ -109,8 +110,6 @@ def packet1d(
 ) -> Tensor:
     """One stage of a packet, 1 to 4 levels: (B, C, L) to (B, C * 2**levels, L / 2**levels); arguments as in
     `packet.packet2d`."""
-    from ..packet_operators import packet_operator
-
     s = 1 << levels
     b, c, length = x.shape
     out = x.new_empty((b, c // s, length * s) if inverse else (b, c * s, length // s))
