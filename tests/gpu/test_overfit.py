@@ -1,8 +1,11 @@
 """The fit of `overfit` on a GPU: a file that any machine decodes, about as good as one fitted on processors."""
 
 import numpy as np
+import pytest
 
 import latentzip as lz
+
+pytestmark = pytest.mark.hardware
 
 
 def test_a_fit_on_the_gpu_decodes_anywhere():
