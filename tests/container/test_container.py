@@ -183,7 +183,7 @@ def test_lengths_have_one_form():
         ({"sample_rate": 8000}, "sample rate"),
         ({"modality": "audio", "shape": (1, 9)}, "sample rate 0"),
         ({"dtype": "int64"}, "unknown dtype"),
-        ({"mode": "CMYK"}, "unknown mode"),
+        ({"mode": "PA"}, "unknown mode"),
     ],
 )
 def test_nothing_is_written_that_cannot_be_read(change, text):
