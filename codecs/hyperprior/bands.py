@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..memory import give_back
 from ..samples import Samples
 from ..tiling import Tile
 
@@ -57,6 +58,8 @@ def in_bands(codec: Any, x: Tensor | Samples, quality: int) -> Iterator[tuple[in
             found = torch.cat((F.pixel_shuffle(near_z, 4), symbols), 1)[0]
             inner = found[:, t.y0 - t.hy0 : t.y1 - t.hy0, t.x0 - t.hx0 : t.x1 - t.hx0]
             out[:, :, t.x0 : t.x1] = inner.to(torch.int16)
+            del symbols, found, inner
+            give_back()
         for t in bands[number - 1] if number else []:
             del coded[t]
         rows.forget(band[0].y1 - _REACH)
@@ -107,6 +110,7 @@ class _Rows:
             if t.x0 == 0:
                 strip = torch.empty(codec.config.latent, t.y1 - t.y0, width, device=codec.device)
             strip[:, :, t.x0 : t.x1] = y
+            give_back()
             if t.x1 == width:
                 yield t.y0, strip
 

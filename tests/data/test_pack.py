@@ -385,6 +385,20 @@ def test_hugging_face(tmp_path):
     assert archive.read(2) == lz.encode(Image.fromarray(wave(2)), CODEC)
 
 
+def test_hugging_face_sets_that_changed_or_lack_a_picture(tmp_path):
+    """A set saved anew under its path is read anew; a missing picture is listed, the others are packed."""
+    datasets = pytest.importorskip("datasets")
+    for number, pictures in enumerate(([0, 1], [2, None])):
+        rows = {"picture": [None if i is None else Image.fromarray(wave(i)) for i in pictures]}
+        features = datasets.Features({"picture": datasets.Image()})
+        shutil.rmtree(tmp_path / "hf", ignore_errors=True)
+        datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "hf"))
+        pack(tmp_path / "hf", tmp_path / f"out{number}", CODEC, jobs=1)
+        archive = Archive(tmp_path / f"out{number}")
+        assert archive.read(0) == lz.encode(Image.fromarray(wave(2 * number)), CODEC)
+    assert len(archive) == 1
+
+
 @pytest.mark.parametrize(
     ("name", "text", "labels", "classes"),
     [

@@ -116,7 +116,7 @@ def test_profiles_caches_and_bottlenecks_inside_autocast(dtype):
 
 
 CHILD = """
-import hashlib, json, os, sys
+import hashlib, json, multiprocessing, os, sys
 {before}
 import numpy as np, latentzip as lz
 Y, X = np.mgrid[:32, :40]
@@ -127,9 +127,16 @@ out = {{}}
 def work():
     for name, modality in json.loads(sys.argv[1]):
         signal = {{"image": PICTURE, "audio": (WAVE, 16000), "tensor": ROWS}}[modality]
-        blob = lz.encode(signal, name, **({{"nmse": 0.01}} if modality == "tensor" else {{}}))
+        options = {{"effort": 1}} if name == "overfit" else {{"nmse": 0.01}} if modality == "tensor" else {{}}
+        blob = lz.encode(signal, name, **options)
         lz.decode(blob)
         out[name] = hashlib.sha256(blob).hexdigest()
+    return out
+def children():
+    work()
+    for method in ("fork", "spawn"):
+        with multiprocessing.get_context(method).Pool(1) as pool:
+            assert pool.apply(work) == out, method
 if __name__ == "__main__":
     {run}
     print(json.dumps(out))
@@ -151,8 +158,9 @@ PROCESSES: dict[str, tuple[dict[str, str], list[str], str, list[str]]] = {
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
         ["-OO", "-W", "error::UserWarning", "-W", "error::DeprecationWarning:latentzip"],
         "import torch; torch.set_default_dtype(torch.float64); torch.inference_mode().__enter__()",
-        SHORT,
+        NAMES,
     ),
+    "forked and spawned after use with threads": ({"OMP_NUM_THREADS": "2"}, [], "", NAMES),
 }
 
 
@@ -162,7 +170,8 @@ def test_processes_write_the_same_streams(surroundings, tmp_path, plain):
 
     variables, flags, before, some = PROCESSES[surroundings]
     script = tmp_path / "child.py"
-    script.write_text(CHILD.format(before=before, run="work()"))
+    run = "children()" if surroundings.startswith("forked") else "work()"
+    script.write_text(CHILD.format(before=before, run=run))
     env = os.environ | {key: value.replace("{tmp}", str(tmp_path)) for key, value in variables.items()}
     modality = {i.name: i.modality for i in lz.list_codecs()}
     names = json.dumps([(name, modality[name]) for name in some])

@@ -246,7 +246,9 @@ class Trainer(trainer.Trainer):
         borders = (0, *self.borders())
         part = self.part()
         done, length = self.step - borders[part], max(1, borders[part + 1] - borders[part])
-        factor = min(1.0, (done + 1) / self.recipe.warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, done / length)))
+        factor = (
+            min(1.0, (done + 1) / max(1, self.recipe.warmup)) * 0.5 * (1 + math.cos(math.pi * min(1.0, done / length)))
+        )
         return factor * (self.recipe.tail_lr if part == TUNE else 1.0)
 
     def _begin(self, part: int) -> None:

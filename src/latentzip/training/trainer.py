@@ -191,7 +191,7 @@ class Trainer(ABC):
 
     def lr_factor(self) -> float:
         t = self.step / self.recipe.steps
-        warm = min(1.0, (self.step - self.warm_from + 1) / self.recipe.warmup)
+        warm = min(1.0, (self.step - self.warm_from + 1) / max(1, self.recipe.warmup))
         return warm * 0.5 * (1 + math.cos(math.pi * min(t, 1.0)))
 
     def train(

@@ -16,6 +16,7 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -207,7 +208,7 @@ class HubSource:
 
     def samples(self) -> list[Sample]:
         table, column, label = _hub_table(self.root, _state_of(self.root))
-        import pyarrow.compute as pc  # pyright: ignore[reportMissingImports]
+        pc: Any = import_module("pyarrow.compute")
 
         cells = table.data.column(column)  # sizes and names without reading the pictures
         sizes = pc.binary_length(pc.struct_field(cells, "bytes")).to_pylist()
@@ -259,7 +260,7 @@ def _hub_table(root: str, state: Any) -> tuple[Any, str, str | None]:
     table: Any = datasets.load_from_disk(root)
     if isinstance(table, datasets.DatasetDict):
         raise InputError(
-            f"{root} holds several splits ({', '.join(table)}); pack one of them: {root}/{next(iter(table))}"
+            f"{root} holds several splits ({', '.join(map(str, table))}); pack one of them: {root}/{next(iter(table))}"
         )
     pictures = [name for name, kind in table.features.items() if isinstance(kind, datasets.Image)]
     if len(pictures) != 1:

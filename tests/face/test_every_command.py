@@ -1,0 +1,83 @@
+"""Commands over data sets, measuring and training: every option once, in lines as users type them."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import latentzip as lz
+from latentzip.cli import main
+from latentzip.cli.app import _parser
+
+TINY = "--set steps=2 --set batch=1 --set crop=64 --set warmup=0"
+LINES = {
+    "pack": [
+        "in out -c walloc-rgb-linear -q 30 --coding fast --labels folders --mirror --shuffle 3 -j 1 --quiet",
+        "in squares --size 32 --crop center --shard-samples 2 --on-error fail --jobs 1 --json --effort 1",
+        "in out --size 32 --crop none --shard-size 1MB --on-error skip --engine local -j 1 --force",
+        "in parts --shard-index 0 --num-shards 2 -j 1 --shard-samples 2",
+        "in parts --shard-index 1 --num-shards 2 -j 1 --shard-samples 2",
+        "in parts --merge --shard-samples 2",
+    ],
+    "unpack": ["made out --as ltz -j 1", "made out --as ltz -f --json", "made out3 --as png --quiet"],
+    "cache": ["made --out tier -j 1 --json", "made --quiet"],
+    "eval": [
+        "p.png -c jpeg@50 -c walloc-rgb-linear -q 30 --metrics psnr --anchor jpeg --report r.html --report-size 2 "
+        "--samples 1 -j 1 --device cpu --quiet",
+        "p.png -c jpeg@50 --rows rows.jsonl --json",
+        "p.png -c jpeg@50 --rows rows.jsonl --resume --csv",
+        "p.png -c jpeg@50 --report r.html --force",
+    ],
+    "bench": ["p.png -c jpeg@50 --threads 1 --seconds 0.01 --json --quiet"],
+    "train": [
+        f"walloc-rgb-linear --data in --val in --run runs --device cpu --threads 1 --minutes 0.05 --report {TINY} "
+        "--export shipped --about-data 'Six drawings.' --version 2 --test in",
+        f"walloc-rgb-linear --data in --run again --from release {TINY} --minutes 0.03 --fit",
+    ],
+}  # fmt: skip
+ELSEWHERE = {
+    "pack": {"--address"},  # of a cluster: tests of Ray
+    "eval": {"--weights"},  # tests of CompressAI
+    "train": {"--compile", "--probe-batch"},  # a compiler, a GPU
+}
+
+
+def options_of(command):
+    root = _parser(command)
+    groups = next(a for a in root._actions if isinstance(a, argparse._SubParsersAction))
+    for action in groups.choices[command]._actions:
+        if action.option_strings and not isinstance(action, argparse._HelpAction):
+            yield action
+
+
+@pytest.mark.parametrize("command", LINES)
+def test_every_option_stands_in_a_line(command):
+    typed = {word for line in LINES[command] for word in shlex.split(line) if word.startswith("-")}
+    for action in options_of(command):
+        names = set(action.option_strings)
+        assert names & (typed | ELSEWHERE.get(command, set())), f"{command}: {action.option_strings[-1]}"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    y, x = np.mgrid[:80, :96]
+    for i in range(4):
+        folder = tmp_path / "in" / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.stack([x * 2, y * 2, (x + y + 9 * i) % 256], -1).astype(np.uint8)).save(folder / f"{i}.png")
+    Image.open(tmp_path / "in" / "a" / "0.png").save(tmp_path / "p.png")
+
+
+@pytest.mark.parametrize("command", LINES)
+@pytest.mark.usefixtures("place")
+def test_lines_as_they_are_typed(command, capsys):
+    if command in ("unpack", "cache"):
+        lz.data.pack("in", "made", "walloc-rgb-linear", jobs=1, coding="fast")
+    for line in LINES[command]:
+        status = main([command, *shlex.split(line)])
+        assert status == 0, (line, capsys.readouterr().err)
