@@ -24,6 +24,7 @@ from ..entropy.blocks import encode as encode_blocks
 from ..entropy.container import Header
 from ..entropy.errors import FormatError, InputError
 from .contract import CHANNELS, CODING, FAST, LATENT, PARTS, QUALITY, REGION, Compressed, Option
+from .memory import give_back
 from .parallel import parallel
 from .samples import Samples, header_dtype
 from .search.levels import check_effort
@@ -410,6 +411,8 @@ class Codec(PictureCodec):
                 return encode_blocks(block) if fast else self._encode_chunk(block, q or None)
 
             chunks += parallel(encode, [t for t in tiles if top <= t.y0 < top + latent.shape[1]])
+            if latent.shape[1] < tiles[-1].y1:
+                give_back()
         version = _FASTPARAMS_VERSION if fast else PARAMS_VERSION
         return Compressed(bytes([version, q, self.chunk // CHUNK_UNIT]), chunks)
 
