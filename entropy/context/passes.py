@@ -6,7 +6,7 @@ tables; where the encoder allows, it goes through all steps of a latent in one c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +17,13 @@ from . import net
 from .steps import REACH, Step, geometry, plane_pad
 from .taps import ZERO, inputs
 
-if TYPE_CHECKING:
-    from .model import ContextModel
-
 Ints = npt.NDArray[np.int32]
 
 
 class Passes:
-    """One latent of c x h x w samples on its way through a model."""
+    """One latent of c x h x w samples on its way through a `ContextModel`."""
 
-    def __init__(self, model: ContextModel, c: int, h: int, w: int) -> None:
+    def __init__(self, model: Any, c: int, h: int, w: int) -> None:
         self.model, self.size = model, (c, h, w)
         self.samples = np.zeros((c, h * w), np.int32)
 
@@ -60,7 +57,7 @@ class Passes:
 class Plain(Passes):
     """Samples as bytes, gathered by index; a product of matrices a step."""
 
-    def __init__(self, model: ContextModel, c: int, h: int, w: int) -> None:
+    def __init__(self, model: Any, c: int, h: int, w: int) -> None:
         super().__init__(model, c, h, w)
         self._known = np.full((c, h * w), ZERO, np.uint8)
         self._planes = np.empty((c, (h + 2 * REACH) * (w + 2 * REACH)), np.uint8)
@@ -81,9 +78,9 @@ class Plain(Passes):
 
 
 class Packed:
-    """A model's numbers as the compiled passes read them."""
+    """A `ContextModel`'s numbers as the compiled passes read them."""
 
-    def __init__(self, model: ContextModel) -> None:
+    def __init__(self, model: Any) -> None:
         nets = [_pack(n) for n in model.nets]
         self.nets = np.concatenate(nets)
         self.starts = np.cumsum([0] + [n.size for n in nets])
@@ -95,7 +92,7 @@ class Packed:
 class Compiled(Passes):
     """Samples as taps see them, in planes whose points lie side by side; see `compiled.passes`."""
 
-    def __init__(self, model: ContextModel, c: int, h: int, w: int) -> None:
+    def __init__(self, model: Any, c: int, h: int, w: int) -> None:
         from ..compiled import passes
 
         super().__init__(model, c, h, w)
