@@ -5,7 +5,9 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import latentzip as lz
 from latentzip.codecs.overfit import codec as module
 from latentzip.codecs.overfit import decoder, encoder, refine, weights
 from latentzip.codecs.overfit.chain import Chain
@@ -330,3 +332,20 @@ def test_polishing_lowers_the_cost_and_keeps_nets_as_stored(codec):
     polish(fit, storage)
     assert cost() < before
     assert (storage(fit.nets).flat == fit.nets.flat).all()
+
+
+def test_packs_hold_pictures(tmp_path):
+    """The shipped starts, the shortest effort: as a user packs an archive tier."""
+    (tmp_path / "in").mkdir()
+    for i, size in enumerate([(18, 24), (18, 24), (9, 31)]):
+        pixels = (_picture(*size, seed=i) * 255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(tmp_path / "in" / f"{i}.png")
+    lz.data.pack(tmp_path / "in", tmp_path / "pack", codec="overfit", quality=60, effort=1, jobs=1)
+    assert lz.data.check_pack(tmp_path / "pack", deep=True).problems == []
+    data = lz.data.LatentDataset(tmp_path / "pack", to="signal", columns=("key",))
+    lz.data.unpack(tmp_path / "pack", tmp_path / "out")
+    for sample in data:
+        with Image.open(tmp_path / "out" / f"{sample['key']}.png") as y:
+            assert np.abs(np.asarray(y) / 255 - sample["signal"].permute(1, 2, 0).numpy()).max() < 0.51 / 255
+    with pytest.raises(InputError, match="no latents"):
+        lz.data.LatentDataset(tmp_path / "pack")

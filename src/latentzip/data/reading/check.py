@@ -173,8 +173,9 @@ def _check_stream(blob: bytes, m: dict[str, Any], size: tuple[int, int] | None, 
         return
     from ...api import decode
     from ...signals.pictures.coding import check_stream_boxes
+    from .decoding import keeps_pictures
 
-    latent = decode(blob, "latent", codec=model)
+    latent = decode(blob, "tensor" if keeps_pictures(model) else "latent", codec=model)
     check_stream_boxes(container.read(blob), model)
     if size is not None and tuple(latent.shape[1:]) != size:
         raise _Wrong(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...codecs.base import Codec, Shape
-from ...codecs.contract import EXACT
+from ...codecs.contract import EXACT, LATENT
 from ...codecs.registry import load_codec
 from ...entropy import container
 from ...entropy.batch import run_batch
@@ -19,6 +19,11 @@ from ...entropy.blocks import decode as decode_blocks
 from ...entropy.container import Container
 from ...entropy.errors import FormatError
 from ...signals.pictures import PICTURES
+
+
+def keeps_pictures(codec: Codec) -> bool:
+    """Whether packs of a codec hold pictures and no latents: it is exact, or its latent is of no one shape."""
+    return EXACT in codec.capabilities or LATENT not in codec.capabilities
 
 
 def _open(blob: bytes, codec: Codec, fingerprint: bytes) -> Container:
@@ -29,7 +34,7 @@ def _open(blob: bytes, codec: Codec, fingerprint: bytes) -> Container:
             f"a stream of {header.codec} ({header.fingerprint.hex()}) in a data set of {codec.name} "
             f"({fingerprint.hex()}): the pack is damaged, check it with codec-cli verify"
         )
-    channels = header.shape[:1] if EXACT in codec.capabilities else (codec.signal_channels,)
+    channels = header.shape[:1] if keeps_pictures(codec) else (codec.signal_channels,)
     if header.modality != codec.modality or len(header.shape) != 3 or header.shape[:1] != channels:
         raise FormatError(f"a stream of {header.modality} {header.shape} that claims to be of {codec.name}: damaged")
     return stream
@@ -39,7 +44,7 @@ def codec_of(manifest: dict[str, Any], device: str = "cpu") -> Codec:
     """The codec with the weights that a pack was made with; raises FormatError where it contradicts the manifest."""
     codec = load_codec(manifest["codec"], device, fingerprint=bytes.fromhex(manifest["fingerprint"]))
     latent = manifest["latent"]
-    if (latent is None) != (EXACT in codec.capabilities):
+    if (latent is None) != keeps_pictures(codec):
         raise FormatError(f"the manifest of a pack of {codec.name} is damaged, check it with codec-cli verify")
     if latent is None:
         return codec
@@ -53,8 +58,8 @@ def codec_of(manifest: dict[str, Any], device: str = "cpu") -> Codec:
 
 
 def latent_size(codec: Codec, size: tuple[int, int]) -> tuple[int, int]:
-    """(h, w) of the latent of a picture of (H, W) pixels; itself where a codec keeps it as it is."""
-    if EXACT in codec.capabilities:
+    """(h, w) of the latent of a picture of (H, W) pixels; itself where packs keep pictures."""
+    if keeps_pictures(codec):
         return size
     unit = codec.stride * codec.latent_multiple
     return -(-size[0] // unit) * codec.latent_multiple, -(-size[1] // unit) * codec.latent_multiple
@@ -140,7 +145,7 @@ def decode_signals(blobs: Sequence[bytes], codec: Codec, threads: int = 1) -> li
 
     fingerprint = codec.fingerprint
     streams = [_open(blob, codec, fingerprint) for blob in blobs]
-    if EXACT in codec.capabilities:
+    if keeps_pictures(codec):
         return run_batch(lambda blob: decode(blob, "tensor", codec=codec), blobs, threads=threads)
     latents = decode_latents(blobs, codec, threads)
     out: list[Tensor | None] = [None] * len(blobs)

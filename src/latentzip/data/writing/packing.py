@@ -359,7 +359,7 @@ _ROW = ("key", "label", "width", "height", "latent_h", "latent_w")
 
 def _merge(folder: Path, plan: dict[str, Any], work: list[ShardJob], model: Codec, classes: list[str] | None) -> None:
     """Columns, list of errors and, last of all, the manifest."""
-    from ...codecs.contract import EXACT
+    from ..reading.decoding import keeps_pictures
 
     records = []
     for job in work:
@@ -385,7 +385,7 @@ def _merge(folder: Path, plan: dict[str, Any], work: list[ShardJob], model: Code
     shapes = Counter(f"{h}x{w}" for h, w in zip(columns["latent_h"].tolist(), columns["latent_w"].tolist()))
     common = sorted(shapes.items(), key=lambda item: (-item[1], item[0]))[:MAX_SHAPES]
     latent, signal = None, {}
-    if EXACT not in model.capabilities:
+    if not keeps_pictures(model):
         signal = {"channels": model.signal_channels}
         latent = {
             "channels": model.latent_channels,
