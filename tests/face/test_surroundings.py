@@ -158,7 +158,7 @@ PROCESSES: dict[str, tuple[dict[str, str], list[str], str, list[str]]] = {
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
         ["-OO", "-W", "error::UserWarning", "-W", "error::DeprecationWarning:latentzip"],
         "import torch; torch.set_default_dtype(torch.float64); torch.inference_mode().__enter__()",
-        NAMES,
+        SHORT,
     ),
     "forked and spawned after use with threads": ({"OMP_NUM_THREADS": "2"}, [], "", NAMES),
 }
