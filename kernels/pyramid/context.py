@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .constants import LOG_SCALE_BEGIN, LOG_SCALE_HIGH, LOG_SCALE_LOW, REACH
-from .jit import compiled
+from .jit import compiled, piece
 from .maths import exp_negative, f4, log2
 from .products import BLOCK, accumulate, mask, product, rectify, transposed_product
 
@@ -20,7 +20,7 @@ _LOG2_E = f4(1.4426950408889634)
 _EXP_LOW = f4(np.exp(-LOG_SCALE_LOW))
 
 
-@compiled
+@piece
 def _laplace(v, out, g, n, scale):  # type: ignore[no-untyped-def]
     """Bits of a block of values, and in g their gradients by mean and raw log-scale, times ``scale``."""
     total = f4(0)

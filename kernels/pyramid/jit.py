@@ -19,6 +19,15 @@ def compiled(function: Loop) -> Loop:
     return compiling.compiled(function, **_FLOATS) if compiling.usable() else function
 
 
+def piece(function: Loop) -> Loop:
+    """A loop over floats that others call, compiled into each of them.
+
+    Apart, it would have a body of its own beside copies that were made to fit their callers, and which of them runs
+    would hang on whether loops come from the cache on disk: they round differently.
+    """
+    return compiling.compiled(function, **_FLOATS, forceinline=True) if compiling.usable() else function
+
+
 def compiled_exact(function: Loop) -> Loop:
     """A loop over integers."""
     return compiling.compiled(function) if compiling.usable() else function

@@ -5,13 +5,13 @@ Rows come in fours, so that sixteen products share four loads; callers pad their
 
 from __future__ import annotations
 
-from .jit import compiled
+from .jit import piece
 from .maths import f4
 
 BLOCK = 256  # pixels: what a block works on lies in a core's second-level cache
 
 
-@compiled
+@piece
 def product(w, b, x, y, rows, columns, n):  # type: ignore[no-untyped-def]
     """y[:rows, :n] = b + w x."""
     for o in range(0, rows, 4):
@@ -37,7 +37,7 @@ def product(w, b, x, y, rows, columns, n):  # type: ignore[no-untyped-def]
                     y[o + 3, p] += a30 * x0 + a31 * x1 + a32 * x2 + a33 * x3
 
 
-@compiled
+@piece
 def transposed_product(w, g, y, rows, columns, n):  # type: ignore[no-untyped-def]
     """y[:columns, :n] = w[:rows, :columns]^T g."""
     for i in range(0, columns, 4):
@@ -62,7 +62,7 @@ def transposed_product(w, g, y, rows, columns, n):  # type: ignore[no-untyped-de
                     y[i + 3, p] += a03 * g0 + a13 * g1 + a23 * g2 + a33 * g3
 
 
-@compiled
+@piece
 def accumulate(g, x, dw, db, rows, columns, n):  # type: ignore[no-untyped-def]
     """dw += g x^T, db += the sum of g over the block."""
     for o in range(0, rows, 4):
@@ -100,7 +100,7 @@ def accumulate(g, x, dw, db, rows, columns, n):  # type: ignore[no-untyped-def]
             dw[o + 3, i + 1] += c31
 
 
-@compiled
+@piece
 def rectify(x, rows, n):  # type: ignore[no-untyped-def]
     """x = max(x, 0)."""
     for o in range(rows):
@@ -108,7 +108,7 @@ def rectify(x, rows, n):  # type: ignore[no-untyped-def]
             x[o, p] = max(x[o, p], f4(0))
 
 
-@compiled
+@piece
 def mask(g, x, rows, n):  # type: ignore[no-untyped-def]
     """g = 0 where x is not above 0: the gradient of `rectify`, x being its result."""
     for o in range(rows):

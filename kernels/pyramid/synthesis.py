@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .jit import compiled
+from .jit import compiled, piece
 from .maths import f4
 from .products import BLOCK, accumulate, mask, product, rectify, transposed_product
 
 
-@compiled
+@piece
 def _load(planes, first, n, x, hidden, wide):  # type: ignore[no-untyped-def]
     levels = planes.shape[0]
     for c in range(levels):

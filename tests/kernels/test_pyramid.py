@@ -11,7 +11,7 @@ from latentzip.codecs.overfit.chain import Chain
 from latentzip.codecs.overfit.device import DeviceChain
 from latentzip.codecs.overfit.nets import SIZES, initial
 from latentzip.codecs.overfit.workers import Workers
-from latentzip.kernels.pyramid import quantiser
+from latentzip.kernels.pyramid import context, features, products, quantiser, synthesis, upsample
 
 SHAPES = [(3, (70, 53)), (1, (37, 130)), (3, (5, 3)), (3, (1, 1)), (3, (2, 300))]
 
@@ -175,3 +175,14 @@ def test_the_chain_of_a_device_follows_any_objective():
     errors = [c.gradients(nets, target, 1e-5, objective=absolute) for c in (chain, other)]
     assert errors[0] == pytest.approx(errors[1], rel=1e-4)
     assert _off(chain.grad, other.grad.numpy()) < 1e-4
+
+
+def test_loops_within_loops_have_no_body_of_their_own():
+    """Else numbers would hang on whether a loop was compiled just now or comes from the cache on disk."""
+    for module in (context, features, products, quantiser, synthesis, upsample):
+        loops = {n: f for n, f in vars(module).items() if hasattr(f, "targetoptions")}
+        for loop in loops.values():
+            for name in loop.py_func.__code__.co_names:
+                if name in loops:
+                    options = loops[name].targetoptions
+                    assert options.get("forceinline") or options.get("inline") == "always", (module.__name__, name)
