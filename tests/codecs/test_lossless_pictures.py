@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -191,7 +192,8 @@ def test_what_cannot_be_coded(x, text_):
 
 def test_options_are_checked():
     x = np.zeros((4, 4), np.uint8)
-    for wrong in ({"effort": 0}, {"effort": 10}, {"quality": 50}, {"verify": 3}, {"value_range": (0, 1)}):
+    bad: list[dict[str, Any]] = [{"effort": 0}, {"effort": 10}, {"quality": 50}, {"verify": 3}, {"value_range": (0, 1)}]
+    for wrong in bad:
         with pytest.raises(lz.InputError):
             lz.encode(x, codec="lossless", **wrong)
 
@@ -320,7 +322,9 @@ def test_packs_hold_pictures_as_they_are(tmp_path):
             assert y.getpalette() == image.getpalette()
     data = lz.data.LatentDataset(tmp_path / "pack", to="signal", columns=("key",))
     samples = {sample["key"]: sample["signal"] for sample in data}
-    assert np.array_equal((samples["photo"].numpy() * 255).round().astype(np.uint8).transpose(1, 2, 0), made["photo"])
+    assert np.array_equal(
+        (samples["photo"].numpy() * 255).round().astype(np.uint8).transpose(1, 2, 0), np.asarray(made["photo"])
+    )
     for wrong in (lambda: lz.data.LatentDataset(tmp_path / "pack"), lambda: lz.data.build_cache(tmp_path / "pack")):
         with pytest.raises(lz.InputError, match="no latents"):
             wrong()
