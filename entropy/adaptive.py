@@ -21,11 +21,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from ..kernels.compiled import compiled, usable
 from .errors import FormatError
 
 LOW, WIDTH, VALUE, AT, READS = range(5)
@@ -43,17 +43,10 @@ def loop(function: F, inline: bool = False) -> F:
 
     Loops make no arrays: what they need besides their input is handed in.
     """
-    if os.environ.get("LATENTZIP_NO_NUMBA", "0") not in ("", "0") or find_spec("numba") is None:
+    if os.environ.get("LATENTZIP_NO_NUMBA", "0") not in ("", "0") or not usable():
         return function
-    from numba import njit
-
     # without counts of references: they would cost more than the loops, which make no arrays
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False, "_nrt": False}
-    options["forceinline"] = inline
-    try:
-        return cast(F, njit(cache=True, **options)(function))
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written: compile each time
-        return cast(F, njit(**options)(function))
+    return cast(F, compiled(function, _nrt=False, forceinline=inline))
 
 
 def part(function: F) -> F:
@@ -80,6 +73,37 @@ def refining(rows: int) -> np.ndarray:
     """`rows` rows of a refining table that change nothing yet, flat."""
     at = np.clip((np.arange(CELLS) - 16) * _CELL + REACH + 1, 0, 2 * REACH + 1)
     return np.tile(SQUASH[at], rows)
+
+
+@part
+def _take(coder, words, width):  # type: ignore[no-untyped-def]
+    """A decoder's next words, till the interval is wide enough; returns its width."""
+    while width < 1 << 32:
+        width <<= 16
+        at = int(coder[AT])
+        coder[VALUE] = (int(coder[VALUE]) << 16) | (int(words[at]) if at < words.shape[0] else 0)
+        coder[AT] = at + 1
+    return width
+
+
+@part
+def _put(coder, words, low, width):  # type: ignore[no-untyped-def]
+    """An encoder's settled words, with what low carries into those before; returns the width of the interval."""
+    if low > _TOP:
+        low &= _TOP
+        at = int(coder[AT]) - 1
+        while words[at] == 65535:
+            words[at] = 0
+            at -= 1
+        words[at] += 1
+    while width < 1 << 32:
+        width <<= 16
+        at = int(coder[AT])
+        words[at] = low >> 32
+        coder[AT] = at + 1
+        low = (low << 16) & _TOP
+    coder[LOW] = low
+    return width
 
 
 @part
@@ -113,11 +137,7 @@ def decide(coder, words, memory, slots, n, first, second, cell, pace, limit, str
         else:
             coder[VALUE] -= bound
             width -= bound
-        while width < 1 << 32:
-            width <<= 16
-            at = int(coder[AT])
-            coder[VALUE] = (int(coder[VALUE]) << 16) | (int(words[at]) if at < words.shape[0] else 0)
-            coder[AT] = at + 1
+        width = _take(coder, words, width)
     else:
         low = int(coder[LOW])
         if bit:
@@ -125,20 +145,7 @@ def decide(coder, words, memory, slots, n, first, second, cell, pace, limit, str
         else:
             low += bound
             width -= bound
-            if low > _TOP:
-                low &= _TOP
-                at = int(coder[AT]) - 1
-                while words[at] == 65535:
-                    words[at] = 0
-                    at -= 1
-                words[at] += 1
-        while width < 1 << 32:
-            width <<= 16
-            at = int(coder[AT])
-            words[at] = low >> 32
-            coder[AT] = at + 1
-            low = (low << 16) & _TOP
-        coder[LOW] = low
+        width = _put(coder, words, low, width)
     coder[WIDTH] = width
 
     error = ((bit << 16) - p) * pace
@@ -168,27 +175,10 @@ def even(coder, words, bits, value):  # type: ignore[no-untyped-def]
     if coder[READS]:
         value = min(int(coder[VALUE]) // width, (1 << bits) - 1)
         coder[VALUE] -= value * width
-        while width < 1 << 32:
-            width <<= 16
-            at = int(coder[AT])
-            coder[VALUE] = (int(coder[VALUE]) << 16) | (int(words[at]) if at < words.shape[0] else 0)
-            coder[AT] = at + 1
+        width = _take(coder, words, width)
     else:
         low = int(coder[LOW]) + value * width
-        if low > _TOP:
-            low &= _TOP
-            at = int(coder[AT]) - 1
-            while words[at] == 65535:
-                words[at] = 0
-                at -= 1
-            words[at] += 1
-        while width < 1 << 32:
-            width <<= 16
-            at = int(coder[AT])
-            words[at] = low >> 32
-            coder[AT] = at + 1
-            low = (low << 16) & _TOP
-        coder[LOW] = low
+        width = _put(coder, words, low, width)
     coder[WIDTH] = width
     return value
 

@@ -158,13 +158,8 @@ class Fit:
         settle: Callable[[Fit], Rounding] | None = None,
         seed: int = 0,
     ) -> None:
-        self.nets, self.schedule, self.penalty, self.settle, self._chain_for = (
-            nets,
-            schedule,
-            penalty,
-            settle,
-            chain_for,
-        )
+        self.nets, self.schedule, self._chain_for = nets, schedule, chain_for
+        self.penalty, self.settle = penalty, settle
         self.stored: Rounding | None = None
         self.parts = list(parts)
         self._best: tuple[float, Floats] | None = None
@@ -181,6 +176,11 @@ class Fit:
     @property
     def total_steps(self) -> int:
         return self.schedule.steps * len(self.parts)
+
+    @property
+    def pixels(self) -> int:
+        """Of the whole picture."""
+        return sum(part.target[0].size for part in self.parts)
 
     def chain(self, part: Part) -> Passes:
         """The chain for a chunk's size; chunks of one size share it."""
@@ -260,4 +260,4 @@ class Fit:
     def bits_a_pixel(self) -> float:
         """Bits of all rounded latents over pixels, as the nets in floats foretell them."""
         bits = sum(self._measured(part).rate(self.nets) for part in self.parts)
-        return bits / sum(part.target[0].size for part in self.parts)
+        return bits / self.pixels

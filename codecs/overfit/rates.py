@@ -76,6 +76,15 @@ class Storage:
         return weights.apply(self.start, self.steps, self.moved(nets)).floats()
 
 
+def _loss(fit: Fit, nets: Nets, rate: bool, bit_weight: float) -> float:
+    """What other nets make of the picture's error, or of lambda times the bits a pixel of its latents."""
+    held, fit.nets = fit.nets, nets
+    try:
+        return bit_weight * fit.pixels * fit.bits_a_pixel() if rate else fit.mean_error()
+    finally:
+        fit.nets = held
+
+
 def choose_steps(fit: Fit, start: Start, bit_weight: float, steps: dict[str, int]) -> dict[str, int]:
     """The steps, a power of two a group, with which error, latents and nets together cost least.
 
@@ -87,16 +96,10 @@ def choose_steps(fit: Fit, start: Start, bit_weight: float, steps: dict[str, int
         steps: where to begin.
     """
     exact = fit.nets
-    pixels = sum(p.target[0].size for p in fit.parts)
 
     def cost(group: str, step: int) -> float:
         storage = Storage(start, BITS | {group: step}, bit_weight)
-        fit.nets = storage(exact)
-        try:
-            here = bit_weight * pixels * fit.bits_a_pixel() if group in _RATE_GROUPS else fit.mean_error()
-        finally:
-            fit.nets = exact
-        return here + storage.cost(exact)
+        return _loss(fit, storage(exact), group in _RATE_GROUPS, bit_weight) + storage.cost(exact)
 
     chosen = {}
     for group in GROUPS:
@@ -117,13 +120,12 @@ def polish(fit: Fit, storage: Storage) -> None:
 
     Costs a reading of the picture or its rate for each weight and way, about one step of the fit per weight.
     """
-    start, pixels = storage.start, sum(p.target[0].size for p in fit.parts)
+    start = storage.start
     moved = storage.moved(fit.nets)
     of_rate = np.concatenate([np.full(w.total, w.group in _RATE_GROUPS) for w in layout(start.size, start.channels)])
 
     def cost(trial: npt.NDArray[np.int32], rate: bool) -> float:
-        fit.nets = weights.apply(start, storage.steps, trial).floats()
-        return storage.bit_weight * pixels * fit.bits_a_pixel() if rate else fit.mean_error()
+        return _loss(fit, weights.apply(start, storage.steps, trial).floats(), rate, storage.bit_weight)
 
     here = {rate: cost(moved, rate) for rate in (False, True)}
     bank, tables = frozen_bank("laplace"), weights.tables_of(moved, start)

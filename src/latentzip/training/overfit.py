@@ -88,7 +88,7 @@ class SharedFit:
 
     def _finish(self, i: int) -> None:
         crop, chain = self.crops[i], self.chain
-        chain.values[:] = np.rint(crop.latent * np.float32(16))
+        chain.harden(crop.latent)
         bits = chain.rate(self.nets) / self.side**2
         self.finished.append((chain.error(self.nets, crop.target), bits))
         self.crops[i] = self._new(_LIFE)
