@@ -34,7 +34,8 @@ class ByQuality(nn.Module):
         at = (quality.float() - 1) / 99 * (ANCHORS - 1)
         low = at.floor().clamp(0, ANCHORS - 2).long()
         share = (at - low)[:, None]
-        return (self.values[low] * (1 - share) + self.values[low + 1] * share)[:, :, None, None]
+        below, above = self.values.index_select(0, low), self.values.index_select(0, low + 1)
+        return (below * (1 - share) + above * share)[:, :, None, None]
 
 
 def conv(inputs: int, outputs: int, size: int = 1, groups: int = 1) -> nn.Conv2d:

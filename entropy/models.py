@@ -341,7 +341,7 @@ def float_bits(x: Any, sigma: Any, family: str = "gaussian") -> Any:
         p = torch.special.ndtr((0.5 - t) / sigma) - torch.special.ndtr((-0.5 - t) / sigma)
     else:
         b = sigma / math.sqrt(2)
-        inner = 1 - torch.exp(-0.5 / b) * torch.cosh(torch.minimum(t, t.new_tensor(0.5)) / b)
+        inner = 1 - torch.exp(-0.5 / b) * torch.cosh(t.clamp(max=0.5) / b)
         outer = torch.exp(-t.clamp(min=0.5) / b) * torch.sinh((0.5 / b).clamp(max=30.0))
         p = torch.where(t < 0.5, inner, outer)
     # An escape costs some 26 bits and grows with the logarithm; so a pull remains where p has no gradient

@@ -37,15 +37,8 @@ class FactorizedPrior(nn.Module):
 
     def bits(self, x: Tensor, axis: int = 1) -> Tensor:
         """Sum of -log2 p of float symbols whose channels lie along `axis`; linear between integers."""
-        costs = -torch.log_softmax(self.logits.float(), 1) / math.log(2)  # (C, 2 reach + 1)
-        y = x.movedim(axis, 0).reshape(costs.shape[0], -1).float()
-        inside = y.clamp(-self.reach, self.reach)
-        low = inside.detach().floor().clamp(max=self.reach - 1)
-        at = low.long() + self.reach
-        below, above = costs.gather(1, at), costs.gather(1, at + 1)
-        # an escape costs its bytes, which grow with the logarithm
-        beyond = 8 * torch.log2(1 + (y - inside).abs())
-        return (below + (above - below) * (inside - low) + beyond).sum()
+        y = x.movedim(axis, 0).reshape(self.logits.shape[0], -1)
+        return float_costs(y, logit_costs(self.logits), self.reach).sum()
 
     @torch.no_grad()
     def bank(self, precision: int = 12) -> TableBank:
@@ -67,3 +60,19 @@ class FactorizedPrior(nn.Module):
     def model(self, shape: tuple[int, ...], axis: int = 1, bank: TableBank | None = None) -> Factorized:
         """How symbols of this shape are coded; hand in the stored bank, or one is made of the present logits."""
         return Factorized(bank or self.bank(), tuple(shape), axis, tensor=True)
+
+
+def logit_costs(logits: Tensor) -> Tensor:
+    """Bits of each value, from logits along the last axis."""
+    return -torch.log_softmax(logits.float(), -1) / math.log(2)
+
+
+def float_costs(y: Tensor, costs: Tensor, reach: int) -> Tensor:
+    """Bits of float symbols (..., n) by their tables (..., 2 reach + 1); linear between integers, differentiable."""
+    inside = y.float().clamp(-reach, reach)
+    low = inside.detach().floor().clamp(max=reach - 1)
+    at = low.long() + reach
+    below, above = costs.gather(-1, at), costs.gather(-1, at + 1)
+    # an escape costs its bytes, which grow with the logarithm
+    beyond = 8 * torch.log2(1 + (y - inside).abs())
+    return below + (above - below) * (inside - low) + beyond

@@ -3,9 +3,11 @@
     python scripts/gpu_run.py --pack-data PHOTOS MORE_PHOTOS --out data.zip      # before: one file of at most 28 MB
     python scripts/gpu_run.py --fetch-wheels wheels                              # before: what that machine may lack
     python scripts/gpu_run.py hyperprior --data data.zip --out results --wheels wheels
+    python scripts/gpu_run.py hyperprior --beside hyperprior-fast:2 walloc-rgb-16x --data data.zip --out results
 
-Parts run one after the other, each in a process of its own with its own limit; a part that fails or takes too long does
-not keep later ones from running. The folder gets `results.json`, a log a part, and the small checkpoint.
+Parts run one after the other, each in a process of its own with its own limit; a part that fails or takes too long
+does not keep later ones from running. Recipes of `--beside` are trained at the same time, in turn, for their shares of
+it, and the GPU tests run beside them. The folder gets `results.json`, `logs.zip`, and each recipe's small checkpoint.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -37,10 +41,11 @@ WHEELS = {
     "hypothesis": "hypothesis",
     "sortedcontainers": "sortedcontainers",
 }  # distribution -> what it is imported as
-SMOKE, TESTS, BENCH = 60.0, 90.0, 80.0  # seconds; training has the rest
+SMOKE, TESTS, BENCH = 60.0, 240.0, 80.0  # seconds; training has the rest, and the tests run beside it
 MARGIN = 15.0  # for starting and ending processes
-ENDING = 25.0  # of the training part, after the last step: checkpoint, and what is left of a validation
-LARGEST = 16_000_000  # bytes of the checkpoint that comes back
+STARTING = 12.0  # of a recipe: imports, pictures, what is compiled
+ENDING = 10.0  # after the last step: checkpoint, and what is left of a validation
+LARGEST = 16_000_000  # bytes of a checkpoint that comes back
 
 
 class Run:
@@ -54,10 +59,12 @@ class Run:
         self.args, self.out = args, args.out.resolve()
         self.out.mkdir(parents=True, exist_ok=True)
         self.start = time.monotonic()
-        self.results: dict[str, Any] = {"recipe": args.recipe, "seconds": args.seconds, "parts": {}}
+        self.results: dict[str, Any] = {"seconds": args.seconds, "parts": {}, "checkpoints": {}}
+        self.lock = threading.Lock()
+        self.work = Path(tempfile.mkdtemp(prefix="gpu_run"))  # what is made on the way, and does not come back
         paths = [str(ROOT / "src")]
         if args.wheels:
-            paths.insert(0, str(unpack(args.wheels, self.out / "site")))
+            paths.insert(0, str(unpack(args.wheels, self.work / "site")))
         if os.environ.get("PYTHONPATH"):
             paths.append(os.environ["PYTHONPATH"])
         self.environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
@@ -72,7 +79,7 @@ class Run:
     def part(self, name: str, command: list[str], limit: float) -> None:
         """Run one part; the log has its output, the results its exit status, seconds and last lines."""
         limit = max(limit, self.args.floor)
-        begin, log = time.monotonic(), self.out / f"{name}.log"
+        begin, log = time.monotonic(), self.work / f"{name}.log"
         status: int | str = "failed to start"
         print(f"{name}: at most {limit:.0f} s", flush=True)
         try:
@@ -85,12 +92,13 @@ class Run:
         except OSError as error:
             log.write_text(str(error))
         lines = log.read_text(errors="replace").splitlines()
-        self.results["parts"][name] = {
-            "status": status,
-            "seconds": round(time.monotonic() - begin, 1),
-            "limit": round(limit, 1),
-            "last_lines": lines[-15:],
-        }
+        with self.lock:
+            self.results["parts"][name] = {
+                "status": status,
+                "seconds": round(time.monotonic() - begin, 1),
+                "limit": round(limit, 1),
+                "last_lines": lines[-15:],
+            }
         print(f"{name}: {status}, {time.monotonic() - begin:.0f} s", flush=True)
         self.write()
 
@@ -113,44 +121,69 @@ class Run:
         return "over its limit, and would not end"
 
     def write(self) -> None:
-        self.results["total_seconds"] = round(time.monotonic() - self.start, 1)
-        (self.out / "results.json").write_text(json.dumps(self.results, indent=1) + "\n")
+        """Results so far, and all logs in one file."""
+        with self.lock:
+            self.results["total_seconds"] = round(time.monotonic() - self.start, 1)
+            (self.out / "results.json").write_text(json.dumps(self.results, indent=1) + "\n")
+            with zipfile.ZipFile(self.out / "logs.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+                for log in sorted(self.work.glob("*.log")):
+                    archive.write(log, log.name)
 
     def all(self) -> None:
-        """The four parts, in order of what they are worth."""
+        """The parts, in order of what they are worth."""
         a, python = self.args, sys.executable
         script = str(Path(__file__).resolve())
         common = ["--device", a.device]
         self.part("smoke", [python, script, a.recipe, "--smoke", *common], self.scaled(SMOKE))
-        limit = self.left() - self.scaled(TESTS + BENCH + MARGIN)
-        seconds = max(1.0, limit - self.scaled(ENDING))
-        train = [
-            python, str(ROOT / "scripts" / "train.py"), a.recipe, "--from", "release", "--data", *map(str, a.data),
-            "--run", str(self.out / "run"), "--minutes", f"{seconds / 60:.4f}", "--fit", "--probe-batch", "--report",
-            *common,
-        ]  # fmt: skip
-        train += ["--val", str(a.val)] if a.val else []
-        train += ["--compile"] if a.device != "cpu" else []
-        train += [word for item in a.set for word in ("--set", item)]
-        self.part("train", train, limit)
-        self.take_checkpoint()
-        self.part("tests", [python, "-m", "pytest", "-q", "tests/gpu", "-p", "no:cacheprovider"], self.scaled(TESTS))
+        until = time.monotonic() + self.left() - self.scaled(BENCH + MARGIN)
+        tests = [python, "-m", "pytest", "-q", "--tb=short", "tests/gpu", "-p", "no:cacheprovider"]
+        beside = [threading.Thread(target=self.part, args=("tests", tests, self.scaled(TESTS)))]
+        for lane in a.beside:
+            beside.append(threading.Thread(target=self.lane, args=(lane, until)))
+        for thread in beside:
+            thread.start()
+        self.lane([a.recipe], until)
+        for thread in beside:
+            thread.join()
         bench = [python, str(ROOT / "scripts" / "benchmark.py"), "gpu", "--quick", "--json", str(self.out / "gpu.json")]
         self.part("bench", bench, min(self.scaled(BENCH), max(1.0, self.left())))
+        shutil.rmtree(self.work, ignore_errors=True)
 
-    def take_checkpoint(self) -> None:
-        """What comes back of the run: the small checkpoint alone, if it is small enough."""
-        small = self.out / "run" / "checkpoint.npz"
+    def lane(self, items: list[str], until: float) -> None:
+        """Train recipes, NAME or NAME:SHARE, one after the other for their shares of the time until then."""
+        names, shares = [], []
+        for item in items:
+            name, _, share = item.partition(":")
+            names.append(name)
+            shares.append(float(share or 1))
+        for i, name in enumerate(names):
+            whole = until - time.monotonic()
+            self.training(name, whole * shares[i] / sum(shares[i:]))
+
+    def training(self, name: str, limit: float) -> None:
+        """One recipe from its release, by the clock; its small checkpoint comes back."""
+        a = self.args
+        seconds = max(1.0, limit - self.scaled(STARTING + ENDING))
+        folder = self.work / "run" / name
+        train = [
+            sys.executable, str(ROOT / "scripts" / "train.py"), name, "--from", "release",
+            "--data", *map(str, a.data), "--run", str(folder), "--minutes", f"{seconds / 60:.4f}", "--by-clock",
+            "--report", "--device", a.device,
+        ]  # fmt: skip
+        train += ["--val", str(a.val)] if a.val else []
+        own = [item.partition(".")[2] for item in a.set if item.startswith(f"{name}.")]
+        own += [item for item in a.set if "." not in item.partition("=")[0]]
+        train += [word for item in own for word in ("--set", item)]
+        train += [] if any(item.startswith("batch=") for item in own) else ["--probe-batch"]
+        train += ["--compile"] if a.device != "cpu" and not a.no_compile else []
+        self.part(f"train-{name}", train, limit)
+        small = folder / "checkpoint.npz"
         if small.exists():
             size = small.stat().st_size
-            self.results["checkpoint"] = {"file": "checkpoint.npz", "bytes": size}
+            with self.lock:
+                self.results["checkpoints"][name] = size
             if size <= LARGEST:
-                shutil.copy(small, self.out / "checkpoint.npz")
-            else:
-                self.results["checkpoint"] = {"bytes": size, "error": f"over {LARGEST} bytes: left in run/"}
-                self.write()
-                return
-        shutil.rmtree(self.out / "run", ignore_errors=True)
+                shutil.copy(small, self.out / f"{name}.npz")
         self.write()
 
 
@@ -191,9 +224,12 @@ def smoke(recipe: str, device: str) -> int:
     return 0
 
 
-def fetch_wheels(folder: Path) -> int:
-    """Wheels for this Python and system, for a machine that has no network."""
+def fetch_wheels(folder: Path, python: str) -> int:
+    """Wheels for Linux on x86-64 and some Python, for a machine that has no network."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "-q", "-d", str(folder)]
+    command += ["--python-version", python, "--implementation", "cp"]
+    for system in ("manylinux_2_28", "manylinux_2_17", "manylinux2014", "manylinux1"):
+        command += ["--platform", f"{system}_x86_64"]
     return subprocess.run([*command, *WHEELS], check=False).returncode
 
 
@@ -211,6 +247,10 @@ def unpack(wheels: Path, site: Path) -> Path:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", nargs="?", help="what to train on from its release, such as hyperprior")
+    parser.add_argument(
+        "--beside", action="append", default=[], nargs="+", metavar="RECIPE[:SHARE]",
+        help="train these at the same time, one after the other",
+    )  # fmt: skip
     parser.add_argument("--data", type=Path, nargs="+", help="packed file, or folders")
     parser.add_argument("--val", type=Path, help="folder or packed file of validation signals")
     parser.add_argument("--out", type=Path, help="folder for the results, or the file that --pack-data writes")
@@ -219,14 +259,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--floor", type=float, default=0.0, help="no limit is below so many seconds")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--wheels", type=Path, help="folder of wheels; those that this machine lacks are used")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="passed on to the training")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="[RECIPE.]KEY=VALUE", help="passed on to the training"
+    )
     parser.add_argument("--pack-data", type=Path, nargs="+", metavar="FOLDER", help="pack training data, and no more")
     parser.add_argument("--limit", type=float, default=28.0, help="of --pack-data, in MB")
     parser.add_argument("--fetch-wheels", type=Path, metavar="DIR", help="download the wheels, and no more")
+    parser.add_argument(
+        "--python", default=f"3.{sys.version_info.minor}", metavar="3.N", help="that --fetch-wheels is for"
+    )
+    parser.add_argument("--no-compile", action="store_true", help="train as the modules are")
     parser.add_argument("--smoke", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.fetch_wheels:
-        return fetch_wheels(args.fetch_wheels)
+        return fetch_wheels(args.fetch_wheels, args.python)
     if args.smoke:
         return smoke(args.recipe, args.device)
     if not args.out or not (args.pack_data or (args.recipe and args.data)):

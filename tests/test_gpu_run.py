@@ -73,35 +73,37 @@ def test_sounds_are_packed_too(tmp_path):
 def test_rehearsal(packed, tmp_path):
     """The whole of it; the GPU's own parts are skipped or fail for want of one, and say so."""
     out = tmp_path / "results"
-    small = ["--set", "batch=1", "--set", "crop=64", "--time-scale", "0.1", "--floor", "240", "--seconds", "240"]
+    small = ["--set", "batch=1", "--set", "crop=64", "--set", "walloc-rgb-16x.drawn=0", "--time-scale", "0.1"]
+    small += ["--floor", "240", "--seconds", "480", "--beside", "walloc-rgb-16x:2"]
     command = [sys.executable, str(SCRIPT), "hyperprior-fast", "--data", str(packed), "--out", str(out)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([*command, "--device", "cpu", *small], capture_output=True, text=True, env=environment)
     results = json.loads((out / "results.json").read_text())
     parts = results["parts"]
-    assert list(parts) == ["smoke", "train", "tests", "bench"], done.stderr
+    assert set(parts) == {"smoke", "train-hyperprior-fast", "train-walloc-rgb-16x", "tests", "bench"}, done.stderr
     assert parts["smoke"]["status"] == 0, parts["smoke"]
     assert "smoke test passed" in parts["smoke"]["last_lines"]
-    assert parts["train"]["status"] == 0, parts["train"]
-    assert any("crops/s" in line for line in parts["train"]["last_lines"])
-    assert results["checkpoint"]["bytes"] == (out / "checkpoint.npz").stat().st_size < 16_000_000
-    assert not (out / "run").exists()
+    for name in ("hyperprior-fast", "walloc-rgb-16x"):
+        assert parts[f"train-{name}"]["status"] == 0, parts
+        assert any("crops/s" in line for line in parts[f"train-{name}"]["last_lines"])
+        assert results["checkpoints"][name] == (out / f"{name}.npz").stat().st_size < 16_000_000
+    with zipfile.ZipFile(out / "logs.zip") as archive:
+        assert "tests.log" in archive.namelist()
     assert parts["tests"]["status"] == 0, parts["tests"]
     assert (parts["bench"]["status"] == 0) == (out / "gpu.json").exists()
     assert done.returncode == (0 if parts["bench"]["status"] == 0 else 1)
     from latentzip.training.checkpoints import read_small
 
-    average, _, about = read_small(out / "checkpoint.npz")
-    assert about["origin"].startswith("from release")
+    average, _, about = read_small(out / "hyperprior-fast.npz")
+    assert about["origin"].startswith(("from release", "grown from release"))
+    assert about["recipe"]["steps"] == about["step"]  # the clock has come to its end
     assert about["step"] >= 1
     assert "model.log_gain.values" in average
 
 
 def test_a_part_that_fails_or_hangs_does_not_keep_the_next_from_running(tmp_path):
     module = load_script()
-    parser_args = module.argparse.Namespace(
-        recipe="hyperprior", out=tmp_path, seconds=100.0, time_scale=0.1, floor=0.0, wheels=None
-    )
+    parser_args = module.argparse.Namespace(out=tmp_path, seconds=100.0, time_scale=0.1, floor=0.0, wheels=None)
     run = module.Run(parser_args)
     start = time.monotonic()
     hang = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: exit(0)); print('in', flush=True)"

@@ -7,8 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ...entropy.priors import FactorizedPrior
-from ..layers import ANCHORS, hyper_group
+from ...entropy.priors import FactorizedPrior, float_costs, logit_costs
+from ..layers import ANCHORS
 
 
 class HyperPriors(nn.ModuleList):
@@ -22,4 +22,7 @@ class HyperPriors(nn.ModuleList):
 
     def bits(self, z: Tensor, quality: Tensor) -> Tensor:
         """Bits of the hyper-latents (B, N, h, w), one figure a picture (B,)."""
-        return torch.stack([self.of_group(hyper_group(float(q))).bits(part[None]) for part, q in zip(z, quality)])
+        groups = ((quality - 1) * ((ANCHORS - 1) / 99) + 0.5).long()  # `hyper_group`, where the qualities lie
+        logits = torch.stack([self.of_group(group).logits for group in range(ANCHORS)])
+        costs = logit_costs(logits.index_select(0, groups))
+        return float_costs(z.flatten(2), costs, self.of_group(0).reach).sum((1, 2))

@@ -70,7 +70,8 @@ def test_dispatch_by_device():
     shapes = [(64, 64, 1, 1), (64, 1, 3, 3), (64, 64, 1, 1), (256, 64, 1, 1), (64, 128, 1, 1)]
     weights = BlockWeights(*(a.cuda() for s in shapes for a in (torch.randn(s) * s[1] ** -0.5, torch.randn(s[0]))))
     x = torch.randn(2, 64, 68, 120, device="cuda").contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(gated_block(x, weights, 12.0), reference(x, weights, 12.0), atol=1e-3, rtol=1e-3)
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # the products are cuDNN's, and the same on both
+        torch.testing.assert_close(gated_block(x, weights, 12.0), reference(x, weights, 12.0), atol=1e-3, rtol=1e-3)
     with torch.autocast("cuda", torch.bfloat16):
         half = gated_block(x, weights, 12.0)
     assert half.dtype == torch.bfloat16

@@ -64,10 +64,10 @@ def test_tables_become_a_prior_of_their_costs():
 def test_a_run_starts_from_the_release(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (96, 96, 3)).astype(np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png")
-    recipe = replace(RECIPES["hyperprior-fast"], batch=1, crop=64)
+    recipe = replace(RECIPES["hyperprior"], batch=1, crop=64)
     trainer = make_trainer(recipe, str(tmp_path), tmp_path / "run", init="release")
-    assert trainer.origin == "from release 1 of hyperprior-fast"
-    shipped = from_bytes(pretrained.find("hyperprior-fast").read())
+    assert trainer.origin == "from release 1 of hyperprior"
+    shipped = from_bytes(pretrained.find("hyperprior").read())
     for key, value in shipped.state_dict().items():
         if not key.startswith("scale_net"):
             assert torch.equal(trainer.averaged()["model"].state_dict()[key], value), key

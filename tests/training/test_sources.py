@@ -11,7 +11,8 @@ from PIL import Image
 
 from latentzip.training import synthetic, synthetic_sounds
 from latentzip.training.audio_data import MixtureSampler
-from latentzip.training.data import CropSampler, DeviceCropSampler, draw_levels
+from latentzip.training.data import CropSampler, draw_levels
+from latentzip.training.device_data import DeviceCropSampler
 from latentzip.training.export import pick_pictures
 from latentzip.training.sources import list_sources
 

@@ -14,7 +14,8 @@ from PIL import Image
 from latentzip.codecs.hyperprior.codec import HyperpriorConfig
 from latentzip.codecs.walloc.codec import WallocConfig
 from latentzip.training import hyperprior, walloc
-from latentzip.training.data import CropSampler, DeviceCropSampler
+from latentzip.training.data import CropSampler
+from latentzip.training.device_data import DeviceCropSampler, draw_stock
 from latentzip.training.export import export
 from latentzip.training.rate import CausalRate
 from latentzip.training.recipes import RECIPES, make_trainer
@@ -197,6 +198,41 @@ def test_crops_made_on_a_device_are_those_of_the_host(photos):
     assert torch.equal(
         next(iter(DeviceCropSampler(photos, 2, 48, 5, 1, "cpu"))), DeviceCropSampler(photos, 2, 48, 5, 1, "cpu").make()
     )
+
+
+def test_drawn_pictures_of_a_stock(photos):
+    """The same whoever draws them; turned at random."""
+    alone, together = draw_stock(3, 256, 24, workers=1), draw_stock(3, 256, 24, workers=2)
+    assert torch.equal(alone, together)
+    sampler = DeviceCropSampler(photos, 64, 48, seed=5, device="cpu", drawn=1.0, stock=3)
+    stock = [p.transpose(1, 2) if t else p for p in sampler.stock for t in (False, True)]
+    turned = [p.flip(axes) for p in stock for axes in ([], [1], [2], [1, 2])]
+    for crop in sampler.make():
+        assert any(torch.equal(crop, p) for p in turned)
+
+
+def test_a_run_by_the_clock_ends_in_time_with_its_rate_at_zero(photos, tmp_path):
+    trainer = make_trainer(replace(TINY, steps=3), photos, tmp_path / "clock")
+    lines = []
+    trainer.train(str(photos), log=lines.append, until=4.0, by_clock=True)
+    assert trainer.step > 3
+    assert trainer.optimizer.param_groups[0]["lr"] < 0.05 * trainer.base_lrs[0]
+    assert 1 <= sum("validation" in line for line in lines) <= 5
+    trainer.save()
+    again = make_trainer(replace(TINY, steps=3), photos, tmp_path / "clock")
+    assert again.steps_at_start() == again.step == trainer.step  # nothing is left to do
+
+
+def test_a_batch_that_overflows_changes_nothing_on_either_kind_of_optimiser():
+    p = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.AdamW([p], lr=torch.tensor(0.1), fused=True, capturable=False)
+    p.grad = torch.full((3,), float("nan"))
+    optimizer.found_inf = torch.ones(())
+    optimizer.step()
+    assert torch.equal(p, torch.ones(3))
+    p.grad, optimizer.found_inf = torch.ones(3), torch.zeros(())
+    optimizer.step()
+    assert (p < 1).all()
 
 
 def test_several_recipes_share_the_time(photos, tmp_path, monkeypatch, capsys):

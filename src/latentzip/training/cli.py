@@ -44,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fit", action="store_true", help="as many steps as --minutes has room for, so that the schedule ends in time"
     )
+    parser.add_argument(
+        "--by-clock", action="store_true", help="the schedule follows the time of --minutes: for one sitting on a GPU"
+    )
     parser.add_argument("--compile", action="store_true", help="compile the networks")
     parser.add_argument(
         "--probe-batch", action="store_true", help="the batch that gives the most crops a second on this device"
@@ -75,8 +78,11 @@ def run(args: argparse.Namespace) -> int:
     unknown = [name for name in args.recipe if name not in RECIPES]
     if unknown:
         return _usage(f"unknown recipe {unknown[0]!r}; one of {', '.join(RECIPES)}")
-    if args.fit and args.minutes == float("inf"):
-        return _usage("--fit needs --minutes")
+    for name in ("fit", "by_clock"):
+        if getattr(args, name) and args.minutes == float("inf"):
+            return _usage(f"--{name.replace('_', '-')} needs --minutes")
+    if args.by_clock and "bottleneck" in args.recipe:
+        return _usage("--by-clock: the parts of a bottleneck's training go by steps; use --fit")
     if args.init not in (None, RELEASE) and len(args.recipe) > 1:
         return _usage("--from CHECKPOINT is for one recipe")
     try:
@@ -137,7 +143,7 @@ def _train(args: argparse.Namespace, recipe: Any, end: float) -> None:
     if isinstance(trainer, Trainer):
         for number in (signal.SIGINT, signal.SIGTERM):
             _stop_on(number, trainer)
-        if args.report:
+        if args.report and trainer.graphed is None:  # a graph's parts cannot be told apart, and must not be waited for
             trainer.parts.wait = trainer.wait
     if args.fit:
         steps = trainer.steps_at_start()
@@ -145,9 +151,12 @@ def _train(args: argparse.Namespace, recipe: Any, end: float) -> None:
             steps = max(1, int((end - time.time()) * _WORK / trainer.seconds_a_step()))
         trainer.recipe = replace(trainer.recipe, steps=recipe.steps if steps is None else steps)
         print(f"{trainer.recipe.steps} steps", flush=True)
-    trainer.train(args.val, log=lambda line: print(line, flush=True), until=end - time.time())
+    clock = {"by_clock": True} if args.by_clock else {}
+    trainer.train(args.val, log=lambda line: print(line, flush=True), until=end - time.time(), **clock)
     trainer.save()
     if args.report and isinstance(trainer, Trainer):
+        if trainer.graphed is not None and trainer.graphed.failed:
+            print(f"no graph of a step: {trainer.graphed.failed}", flush=True)
         print("\n".join(trainer.parts.lines()), flush=True)
     if args.export:
         extra = {"about_data": args.about_data} if args.about_data else {}

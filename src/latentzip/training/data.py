@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -166,53 +165,3 @@ class CropSampler:
         threading.Thread(target=work, daemon=True).start()
         while True:
             yield batches.get()
-
-
-class DeviceCropSampler(CropSampler):
-    """The same crops, made where the training runs: the pictures lie in the device's memory (3 bytes a pixel), so that
-    no batch waits for the host.
-
-    Resizing filters with an antialiased bicubic instead of Lanczos; all else is drawn as in `CropSampler`.
-
-    Args:
-        device: where pictures and batches lie.
-    """
-
-    def __init__(
-        self,
-        data: Folders,
-        batch: int,
-        size: int,
-        seed: int,
-        start: int = 0,
-        device: torch.device | str = "cuda",
-        **shares: float,
-    ) -> None:
-        super().__init__(data, batch, size, seed, start, **shares)
-        self.device = torch.device(device)
-        self.pictures = [torch.tensor(im, device=device).permute(2, 0, 1) for im in self.images]
-
-    def make(self) -> Tensor:
-        rng = np.random.default_rng([self.seed, self.step])
-        self.step += 1
-        return torch.stack([self._part(rng) for _ in range(self.batch)])
-
-    def _part(self, rng: np.random.Generator) -> Tensor:
-        if rng.random() < self.drawn:
-            return torch.tensor(synthetic.picture(rng, self.size), device=self.device).permute(2, 0, 1)
-        d = self.draw(rng)
-        part = self.pictures[d.number][:, d.y : d.y + d.side, d.x : d.x + d.side]
-        if d.side != self.size:
-            size = (self.size, self.size)
-            small = F.interpolate(part[None].float(), size, mode="bicubic", antialias=True, align_corners=False)
-            part = small[0].round().clamp(0, 255).to(torch.uint8)
-        if d.levels is not None:
-            levels = torch.from_numpy(d.levels).to(self.device)
-            part = levels.gather(1, part.flatten(1).long()).view(part.shape)
-        axes = [2] * d.mirror + [1] * d.flip
-        part = part.flip(axes) if axes else part
-        return part.transpose(1, 2) if d.transpose else part
-
-    def __iter__(self) -> Iterator[Tensor]:
-        while True:
-            yield self.make()

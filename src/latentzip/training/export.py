@@ -163,12 +163,16 @@ def update_index(
     write_file(path, (json.dumps({"codecs": entries}, indent=1) + "\n").encode())
 
 
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.2f} h" if seconds >= 1800 else f"{seconds / 60:.1f} min"
+
+
 def _card(trainer: Any, codec: BaseCodec, fitted: str, crop: str, size: int, results: dict[str, Any], data: str) -> str:
     recipe = trainer.recipe
     parameters = sum(p.numel() for p in codec.state_dict().values())
     rows = "\n".join(f"| {key} | {value} |" for key, value in results.items())
     threads = torch.get_num_threads()
-    device = "CPU" if trainer.device.type == "cpu" else torch.cuda.get_device_name(trainer.device)
+    device = trainer.trained_on if trainer.trained_on != "CPU" else f"CPU ({threads} threads)"
     training = "| training | none: principal components of the wavelet bands, least-squares decoder |"
     if trainer.origin and not trainer.step:
         training = f"| training | {trainer.origin}; only the networks of the entropy model are its own |"
@@ -176,7 +180,7 @@ def _card(trainer: Any, codec: BaseCodec, fitted: str, crop: str, size: int, res
         training = (
             f"| loss | {trainer.describe_loss()} |\n"
             f"| training | {trainer.step} steps of {recipe.batch} crops of {crop}, "
-            f"{trainer.seconds / 3600:.2f} h on {device} ({threads} threads), seed {recipe.seed}"
+            f"{_duration(trainer.seconds)} on {device}, seed {recipe.seed}"
             + (f", {trainer.origin} |" if trainer.origin else " |")
         )
     return f"""# {codec.name}

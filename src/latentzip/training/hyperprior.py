@@ -24,7 +24,7 @@ from ..codecs.hyperprior.codec import (
     to_tensors,
 )
 from ..codecs.hyperprior.priors import HyperPriors
-from ..codecs.layers import ANCHORS
+from ..codecs.layers import ANCHORS, Block
 from ..entropy.errors import InputError
 from ..entropy.exact import QatConv2d
 from ..entropy.tables import TableBank
@@ -52,7 +52,7 @@ class Recipe(trainer.Recipe):
 
     name: str = "hyperprior-fast"
     summary: str = "photos, quality 1..100: small files, light enough for a CPU"
-    model: HyperpriorConfig = field(default_factory=HyperpriorConfig)
+    model: HyperpriorConfig = field(default_factory=lambda: HyperpriorConfig(latent=288))
     steps: int = 20000
     batch: int = 4
     lr: float = 1e-3
@@ -77,13 +77,13 @@ RECIPES: dict[str, Recipe] = {
     "gmm": Recipe(
         name="gmm",
         summary="hyperprior-fast with a mixture of three Gaussians a latent: for comparisons",
-        model=HyperpriorConfig(components=3),
+        model=HyperpriorConfig(latent=288, components=3),
         base="hyperprior-fast",
     ),
     "region": Recipe(
         name="region",
         summary="hyperprior-fast with a region-adaptive transform: for comparisons",
-        model=HyperpriorConfig(region=True),
+        model=HyperpriorConfig(latent=288, region=True),
     ),
 }
 
@@ -195,12 +195,21 @@ class Trainer(trainer.Trainer):
         return "grown from"
 
     def compile(self) -> None:
-        self.model.analysis_transform.compile()
-        self.model.synthesis_transform.compile()
+        for layer in self.model.modules():  # blocks alone: those of a width share what is compiled, in seconds
+            if isinstance(layer, Block):
+                layer.compile()
 
-    def loss(self, crops: Tensor) -> tuple[Tensor, dict[str, float]]:
+    @property
+    def graphable(self) -> bool:  # type: ignore[override]
+        return not self.recipe.model.region  # segments are drawn by the host
+
+    def phase(self) -> bool:
+        """Whether the scale network is on its integer grids."""
+        return self.progress() >= self.recipe.qat_from
+
+    def loss(self, crops: Tensor) -> tuple[Tensor, dict[str, Any]]:
         r = self.recipe
-        set_quantised(self.model, self.step >= r.qat_from * r.steps)
+        set_quantised(self.model, self.phase())
         x = crops.to(self.device, non_blocking=True).float() / 255
         h, w = x.shape[2:]
         quality = spread_qualities(x)
@@ -227,7 +236,7 @@ class Trainer(trainer.Trainer):
         loss = (say_of(r, quality) * (lmbda * distortion + latent + hyper)).mean()
         psnr = (10 * torch.log10(255**2 / mse.detach())).mean()
         bpp = (latent + hyper).detach().mean()
-        return loss, {"psnr": psnr.item(), "bpp": bpp.item(), "hyper": hyper.detach().mean().item()}
+        return loss, {"psnr": psnr, "bpp": bpp, "hyper": hyper.detach().mean()}
 
     def validate(self, images: list[np.ndarray]) -> dict[str, float]:
         return validate(*self._parts(self.averaged()), images)
@@ -243,6 +252,7 @@ class Trainer(trainer.Trainer):
         model, priors = self._parts(copy.deepcopy(self.averaged()).eval())
         round_weights(model)
         self.sampler.step = self.step  # the same crops whenever it is done
+        self.sampler.batch = min(self.sampler.batch, 4)  # what a small network learns from
         with torch.random.fork_rng():
             torch.manual_seed(self.recipe.seed)
             log(f"scale network: {calibrate(model, self.recipe, self.sampler, calibration):.4f} times the bits before")

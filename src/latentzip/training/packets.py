@@ -50,6 +50,11 @@ class PacketTrainer(trainer.Trainer):
     model: Any
     rate: Any
     rate_lr = 4.0
+    graphable = True
+
+    def phase(self) -> bool:
+        """Whether noise stands for rounding."""
+        return self.progress() < self.recipe.noise_until
 
     def signals(self, crops: Tensor) -> Tensor:
         """Crops as the codec takes them."""

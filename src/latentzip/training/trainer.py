@@ -6,8 +6,8 @@ import json
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Hashable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,13 +19,16 @@ from ..codecs.base import BaseCodec
 from ..entropy import schema
 from ..entropy.errors import FormatError, InputError
 from .checkpoints import read_small, write_small
-from .data import CropSampler, DeviceCropSampler, load_all
+from .data import CropSampler, load_all
+from .device_data import DeviceCropSampler
+from .graph import GraphedStep
 from .report import Log, Parts
 from .soap import SOAP
 from .sources import Folders
 
 RELEASE = "release"
 _SAVE_SECONDS = 300
+_STOCK = 2048  # synthetic pictures on a GPU, which would wait for fresh ones
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Trainer(ABC):
     """
 
     columns: ClassVar[tuple[str, ...]] = ()  # names of what `loss` reports beside the loss
+    graphable = False  # whether `loss` never waits for the device, so that a step can be a CUDA graph
     loader: ClassVar[str]  # "package.module:function" that reads a release
 
     def __init__(
@@ -90,11 +94,14 @@ class Trainer(ABC):
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
             torch.backends.cudnn.benchmark = True
         self.modules = self.build().to(self.device)
-        self.average = torch.optim.swa_utils.AveragedModel(self.modules, multi_avg_fn=_moving_average(recipe.ema))
+        self.average = torch.optim.swa_utils.AveragedModel(self.modules)
         self.optimizer = self.make_optimizer()
-        self.base_lrs = [g["lr"] for g in self.optimizer.param_groups]
+        self.base_lrs = [float(g["lr"]) for g in self.optimizer.param_groups]
         self.step, self.seconds, self.origin, self.warm_from = 0, 0.0, "", 0
+        self.trained_on = torch.cuda.get_device_name(self.device) if on_gpu else "CPU"  # the last one, of several
         self.parts, self._stopping = Parts(), False
+        self.share: float | None = None  # of the time that is over, where a run goes by the clock
+        self.graphed = GraphedStep(self._body, self._forget_gradients) if on_gpu and self.graphable else None
         self.run.mkdir(parents=True, exist_ok=True)
         self.checkpoint, self.small = self.run / "checkpoint.pt", self.run / "checkpoint.npz"
         if self.checkpoint.exists():
@@ -123,7 +130,9 @@ class Trainer(ABC):
         r = self.recipe
         shares = {"drawn": r.drawn, "recoloured": r.recoloured}
         if self.device.type == "cuda":
-            return DeviceCropSampler(data, r.batch, r.crop, r.seed, self.step, device=self.device, **shares)
+            return DeviceCropSampler(
+                data, r.batch, r.crop, r.seed, self.step, device=self.device, stock=_STOCK, **shares
+            )
         return CropSampler(data, r.batch, r.crop, r.seed, self.step, **shares)
 
     def make_optimizer(self) -> torch.optim.Optimizer:
@@ -137,8 +146,12 @@ class Trainer(ABC):
             return SOAP(self.parameter_groups(), betas=betas)
         if self.recipe.optimizer != "adamw":
             raise InputError(f"optimizer {self.recipe.optimizer!r} is unknown: adamw or soap")
-        on_gpu = self.device.type == "cuda"
-        return torch.optim.AdamW(self.parameter_groups(), weight_decay=0.0, betas=betas, fused=on_gpu)
+        groups = self.parameter_groups()
+        if self.device.type != "cuda":
+            return torch.optim.AdamW(groups, weight_decay=0.0, betas=betas)
+        for group in groups:  # a number would be frozen into a graph
+            group["lr"] = torch.tensor(float(group["lr"]), device=self.device)
+        return torch.optim.AdamW(groups, weight_decay=0.0, betas=betas, fused=True, capturable=True)
 
     def load_validation(self, val: str) -> list[Any]:
         """What `validate` takes, from the folder of validation signals."""
@@ -159,8 +172,12 @@ class Trainer(ABC):
         """Set the linear parts from crops (N, 3, H, W) uint8, before the first step."""
 
     @abstractmethod
-    def loss(self, crops: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Loss of crops (B, 3, H, W) uint8, and the `columns` to report."""
+    def loss(self, crops: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Loss of crops (B, 3, H, W) uint8, and the `columns` to report: numbers, or tensors without gradients."""
+
+    def phase(self) -> Hashable:
+        """What `loss` depends on beside crops and weights: another value, another computation."""
+        return None
 
     @abstractmethod
     def validate(self, images: list[Any]) -> dict[str, float]:
@@ -189,10 +206,13 @@ class Trainer(ABC):
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
+    def progress(self) -> float:
+        """Where the run stands, 0 to 1: of its steps, or of its time if it goes by the clock."""
+        return min(self.step / max(1, self.recipe.steps) if self.share is None else self.share, 1.0)
+
     def lr_factor(self) -> float:
-        t = self.step / self.recipe.steps
         warm = min(1.0, (self.step - self.warm_from + 1) / max(1, self.recipe.warmup))
-        return warm * 0.5 * (1 + math.cos(math.pi * min(t, 1.0)))
+        return warm * 0.5 * (1 + math.cos(math.pi * self.progress()))
 
     def train(
         self,
@@ -201,30 +221,40 @@ class Trainer(ABC):
         every: int = 250,
         until: float = math.inf,
         until_step: int | None = None,
+        by_clock: bool = False,
     ) -> None:
         """Run to the recipe's end, or for ``until`` seconds, or up to a step, or until `stop` is called.
 
-        Validates and saves every ``every`` steps; saves every few minutes beside.
+        Validates and saves every ``every`` steps; saves every few minutes beside. ``by_clock`` is for one sitting: the
+        schedule follows the time that ``until`` gives and not the steps, whatever a step takes, with four validations.
         """
-        last_step = self.recipe.steps if until_step is None else until_step
+        last_step: float = self.recipe.steps if until_step is None else until_step
+        last_step = math.inf if by_clock else last_step
         images = self.load_validation(val) if val else []
         start = last = saved = time.time()
-        sums: dict[str, float] = dict.fromkeys(("loss", *self.columns), 0.0)
+        sums: dict[str, Any] = dict.fromkeys(("loss", *self.columns), 0.0)
         self.parts.begin()
         batches = iter(self.sampler)
         done = self._stopping
         while self.step < last_step and not done:
             with self.parts.part("data"):
                 crops = next(batches)
+            quarter = int(4 * self.progress())
+            if by_clock:
+                self.share = (time.time() - start) / until
             for key, value in self._one_step(crops).items():
-                sums[key] += value
+                sums[key] = sums[key] + value
             if self.step % 50 == 0:
                 now = time.time()
                 self.seconds += now - last
-                means = " ".join(f"{key} {value / 50:.4f}" for key, value in sums.items())
-                log(f"{self.step:6d}/{self.recipe.steps} {means} {(now - last) / 50:.2f} s/step")
+                means = " ".join(f"{key} {float(value) / 50:.4f}" for key, value in sums.items())
+                of = f"{self.recipe.steps}" if self.share is None else f"{100 * self.share:.1f}%"
+                log(f"{self.step:6d}/{of} {means} {(now - last) / 50:.2g} s/step")
                 last, sums = now, dict.fromkeys(sums, 0.0)
+            done = self._stopping or time.time() - start >= until  # one step at least
             validates = self.step % every == 0 or self.step == self.recipe.steps
+            if by_clock:
+                validates = done or int(4 * self.progress()) > quarter
             if validates or time.time() - saved > _SAVE_SECONDS:
                 with self.parts.part("saving"):
                     self.save()
@@ -235,28 +265,55 @@ class Trainer(ABC):
                 log("       validation " + ", ".join(f"{key} {value:.4f}" for key, value in result.items()))
             if validates:
                 last = time.time()
-            done = self._stopping or time.time() - start >= until  # one step at least
+        if by_clock:  # a run of as many steps is over
+            self.recipe, self.share = replace(self.recipe, steps=self.step), None
 
-    def _one_step(self, crops: Tensor) -> dict[str, float]:
+    def _one_step(self, crops: Tensor) -> dict[str, Any]:
         """Loss, gradients, update; returns what `loss` reports, and the loss."""
         for group, base in zip(self.optimizer.param_groups, self.base_lrs):
-            group["lr"] = base * self.lr_factor()
+            rate = base * self.lr_factor()
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        if self.graphed is not None:
+            with self.parts.part("step"):
+                report = self.graphed(crops.to(self.device, non_blocking=True), self.phase())
+        else:
+            self._forget_gradients()
+            report = self._body(crops)
+        with self.parts.part("average"):
+            self._update_average()
+        self.step += 1
+        self.parts.crops += len(crops)
+        return report
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Exponential moving average that forgets faster at first: it lags by a tenth of the steps so far at most.
+        Its count lies on the host, so that nothing waits for a device."""
+        n = int(self.average.n_averaged)
+        weight = 1 - min(self.recipe.ema, (1 + n) / (10 + n)) if n else 1.0
+        torch._foreach_lerp_([*self.averaged().parameters()], [*self.modules.parameters()], weight)  # type: ignore
+        self.average.n_averaged += 1
+
+    def _forget_gradients(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _body(self, crops: Tensor) -> dict[str, Any]:
+        """All of a step but the average. A batch that overflows must not end the run: it changes nothing."""
         with self.parts.part("forward"):
             loss, report = self.loss(crops)
         with self.parts.part("backward"):
-            self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
         with self.parts.part("optimiser"):
             norm = nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
-            finite = bool(torch.isfinite(norm))  # a batch that overflows must not end the run
-            if finite:
+            if self.device.type == "cuda":  # decided there, so that nothing waits for the answer
+                self.optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
                 self.optimizer.step()
-        with self.parts.part("average"):
-            if finite:
-                self.average.update_parameters(self.modules)
-        self.step += 1
-        self.parts.crops += len(crops)
-        return {"loss": loss.item(), **report}
+            elif bool(torch.isfinite(norm)):
+                self.optimizer.step()
+        return {"loss": loss.detach(), **report}
 
     def stop(self) -> None:
         """End `train` after the step that runs: for signal handlers."""
@@ -290,7 +347,10 @@ class Trainer(ABC):
 
     def save(self) -> None:
         """Write the checkpoint that resumes exactly, and the small one that goes on elsewhere."""
-        about = {"recipe": asdict(self.recipe), "step": self.step, "seconds": self.seconds, "origin": self.origin}
+        about = {
+            "recipe": asdict(self.recipe), "step": self.step, "seconds": self.seconds, "origin": self.origin,
+            "trained_on": self.trained_on,
+        }  # fmt: skip
         state = {
             **about,
             "recipe": json.dumps(about["recipe"]),
@@ -323,6 +383,7 @@ class Trainer(ABC):
             torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
         self.step, self.seconds, self.origin = state["step"], state["seconds"], state.get("origin", "")
         self.warm_from = state.get("warm_from", 0)
+        self._trained_before(state)
 
     def load_small(self) -> None:
         """Go on from a small checkpoint: the optimiser begins anew, so the rate warms up again."""
@@ -332,6 +393,12 @@ class Trainer(ABC):
         self.average.n_averaged.fill_(about["step"])
         self.step, self.seconds, self.origin = about["step"], about["seconds"], about["origin"]
         self.warm_from = self.step
+        self._trained_before(about)
+
+    def _trained_before(self, about: dict[str, Any]) -> None:
+        """Where nothing is left to train, the run belongs to the machine before."""
+        if self.step >= self.recipe.steps:
+            self.trained_on = about.get("trained_on", self.trained_on)
 
     def steps_at_start(self) -> int | None:
         """The recipe's steps that the checkpoint in the folder was made with; None for a new run."""
@@ -384,15 +451,3 @@ def read_checkpoint(path: Path, device: torch.device | str) -> dict[str, Any]:
     return schema.record({
         "recipe": schema.text(most=1 << 20), "average": schema.record({}), "step": schema.integer(0, 1 << 40)
     })(state, f"{path}: ")  # fmt: skip
-
-
-def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Exponential moving average that forgets faster at first: it lags by a tenth of the steps so far at most."""
-
-    @torch.no_grad()
-    def update(average: Any, current: Any, count: Any) -> None:
-        n = int(count)
-        for a, c in zip(average, current):
-            a.lerp_(c, 1 - min(decay, (1 + n) / (10 + n)))
-
-    return update

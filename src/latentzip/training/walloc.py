@@ -103,13 +103,13 @@ class Trainer(PacketTrainer):
     def signals(self, crops: Tensor) -> Tensor:
         return crops.float() / 255
 
-    def loss(self, crops: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, crops: Tensor) -> tuple[Tensor, dict[str, Any]]:
         r = self.recipe
         x = crops.to(self.device, non_blocking=True).float() / 255
         n, _, h, w = x.shape
         shape = (n, r.model.latent_channels, h >> r.model.levels, w >> r.model.levels)
         noise = None
-        if self.step < r.noise_until * r.steps:
+        if self.phase():
             noise = torch.rand(shape, device=self.device) - 0.5
         keep = None
         if r.prefix:
@@ -121,7 +121,7 @@ class Trainer(PacketTrainer):
         mse = F.mse_loss(x_hat.float(), x) * 255**2
         bits = self.rate(z.float() + (torch.rand_like(z) - 0.5 if noise is None else noise))
         bpp = bits.sum() / (n * h * w)
-        return r.lmbda * mse + bpp, {"mse": mse.item(), "bpp": bpp.item()}
+        return r.lmbda * mse + bpp, {"mse": mse.detach(), "bpp": bpp.detach()}
 
     def validate(self, images: list[np.ndarray]) -> dict[str, float]:
         both = self.averaged()

@@ -94,12 +94,12 @@ class Trainer(PacketTrainer):
     def initialise(self, crops: Tensor) -> None:
         fit_linear(self.model, crops, self.recipe.gain)
 
-    def loss(self, crops: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, crops: Tensor) -> tuple[Tensor, dict[str, Any]]:
         r = self.recipe
         x = crops.to(self.device, non_blocking=True)
         shape = (len(x), r.model.latent_channels, x.shape[-1] >> r.model.levels)
         noise = None
-        if self.step < r.noise_until * r.steps:
+        if self.phase():
             noise = torch.rand(shape, device=self.device) - 0.5
         with mixed(self.device):
             x_hat, z = self.model(x, noise)
@@ -111,7 +111,7 @@ class Trainer(PacketTrainer):
         kbps = bits.sum() / x.shape[0] / (x.shape[-1] / _RATE) / 1000
         loss = torch.log10(error + 1e-7).mean() + r.mel * distance + r.lmbda * kbps
         snr = 10 * torch.log10((power + 1e-9) / (error + 1e-9)).mean()
-        return loss, {"snr": snr.item(), "mel": distance.item(), "kbps": kbps.item()}
+        return loss, {"snr": snr.detach(), "mel": distance.detach(), "kbps": kbps.detach()}
 
     def load_validation(self, val: str) -> list[tuple[Tensor, int]]:
         return [(torch.from_numpy(x), rate) for x, rate in map(load_stereo, list_sounds(val))]
