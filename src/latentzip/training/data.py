@@ -113,6 +113,7 @@ class CropSampler:
                 f"use larger pictures or a smaller crop"
             )
         self.images = [image for _, image in large]
+        self.sizes = [image.shape[:2] for image in self.images]
         self.kinds = by_kind([kind for kind, _ in large])
         # a kind of many pictures is seen more often, but not in proportion
         weights = np.sqrt([len(numbers) for numbers in self.kinds])
@@ -123,7 +124,7 @@ class CropSampler:
     def draw(self, rng: np.random.Generator) -> Draw:
         kind = self.kinds[int(rng.choice(len(self.kinds), p=self.weights))]
         number = kind[int(rng.integers(len(kind)))]
-        h, w = self.images[number].shape[:2]
+        h, w = self.sizes[number]
         side, scale = self.size, rng.random()
         if scale < 0.5:
             side = min(int(self.size * rng.uniform(1, 2)), h, w)

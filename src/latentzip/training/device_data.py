@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
-import queue
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from . import synthetic
 from .data import CropSampler
 from .sources import Folders
 
-_AHEAD = 8  # batches drawn before they are wanted
+_WORKERS = 4  # processes that draw for a GPU: one would take as long as a step
+_AHEAD = 8  # batches that each has drawn before they are wanted
 _CUBIC = -0.5  # Keys' kernel, as Pillow and torch's antialiased bicubic have it
 
 
@@ -55,11 +56,12 @@ class DeviceCropSampler(CropSampler):
         super().__init__(data, batch, size, seed, start, **shares)
         self.device = torch.device(device)
         self.pixels = torch.cat([torch.tensor(im).reshape(-1, 3) for im in self.images]).to(self.device)
-        sizes = np.array([im.shape[:2] for im in self.images], np.int64)
+        sizes = np.array(self.sizes, np.int64)
         self.widths = sizes[:, 1]
         self.offsets = np.concatenate(([0], np.cumsum(sizes.prod(1))[:-1]))
-        self.stock = None
-        if stock and self.drawn:
+        self.stock: Tensor | None = None
+        self.stocked = stock if self.drawn else 0
+        if self.stocked:
             self.stock = draw_stock(seed, stock, size).permute(0, 3, 1, 2).contiguous().to(self.device)
 
     def plan(self, step: int) -> Plan:
@@ -71,11 +73,11 @@ class DeviceCropSampler(CropSampler):
         for i in range(self.batch):
             if rng.random() < self.drawn:
                 places[i, 0] = -1
-                if self.stock is None:
+                if not self.stocked:
                     places[i, 7] = len(drawn)
                     drawn.append(synthetic.picture(rng, self.size))
                 else:
-                    places[i, 4:] = [*rng.integers(2, size=3), rng.integers(len(self.stock))]
+                    places[i, 4:] = [*rng.integers(2, size=3), rng.integers(self.stocked)]
                 continue
             d = self.draw(rng)
             places[i] = (d.number, d.y, d.x, d.side, d.mirror, d.flip, d.transpose, 0)
@@ -127,19 +129,38 @@ class DeviceCropSampler(CropSampler):
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What other processes need to draw: no pixel."""
+        return {key: value for key, value in vars(self).items() if key not in ("images", "pixels", "stock")}
+
+    def __getitem__(self, step: int) -> Plan:
+        return self.plan(step)
+
     def __iter__(self) -> Iterator[Tensor]:
-        """Batches whose plans another thread draws; the device is used from the caller's thread alone."""
-        plans: queue.Queue[Plan] = queue.Queue(maxsize=_AHEAD)
-
-        def work(step: int) -> None:
-            while True:
-                plans.put(self.plan(step))
-                step += 1
-
-        threading.Thread(target=work, args=(self.step,), daemon=True).start()
-        while True:
+        """Batches whose plans other processes draw where there is a GPU to wait for them."""
+        workers = min(_WORKERS, (os.cpu_count() or 1) - 1) if self.device.type == "cuda" else 0
+        ahead = {"multiprocessing_context": "forkserver", "prefetch_factor": _AHEAD} if workers else {}
+        plans: Any = DataLoader(
+            self,  # type: ignore[arg-type]
+            batch_size=None, sampler=_From(self.step), num_workers=workers, collate_fn=_as_it_is, **ahead,
+        )  # fmt: skip
+        for plan in plans:
             self.step += 1
-            yield self.carry_out(plans.get())
+            yield self.carry_out(plan)
+
+
+class _From:
+    """Step numbers without an end."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self.first)
+
+
+def _as_it_is(plan: Plan) -> Plan:
+    return plan
 
 
 def _resize(x: Tensor, side: Tensor, size: int) -> Tensor:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -46,7 +46,8 @@ class Recipe(trainer.Recipe):
         feature_weight: of the distortion of features against MSE.
         lambda_low, lambda_high: weight of the distortion at quality 1 and 100, geometric in between.
         qat_from: fraction of the run after which the scale network trains on its integer grids.
-        base: a bundled codec; what a release has in common with its current one is not stored again.
+        base: a bundled codec whose weights the model starts from and keeps: only what that has not is trained (and the
+            exact networks, where there is a mixture), and only that is stored.
         masked: share of the steps whose regions are segments instead of a grid (region-adaptive models).
     """
 
@@ -164,21 +165,33 @@ class Trainer(trainer.Trainer):
         r = self.recipe
         self.model = HyperpriorCodec(r.model, r.name).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.priors = HyperPriors(r.model.hyper)
+        if r.base:
+            kept = HyperpriorCodec(replace(r.model, components=1, region=False)).state_dict()
+            exact_too = {id(p) for p in exact_parameters(self.model)} if r.model.components > 1 else set()
+            for key, p in self.model.named_parameters():
+                p.requires_grad_(key not in kept or id(p) in exact_too)
         return nn.ModuleDict({"model": self.model, "priors": self.priors})
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         r, m = self.recipe, self.model
         linear = [*m.analysis_transform.linear.parameters(), *m.synthesis_transform.linear.parameters()]
         slow = {id(p) for p in (*linear, *m.log_gain.parameters())}
-        return [
+        groups = [
             {"params": [p for p in m.parameters() if id(p) not in slow], "lr": r.lr},
             {"params": linear, "lr": r.lr / 5},
             {"params": [*m.log_gain.parameters()], "lr": r.lr},
             {"params": [*self.priors.parameters()], "lr": r.lr * 10},
         ]
+        for group in groups:
+            group["params"] = [p for p in group["params"] if p.requires_grad]
+        return [group for group in groups if group["params"]]
 
     def initialise(self, crops: Tensor) -> None:
         fit_linear(self.model, crops, self.recipe)
+        if self.recipe.base:
+            entry = pretrained.find(self.recipe.base)
+            self.take(self.released(from_bytes(entry.read())), asdict(self.recipe.model), crops)
+            self.origin = f"on release {entry.version} of {entry.name}"
 
     def released(self, codec: HyperpriorCodec) -> dict[str, Tensor]:
         return trainable_hyperprior(codec).state_dict()
@@ -255,7 +268,9 @@ class Trainer(trainer.Trainer):
         self.sampler.batch = min(self.sampler.batch, 4)  # what a small network learns from
         with torch.random.fork_rng():
             torch.manual_seed(self.recipe.seed)
-            log(f"scale network: {calibrate(model, self.recipe, self.sampler, calibration):.4f} times the bits before")
+            if any(p.requires_grad for p in exact_parameters(model)):
+                bits = calibrate(model, self.recipe, self.sampler, calibration)
+                log(f"scale network: {bits:.4f} times the bits before")
         model, priors = model.cpu(), priors.cpu()
         model.freeze(hyper_tables(model, priors, pictures))
         log(f"tables of the hyper-latent fitted to {len(pictures)} pictures")
