@@ -245,12 +245,18 @@ def load_weights(path: str | os.PathLike[str]) -> Any:
     """
     from ..entropy import opening  # here, since it needs numpy and listing codecs does not
 
-    data = opening.read_file(Path(path), opening.MAX_WEIGHTS)
-    meta = opening.metadata(data, os.fspath(path))
+    return codec_of_weights(opening.read_file(Path(path), opening.MAX_WEIGHTS), os.fspath(path))
+
+
+def codec_of_weights(data: bytes, where: str) -> Any:
+    """As `load_weights`, of the bytes of such a file."""
+    from ..entropy import opening
+
+    meta = opening.metadata(data, where)
     family = FAMILIES.get(meta.get("family", meta.get("codec", "")))
     if family is None:
         known = ", ".join(FAMILIES)
-        raise FormatError(f"{path} holds no weights, or of a family that is not known here ({known})")
+        raise FormatError(f"{where} holds no weights, or of a family that is not known here ({known})")
     return import_module(family.module, __package__).from_bytes(data)
 
 

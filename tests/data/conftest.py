@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from latentzip.data import pack
 
+from .sets import wave
+
 CODEC = "walloc-rgb-linear"  # no network: the fastest
-
-
-def wave(seed: int, height: int = 40, width: int = 56) -> np.ndarray:
-    """A smooth picture (H, W, 3) uint8, another one for every seed."""
-    y, x = np.mgrid[:height, :width]
-    planes = [128 + 90 * np.sin(x / (5 + c) + seed) * np.cos(y / (7 - c) + 0.3 * seed) for c in range(3)]
-    return np.stack(planes, -1).astype(np.uint8)
 
 
 def draw_pictures(folder: Path, count: int = 18) -> Path:

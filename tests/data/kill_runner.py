@@ -4,12 +4,14 @@ A moment is a sample coded or a file put in place (just before it is). The paren
 it, so that no thread of the coder is lost in one. Prints how many runs were killed.
 """
 
+import json
 import os
 import signal
 import sys
+from typing import Any
 
 
-def pack_until(moment: int, source: str, target: str) -> None:
+def pack_until(moment: int, source: str, target: str, codec: str, options: dict[str, Any]) -> None:
     """Pack, but kill this process when the given number of moments has passed."""
     import torch
 
@@ -28,18 +30,19 @@ def pack_until(moment: int, source: str, target: str) -> None:
 
     os.replace = replacing  # type: ignore[assignment]
     torch.set_num_threads(1)
-    pack(source, target, "walloc-rgb-linear", labels="folders", shard_samples=4, jobs=1, mirror=True,
-         progress=lambda done, total: tick())  # fmt: skip
+    pack(source, target, codec, jobs=1, progress=lambda done, total: tick(), **options)
 
 
-def main(source: str, target: str) -> None:
-    from latentzip import api  # noqa: F401  imported once, for all runs
+def main(source: str, target: str, codec: str, options: str) -> None:
+    import latentzip
+    from latentzip.data.writing import engines, packing  # noqa: F401  imported once, for all runs
 
+    latentzip.load_codec(codec)
     killed = 0
     while True:
         child = os.fork()
         if child == 0:
-            pack_until(5 * killed, source, target)
+            pack_until(5 * killed, source, target, codec, json.loads(options))
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):
@@ -50,4 +53,4 @@ def main(source: str, target: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:])

@@ -145,7 +145,7 @@ def test_what_is_no_pack(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "error", "text"),
     [
-        ({"version": 2}, lz.UnsupportedError, "install a newer"),
+        ({"version": 3}, lz.UnsupportedError, "install a newer"),
         ({"samples": 17}, lz.FormatError, "contradict"),
         ({"variants": 3}, lz.FormatError, "variants is 3; 1 or 2"),
         ({"shards": 3}, lz.FormatError, "damaged manifest"),

@@ -12,8 +12,8 @@ from . import common
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="PACK", help="folder that codec-cli pack wrote, or its URL")
     parser.add_argument("target", metavar="OUT", help="folder to write: one file a sample, and labels.csv")
-    parser.add_argument("--as", dest="as_", choices=("png", "ltz"), default="png",
-                        help="decoded pictures (default), or the streams as they are")  # fmt: skip
+    parser.add_argument("--as", dest="as_", choices=("auto", "png", "wav", "flac", "npy", "ltz"), default="auto",
+                        help="decoded (default: as suits the signals), or the streams as they are")  # fmt: skip
     parser.add_argument("-f", "--force", action="store_true", help="replace existing files")
     parser.add_argument(
         "-j", "--threads", type=common.positive, metavar="N", help="threads to use (default: all cores)"
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.as_ == "png":
+    if args.as_ != "ltz":
         common.start_engines(args.threads)
     from ..data.reading.unpacking import unpack
 

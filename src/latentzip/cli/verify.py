@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    packs = [item for item in args.inputs if Path(item, MANIFEST).is_file()]
+    packs = [item for item in args.inputs if "://" in item or Path(item, MANIFEST).is_file()]
     args.inputs = [item for item in args.inputs if item not in packs]
     try:
         found = common.find_inputs(args.inputs, args.recursive, {container.EXTENSION})

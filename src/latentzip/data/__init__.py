@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from .reading.sampler import ElasticBatchSampler
     from .reading.stream import LatentStream
     from .reading.unpacking import unpack
-    from .writing.packing import PackResult, pack
+    from .writing.merging import PackResult
+    from .writing.packing import pack
+    from .writing.writer import PackWriter
 
 _HOMES = {
     "reading": ("transforms",),
@@ -32,7 +34,9 @@ _HOMES = {
     "reading.dataset": ("LatentDataset",),
     "reading.dequantize": ("Dequantize",),
     "embeddings.store": ("EmbeddingStore",),
-    "writing.packing": ("PackResult", "pack"),
+    "writing.merging": ("PackResult",),
+    "writing.packing": ("pack",),
+    "writing.writer": ("PackWriter",),
     "reading.sampler": ("ElasticBatchSampler",),
     "reading.stream": ("LatentStream",),
     "reading.unpacking": ("unpack",),
@@ -49,6 +53,7 @@ __all__ = [
     "LatentDataset",
     "LatentStream",
     "PackResult",
+    "PackWriter",
     "build_cache",
     "check_pack",
     "latent_collate",

@@ -30,14 +30,21 @@ INDEX_DTYPE = np.dtype([("offset", "<u8"), ("size", "<u4"), ("crc32", "<u4")])
 MAX_TEXT = 1 << 12  # characters of a text in a column
 MAX_COLUMNS = 1 << 36  # bytes of a file of columns
 _NPY_HEAD = 1 << 16
-_KINDS = {"key": "U", **dict.fromkeys(("label", "width", "height", "latent_h", "latent_w"), "iu")}
+_NUMBERS = ("label", "width", "height", "latent_h", "latent_w", "rate", "channels", "samples", "begin", "latent_rows")
+_KINDS = {**dict.fromkeys(("key", "shape", "dtype"), "U"), **dict.fromkeys((*_NUMBERS, "latent_frames"), "iu")}
+RESERVED = frozenset(_KINDS)  # names of columns that say what a sample is; those of a paired stream follow its name
 
 _OPEN_FILES = 256  # shards kept open; reads from further ones open and close their file
 
 
-def index_name(shard: str, variant: int = 0) -> str:
-    """Name of a shard's index: ``00000.tar`` -> ``00000.idx.npy``, of its mirrored variant ``00000.mirror.idx.npy``."""
-    return shard.removesuffix(".tar") + (".mirror.idx.npy" if variant else ".idx.npy")
+def index_name(shard: str, variant: int = 0, stream: str = "") -> str:
+    """Name of a shard's index: ``00000.tar`` -> ``00000.idx.npy``, of its mirrored variant ``00000.mirror.idx.npy``.
+
+    Args:
+        stream: the name of a stream beside the first one: ``00000.mask.idx.npy``.
+    """
+    name = shard.removesuffix(".tar") + (f".{stream}" if stream else "")
+    return name + (".mirror.idx.npy" if variant else ".idx.npy")
 
 
 class Columns(Mapping[str, np.ndarray]):
@@ -53,7 +60,8 @@ class Columns(Mapping[str, np.ndarray]):
             if name not in self._names:
                 raise KeyError(f"{name!r}; the pack has the columns {', '.join(self._names)}")
             with _complete(self._path):
-                column = npz_array(self._path, name, self._samples, _KINDS.get(name, "biufU"), 4 * MAX_TEXT)
+                kinds = _KINDS.get(name.rpartition(".")[2], "biufU")
+                column = npz_array(self._path, name, self._samples, kinds, 4 * MAX_TEXT)
             classes = self._classes[name]
             inside = column.dtype.kind in "iu" and (
                 not len(column) or 0 <= int(column.min()) <= int(column.max()) < (classes or 0)
@@ -109,6 +117,7 @@ class Archive:
         manifest: the parsed ``manifest.json``.
         manifest_sha256: of its bytes, in hex: names this pack, whatever its path.
         variants: 2 where every sample has a mirrored twin, else 1.
+        streams: names of what each sample has beside its first stream, such as a mask.
         starts: (shards + 1,) number of the first sample of each shard, then the number of samples.
 
     Raises:
@@ -140,9 +149,11 @@ class Archive:
         if expected_sha is not None and expected_sha != self.manifest_sha256:
             raise FormatError(f"{self.path}: the pack has changed since it was opened; open it again")
         self.variants: int = self.manifest["variants"]
+        self.streams: tuple[str, ...] = tuple(self.manifest.get("streams", {}))
         self._shards: list[str] = [shard["file"] for shard in self.manifest["shards"]]
         counts = [shard["samples"] for shard in self.manifest["shards"]]
         self.starts = np.concatenate([[0], np.cumsum(np.array(counts, np.int64))]).astype(np.int64)
+        self._indexes: dict[tuple[str, int], np.ndarray] = {}
         self._files: dict[int, int] = {}
         self._lock = threading.Lock()
         self._finalizer = weakref.finalize(self, _close_all, self._files)
@@ -178,29 +189,49 @@ class Archive:
         most = self.manifest.get("columns_file", {}).get("bytes", MAX_COLUMNS)
         return Columns(self.local_file(COLUMNS, most), len(self), columns_of(self.manifest))
 
-    @cached_property
+    @property
     def offsets(self) -> np.ndarray:
         """Where each sample lies in its shard: (samples,) of `INDEX_DTYPE`."""
-        return self._concatenated(0)
+        return self.offsets_of()
 
-    @cached_property
+    @property
     def mirror_offsets(self) -> np.ndarray:
-        """As `offsets`, of the mirrored variants.
+        """As `offsets`, of the mirrored variants; errors as `offsets_of`."""
+        return self.offsets_of(variant=1)
+
+    def offsets_of(self, stream: str = "", variant: int = 0) -> np.ndarray:
+        """As `offsets`, of another stream of each sample, or of the mirrored variants.
 
         Raises:
             InputError: the pack has none.
         """
-        if self.variants < 2:
+        if variant and self.variants < 2:
             raise InputError(f"{self.path} holds no mirrored variants; pack it again with --mirror")
-        return self._concatenated(1)
+        if (stream, variant) not in self._indexes:
+            self.facts(stream)
+            self._indexes[stream, variant] = self._concatenated(stream, variant)
+        return self._indexes[stream, variant]
 
-    def _concatenated(self, variant: int) -> np.ndarray:
-        parts = []
-        for shard in self.manifest["shards"]:
-            name, most = index_name(shard["file"], variant), INDEX_DTYPE.itemsize * shard["samples"] + _NPY_HEAD
-            path = self.local_file(name, most)
-            parts.append(load_index(path, shard["samples"], shard["bytes"]))
+    def facts(self, stream: str = "") -> Mapping[str, Any]:
+        """Codec, fingerprint, modality, latent, ... of a stream, as the manifest has them.
+
+        Raises:
+            InputError: no such stream.
+        """
+        if stream in ("", *self.streams):
+            return self.manifest["streams"][stream] if stream else self.manifest
+        have = ", ".join(self.streams) or "none beside the first"
+        raise InputError(f"{self.path} has no stream {stream!r}; it has {have}")
+
+    def _concatenated(self, stream: str, variant: int) -> np.ndarray:
+        parts = [self.index_of(shard, stream, variant) for shard in self.manifest["shards"]]
         return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, INDEX_DTYPE), *parts])
+
+    def index_of(self, shard: Mapping[str, Any], stream: str = "", variant: int = 0) -> np.ndarray:
+        """The index of one of the shards in the manifest; errors as `load_index`."""
+        name = index_name(shard["file"], variant, stream)
+        path = self.local_file(name, INDEX_DTYPE.itemsize * shard["samples"] + _NPY_HEAD)
+        return load_index(path, shard["samples"], shard["bytes"])
 
     def shard_of(self, indices: Any) -> np.ndarray:
         """Number of the shard that holds each sample; ``indices`` must lie in 0..samples-1."""
@@ -208,22 +239,27 @@ class Archive:
 
     # --- records -------------------------------------------------------------------------------------------------
 
-    def read(self, i: int, variant: int = 0, verify: bool = False) -> bytes:
+    def read(self, i: int, variant: int = 0, verify: bool = False, stream: str = "") -> bytes:
         """The `.ltz` stream of sample ``i`` (negative numbers count from the end); see `read_many`."""
-        return self.read_many([i], variant, verify)[0]
+        return self.read_many([i], variant, verify, stream)[0]
 
     def read_many(
-        self, indices: Sequence[int] | np.ndarray, variant: int | Sequence[int] | np.ndarray = 0, verify: bool = False
+        self,
+        indices: Sequence[int] | np.ndarray,
+        variant: int | Sequence[int] | np.ndarray = 0,
+        verify: bool = False,
+        stream: str = "",
     ) -> list[bytes]:
         """The `.ltz` streams of several samples, in the order of ``indices``.
 
         Args:
             variant: 0 as packed, 1 the mirrored twin; one number, or one a sample.
             verify: compare each with its CRC-32 in the index. (A stream checks itself again when it is decoded.)
+            stream: a name of `streams`; empty for the first.
 
         Raises:
             IndexError: a number out of range.
-            InputError: a mirrored twin of a pack that has none.
+            InputError: a mirrored twin or a stream that the pack does not have.
             FormatError: a shard is shorter than its index says, or a checksum does not match.
             OSError: a shard cannot be read.
         """
@@ -234,7 +270,7 @@ class Archive:
         if numbers.size and not (-count <= int(numbers.min()) and int(numbers.max()) < count):
             raise IndexError(f"sample {int(numbers[np.argmax(np.abs(numbers))])} of a pack of {count}")
         numbers = np.where(numbers < 0, numbers + count, numbers)
-        rows = self._rows(numbers, variant)
+        rows = self._rows(numbers, variant, stream)
         shards = self.shard_of(numbers).tolist()
         begins, sizes = rows["offset"].tolist(), rows["size"].tolist()
         if self._remote is not None:
@@ -248,17 +284,17 @@ class Archive:
                 raise FormatError(f"{_join(self.path, self._shards[shard])}: the checksum of sample {i} does not match")
         return blobs
 
-    def _rows(self, numbers: np.ndarray, variant: int | Sequence[int] | np.ndarray) -> np.ndarray:
+    def _rows(self, numbers: np.ndarray, variant: int | Sequence[int] | np.ndarray, stream: str) -> np.ndarray:
         chosen = np.asarray(variant)
         if chosen.size and not bool(np.isin(chosen, (0, 1)).all()):
             raise InputError(f"variant is {variant!r}; 0 is the sample as packed, 1 its mirrored twin")
         if chosen.ndim == 0:
-            return (self.mirror_offsets if chosen else self.offsets)[numbers]
+            return self.offsets_of(stream, int(chosen))[numbers]
         if chosen.shape != numbers.shape:
             raise InputError(f"{chosen.size} variants for {numbers.size} samples")
-        rows = self.offsets[numbers]
+        rows = self.offsets_of(stream)[numbers]
         if chosen.any():
-            rows = np.where(chosen == 1, self.mirror_offsets[numbers], rows)
+            rows = np.where(chosen == 1, self.offsets_of(stream, 1)[numbers], rows)
         return rows
 
     def _read_local(self, shard: int, size: int, offset: int) -> bytes:

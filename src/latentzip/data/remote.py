@@ -44,14 +44,28 @@ class Remote:
 
                 self._fs, self._root = url_to_fs(self.url)
             except ImportError as error:
-                raise UnsupportedError(f"{self.url}: {error}") from error
+                what = "" if getattr(error, "name", None) == "fsspec" else f" ({error})"
+                raise UnsupportedError(
+                    f"{self.url}: remote packs need fsspec: pip install latentzip[remote]{what}"
+                ) from error
             except ValueError as error:
                 raise UnsupportedError(f"{self.url}: fsspec cannot open this URL: {error}") from error
             self._pid = os.getpid()
         return self._fs
 
     def _path(self, name: str) -> str:
-        return f"{self._root.rstrip('/')}/{name}"
+        self._system()  # knows the root
+        return f"{self._root.rstrip('/')}/{name}".rstrip("/")
+
+    def do(self, verb: str, name: str, *more: Any, **options: Any) -> Any:
+        """A method of the file system on a file or folder."""
+        return getattr(self._system(), verb)(self._path(name), *more, **options)
+
+    def put(self, source: Path, name: str) -> None:
+        """Copy a file of this machine there, with the folders above it where the file system has folders."""
+        fs = self._system()
+        fs.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+        fs.put_file(os.fspath(source), self._path(name))
 
     def fetch(self, name: str, limit: int) -> bytes:
         """All bytes of a file.

@@ -1,6 +1,6 @@
-"""The training tier: entropy-decoded latents of a pack, derived and disposable.
+"""The training tier: decoded latents of a pack (of tensors their values), derived and disposable.
 
-Latents of one shape lie in ``.npy`` files (samples, L, h, w), read through memory maps; ragged ones in files of zstd
+Arrays of one shape lie in ``.npy`` files (samples, L, h, w), read through memory maps; ragged ones in files of zstd
 (or zlib) records. A cache is keyed by the pack's manifest, so a pack that has changed never meets a stale one; deleting
 it costs nothing but the time to make it again.
 """
@@ -22,23 +22,30 @@ from ...entropy.arrays import map_array
 from ...entropy.errors import FormatError, InputError, UnsupportedError
 from ...entropy.opening import inflate, open_regular, read_file, zstd
 from ..archive import Archive
+from ..codec import codec_of
 from ..locks import locked
-from ..manifest import MAX_LATENT, MAX_MANIFEST
+from ..manifest import MAX_AXES, MAX_LATENT, MAX_MANIFEST
+from ..modality import MODALITIES
+from ..modality.base import Modality, Table
+from ..places import write_bytes, write_file
 from ..remote import cache_folder, is_remote
-from ..shards import manifest_bytes, npy_bytes, write_bytes, write_file
+from ..shards import manifest_bytes, npy_bytes
 
 FORMAT = "latentzip-cache"
 VERSION = 1
 DESCRIPTION = "cache.json"
-RECORD_DTYPE = np.dtype([("offset", "<u8"), ("size", "<u4"), ("h", "<u4"), ("w", "<u4")])
+RECORD_DTYPE = np.dtype([("offset", "<u8"), ("size", "<u4"), ("h", "<u4"), ("w", "<u4")])  # of pictures
+_SHAPED_DTYPE = np.dtype([("offset", "<u8"), ("size", "<u4"), ("axes", "<u4"), ("shape", "<u4", (MAX_AXES,))])
 
 _BATCH = 256  # samples decoded at a time
 _ZSTD_LEVEL, _ZLIB_LEVEL = 3, 6
 _MAX_SIDE = 1 << 16
 _SIDE = schema.integer(1, _MAX_SIDE)
+_LONG = schema.integer(0, 1 << 40)
 _SCHEMA = schema.record({
-    "pack": schema.text(r"[0-9a-f]{64}", 64), "shape": schema.nullable(schema.array(_SIDE, 3, 3)), "channels": _SIDE,
-    "dtype": schema.one_of("|i1", "<i2"), "variants": schema.one_of(1, 2),
+    "pack": schema.text(r"[0-9a-f]{64}", 64), "shape": schema.nullable(schema.array(_LONG, MAX_AXES)),
+    "channels": schema.nullable(_SIDE), "dtype": schema.one_of("|i1", "<i2", "<u2", "<f2", "<f4"),
+    "variants": schema.one_of(1, 2),
     "compression": schema.one_of(None, "zstd", "zlib"),
     "shards": schema.array(schema.record({
         "samples": schema.integer(0, 1 << 32),
@@ -62,11 +69,13 @@ def find_cache(archive: Archive) -> Path | None:
 # --- making ------------------------------------------------------------------------------------------------------
 
 
-def check_latents(archive: Archive) -> None:
-    """Raises InputError where a pack holds pictures as they are."""
-    if archive.manifest["latent"] is None:
+def check_latents(archive: Archive, stream: str = "") -> None:
+    """Raises InputError where a stream of a pack holds signals as they are."""
+    facts = archive.facts(stream)
+    if facts["latent"] is None:
+        noun = "of the stream " + stream if stream else MODALITIES[facts["modality"]].noun
         raise InputError(
-            f"{archive.path} holds pictures of {archive.manifest['codec']}, which has no latents; read it with "
+            f"{archive.path} holds {noun} of {facts['codec']}, which has no latents; read it with "
             "LatentDataset(..., to='signal') or to='bytes'"
         )
 
@@ -78,7 +87,9 @@ def build_cache(
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Cache:
-    """Decode a pack's latents into a training tier; what is there already is kept.
+    """Decode a pack's latents, or the values of its tensors, into a training tier; what is there already is kept.
+
+    Of packs with several streams a sample it is that of the first one.
 
     Processes that ask for the same cache at the same time wait for the first one.
 
@@ -93,7 +104,8 @@ def build_cache(
         OSError: the folder cannot be written; name another with ``out``.
     """
     archive = pack if isinstance(pack, Archive) else Archive(pack)
-    check_latents(archive)
+    if table_of(archive) is None:
+        check_latents(archive)
     folder = default_folder(archive) if out is None else Path(out)
     if (folder / DESCRIPTION).is_file():
         return Cache(folder, archive)
@@ -112,12 +124,12 @@ def build_cache(
 
 def _fill(folder: Path, archive: Archive, threads: int, progress: Callable[[int, int], None]) -> None:
     """Make the files that are missing, then the description."""
-    from .decoding import codec_of
-
     manifest = archive.manifest
-    codec = codec_of(manifest)
-    fixed = manifest["latent"]["fixed_shape"]
-    dtype = np.dtype({"int8": "|i1", "int16": "<i2"}[manifest["latent"]["dtype"]])
+    codec, kind, table = codec_of(archive), MODALITIES[manifest["modality"]], table_of(archive)
+    assert table is not None
+    fixed = None if table.shape is None else list(table.shape)
+    dtype = dtype_of(table)
+    channels = (manifest["latent"] or {}).get("channels")
     compress, compression = _compressor() if fixed is None else (None, None)
     total, done = len(archive) * archive.variants, 0
     shards: list[dict[str, Any]] = []
@@ -125,11 +137,11 @@ def _fill(folder: Path, archive: Archive, threads: int, progress: Callable[[int,
         files = [file_name(shard["file"], variant, fixed is not None) for variant in range(archive.variants)]
         for variant, name in enumerate(files):
             if not (folder / name).exists():
-                batches = _decoded(archive, number, variant, codec, threads, dtype)
+                batches = _decoded(archive, number, variant, kind, codec, threads, dtype)
                 if fixed is not None:
                     _write_array(folder / name, batches, (shard["samples"], *fixed), dtype)
                 elif compress is not None:
-                    _write_records(folder / name, batches, compress)
+                    _write_records(folder / name, batches, compress, channels is not None)
             done += shard["samples"]
             progress(done, total)
         shards.append({"samples": shard["samples"], "files": files})
@@ -138,7 +150,7 @@ def _fill(folder: Path, archive: Archive, threads: int, progress: Callable[[int,
         "version": VERSION,
         "pack": archive.manifest_sha256,
         "shape": fixed,
-        "channels": manifest["latent"]["channels"],
+        "channels": channels,
         "dtype": dtype.str,
         "variants": archive.variants,
         "compression": compression,
@@ -152,14 +164,31 @@ def file_name(shard: str, variant: int, fixed: bool) -> str:
     return shard.removesuffix(".tar") + (".mirror" if variant else "") + (".npy" if fixed else ".rec")
 
 
-def _decoded(archive: Archive, shard: int, variant: int, codec: Any, threads: int, dtype: np.dtype) -> Iterator[Any]:
-    """Latents of one shard in batches: lists of (L, h, w)."""
-    from .decoding import decode_latents
+def table_of(archive: Archive) -> Table | None:
+    """What the training tier of a pack holds; None where it has none."""
+    return MODALITIES[archive.manifest["modality"]].table(archive.manifest)
 
+
+def dtype_of(table: Table) -> np.dtype:
+    """Of the arrays of a training tier.
+
+    Raises:
+        InputError: tensors of several dtypes.
+    """
+    if table.dtype is None:
+        raise InputError("tensors of several dtypes have no training tier; pack each dtype on its own")
+    return np.dtype({"int8": "|i1", "int16": "<i2", "float16": "<f2", "float32": "<f4", "bfloat16": "<u2"}[table.dtype])
+
+
+def _decoded(
+    archive: Archive, shard: int, variant: int, kind: Modality, codec: Any, threads: int, dtype: np.dtype
+) -> Iterator[Any]:
+    """Arrays of one shard in batches, as lists."""
     first, last = int(archive.starts[shard]), int(archive.starts[shard + 1])
     for begin in range(first, last, _BATCH):
         blobs = archive.read_many(np.arange(begin, min(begin + _BATCH, last)), variant)
-        yield [np.ascontiguousarray(z, dtype) for z in decode_latents(blobs, codec, threads)]
+        arrays = kind.arrays(blobs, codec, threads, Table(None, None))
+        yield [np.ascontiguousarray(z, dtype).reshape(z.shape) for z in arrays]
 
 
 def _write_array(path: Path, batches: Iterator[Any], shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -176,8 +205,8 @@ def _write_array(path: Path, batches: Iterator[Any], shape: tuple[int, ...], dty
     _atomically(path, write)
 
 
-def _write_records(path: Path, batches: Iterator[Any], pack: Callable[[bytes], bytes]) -> None:
-    rows: list[tuple[int, int, int, int]] = []
+def _write_records(path: Path, batches: Iterator[Any], pack: Callable[[bytes], bytes], pictures: bool) -> None:
+    rows: list[tuple[Any, ...]] = []
 
     def write(file: BinaryIO) -> None:
         at = 0
@@ -185,9 +214,12 @@ def _write_records(path: Path, batches: Iterator[Any], pack: Callable[[bytes], b
             for latent in batch:
                 record = pack(latent.tobytes())
                 file.write(record)
-                rows.append((at, len(record), *latent.shape[1:]))
+                shape = latent.shape
+                padded = (*shape, *(0,) * (MAX_AXES - len(shape)))
+                rows.append((at, len(record), *shape[1:]) if pictures else (at, len(record), len(shape), padded))
                 at += len(record)
-        write_bytes(path.with_name(path.name + ".npy"), npy_bytes(np.array(rows, RECORD_DTYPE)))
+        index = np.array(rows, RECORD_DTYPE if pictures else _SHAPED_DTYPE)
+        write_bytes(path.with_name(path.name + ".npy"), npy_bytes(index))
 
     _atomically(path, write)
 
@@ -210,15 +242,15 @@ def _compressor() -> tuple[Callable[[bytes], bytes], str]:
 
 
 class Cache:
-    """Decoded latents of a pack, by sample number. Safe in threads, after a fork, and when pickled.
+    """Decoded latents (of tensors: values) of a pack, by sample number. Safe in threads, after a fork, when pickled.
 
     Args:
         path: a folder that `build_cache` made.
         archive: the pack; a cache of another one is refused.
 
     Attributes:
-        shape: (L, h, w) of every latent, None where they differ.
-        dtype: int8, or int16 where the codec needs it.
+        shape: (L, h, w) of every latent, of sound (rows, frames), of tensors theirs; None where they differ.
+        dtype: int8 or int16 of latents; float16 or float32 of tensors, uint16 of the bits of bfloat16.
         variants: 2 where mirrored twins are there, else 1.
 
     Raises:
@@ -240,13 +272,16 @@ class Cache:
             raise FormatError(f"{where}: made by another version of latentzip; delete the folder and make it again")
         facts = _SCHEMA(facts, f"{where}: damaged, delete the folder and make the cache again: ")
         self._pack: str = facts["pack"]
-        self.shape: tuple[int, int, int] | None = None if facts["shape"] is None else tuple(facts["shape"])
+        self.shape: tuple[int, ...] | None = None if facts["shape"] is None else tuple(facts["shape"])
         self.dtype, self.variants, self._channels = np.dtype(facts["dtype"]), facts["variants"], facts["channels"]
         self._compression = facts["compression"]
         counts = [shard["samples"] for shard in facts["shards"]]
         files = [shard["files"] for shard in facts["shards"]]
         sound = all(len(f) == self.variants for f in files) and (self._compression is None) != (self.shape is None)
-        if not sound or (self.shape is not None and self.shape[0] != self._channels):
+        if self.shape is not None:
+            sound = sound and math.prod(self.shape) <= MAX_LATENT
+            sound = sound and (self._channels is None or self.shape[:1] == (self._channels,))
+        if not sound:
             raise FormatError(f"{where}: damaged; delete the folder and make the cache again")
         if expected is not None and expected != self._pack:
             raise FormatError(f"{self.path}: the cache of another pack, or of this one before it changed; delete it")
@@ -260,7 +295,7 @@ class Cache:
         return array.reshape(-1).view(np.uint8).data  # rows are copied twice as fast as between arrays
 
     def _map_records(self, name: str, samples: int) -> Any:
-        rows = self._load(name + ".npy", RECORD_DTYPE, (samples,))
+        rows = self._load(name + ".npy", RECORD_DTYPE if self._channels is not None else _SHAPED_DTYPE, (samples,))
         try:
             with os.fdopen(open_regular(os.path.join(self.path, name)), "rb") as file:
                 empty = not os.fstat(file.fileno()).st_size
@@ -355,13 +390,14 @@ class Cache:
     def _record(self, i: int, variant: int) -> np.ndarray:
         shard = int(np.searchsorted(self.starts, i, side="right")) - 1
         data, rows = self._maps[variant][shard]
-        offset, size, h, w = rows[i - int(self.starts[shard])].tolist()
-        where = f"{self.path}: record of sample {i}"
-        if offset + size > len(data) or max(h, w) > _MAX_SIDE or self._channels * h * w > MAX_LATENT:
+        row, where = rows[i - int(self.starts[shard])].tolist(), f"{self.path}: record of sample {i}"
+        offset, size, *sides = row
+        shape = (self._channels, *sides) if self._channels is not None else tuple(sides[1][: sides[0]])
+        values = math.prod(shape)
+        if offset + size > len(data) or values > MAX_LATENT:
             raise FormatError(f"{where} lies outside its file; delete the cache and make it again")
-        length = self._channels * h * w * self.dtype.itemsize
-        raw = self._unpack(data[offset : offset + size].tobytes(), length, where)
-        return np.frombuffer(bytearray(raw), self.dtype).reshape(self._channels, h, w)
+        raw = self._unpack(data[offset : offset + size].tobytes(), values * self.dtype.itemsize, where)
+        return np.frombuffer(bytearray(raw), self.dtype).reshape(shape)
 
     def _unpack(self, record: bytes, length: int, where: str) -> bytes | bytearray:
         try:

@@ -6,20 +6,19 @@ import hashlib
 import os
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...entropy import container
-from ...entropy.container import EXTENSION
-from ...entropy.errors import CodecError, InputError
-from ...entropy.opening import open_regular
-from ..archive import COLUMNS, Archive, index_name, load_index
-from ..remote import is_remote
-from ..shards import MIRROR, member_header
+from ...entropy.errors import CodecError
+from ..archive import COLUMNS, Archive
+from ..codec import codec_of
+from ..modality import MODALITIES
+from ..places import Place, place_of
+from ..shards import member_header, member_name
 
 
 @dataclass
@@ -40,35 +39,33 @@ class Report:
 def check_pack(
     path: str | os.PathLike[str], deep: bool = False, progress: Callable[[int, int], None] | None = None
 ) -> Report:
-    """Check a pack on this machine against its own checksums and against itself.
+    """Check a pack against its own checksums and against itself; a remote one is read through once.
 
     Args:
-        deep: entropy-decode every stream too.
+        deep: decode every stream too.
         progress: called with (samples done, samples in all).
 
     Raises:
         FormatError: no pack, or a manifest that cannot be read.
-        InputError: a remote pack.
     """
-    if is_remote(os.fspath(path)):
-        raise InputError(f"{os.fspath(path)}: packs are checked where they lie; copy it here first")
     archive = Archive(path)
-    report, folder, m = Report(), Path(archive.path), archive.manifest
-    keys = _check_columns(archive, folder, report)
-    model = _codec(archive) if deep else None
-    sizes = None
-    if not report.problems:
-        sizes = np.stack([archive.columns["latent_h"], archive.columns["latent_w"]], 1)
+    place, report, m = place_of(archive.path), Report(), archive.manifest
+    columns = _check_columns(archive, place, report)
+    _check_weights(archive, place, report)
+    sound = not report.problems
+    codecs = {stream: codec_of(archive, stream) if deep else None for stream in ("", *archive.streams)}
+    rows = _shape_rows(archive, columns) if columns is not None and sound else None
     for shard, first in zip(m["shards"], archive.starts.tolist()):
         span = slice(first, first + shard["samples"])
+        keys = None if columns is None else columns["key"][span].tolist()
         try:
-            _check_shard(
-                folder, shard, m, None if keys is None else keys[span], None if sizes is None else sizes[span], model
-            )
+            own = None if rows is None else {stream: values[span] for stream, values in rows.items()}
+            _check_shard(archive, place, shard, keys, own, codecs)
         except CodecError as error:
             report.problems.append(str(error))
         except OSError as error:
-            report.problems.append(f"{error.filename or folder / shard['file']}: {error.strerror or error}")
+            where = error.filename or place.where(shard["file"])
+            report.problems.append(f"{where}: {error.strerror or error}")
         report.samples += shard["samples"]
         report.shards += 1
         report.num_bytes += shard["bytes"]
@@ -77,24 +74,18 @@ def check_pack(
     return report
 
 
-def _codec(archive: Archive) -> Any:
-    from .decoding import codec_of
-
-    return codec_of(archive.manifest)
-
-
 class _Wrong(CodecError):
     """A shard is not what it should be."""
 
 
-def _check_columns(archive: Archive, folder: Path, report: Report) -> list[str] | None:
-    """Columns against the manifest; the keys, None where they cannot be read."""
-    m, path, problems = archive.manifest, folder / COLUMNS, report.problems
+def _check_columns(archive: Archive, place: Place, report: Report) -> dict[str, np.ndarray] | None:
+    """Columns against the manifest; None where the keys cannot be read."""
+    m, path, problems = archive.manifest, place.where(COLUMNS), report.problems
     try:
-        if _sha256(path) != m.get("columns_file", {}).get("sha256"):
+        if place.sha256(COLUMNS) != m.get("columns_file", {}).get("sha256"):
             problems.append(f"{path}: its SHA-256 is not the one in the manifest")
-        keys = archive.columns["key"].tolist()
-        if len(set(keys)) != len(keys):
+        keys = archive.columns["key"]
+        if len(set(keys.tolist())) != len(keys):
             problems.append(f"{path}: a key occurs twice")
     except (CodecError, OSError) as error:
         problems.append(f"{path}: {error}" if not isinstance(error, CodecError) else str(error))
@@ -105,36 +96,62 @@ def _check_columns(archive: Archive, folder: Path, report: Report) -> list[str] 
             columns[name] = archive.columns[name]
         except CodecError as error:
             problems.append(str(error))
-    if {"latent_h", "latent_w"} <= set(columns):
-        if m["latent"] is not None:
-            problems += _check_shapes(columns, m["latent"], path)
-    elif not {"latent_h", "latent_w"} <= set(archive.columns):
-        problems.append(f"{path}: no columns of latent shapes")
-    return keys
+    for stream in ("", *archive.streams):
+        facts = archive.facts(stream)
+        names = shape_columns(stream, facts)
+        if set(names) <= set(columns):
+            problems += _check_shapes([columns[name] for name in names], facts, path)
+        elif not set(names) <= set(archive.columns):
+            problems.append(f"{path}: no columns of latent shapes")
+    return columns
 
 
-def _sha256(path: Path) -> str:
-    with os.fdopen(open_regular(path), "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def shape_columns(stream: str, facts: Mapping[str, Any]) -> list[str]:
+    """Names of the columns that say the shapes of a stream."""
+    return [f"{stream}.{n}" if stream else n for n in MODALITIES[facts["modality"]].shape_columns]
 
 
-def _check_shapes(columns: dict[str, np.ndarray], latent: dict[str, Any], path: Path) -> Iterator[str]:
-    shapes = Counter(f"{h}x{w}" for h, w in zip(columns["latent_h"].tolist(), columns["latent_w"].tolist()))
-    if any(shapes[name] != count for name, count in latent["shapes"].items()):
+def _check_shapes(columns: list[np.ndarray], facts: Mapping[str, Any], path: str) -> Iterator[str]:
+    kind = MODALITIES[facts["modality"]]
+    if kind.table(facts) is None:
+        return
+    told = facts["signal" if kind.output == "signal" else "latent"]
+    shapes = Counter(kind.shape_texts(columns))
+    if any(shapes[name] != count for name, count in told["shapes"].items()):
         yield f"{path}: latent shapes differ from those counted in the manifest"
-    fixed = latent["fixed_shape"]
-    if fixed is not None and set(shapes) != {f"{fixed[1]}x{fixed[2]}"}:
+    fixed = told["fixed_shape"]
+    if fixed is not None and set(shapes) != {kind.shape_text(fixed)}:
         yield f"{path}: latents have other shapes than the one in the manifest"
 
 
-def _check_shard(folder: Path, shard: dict[str, Any], m: dict[str, Any], keys: Any, sizes: Any, model: Any) -> None:
+def _shape_rows(archive: Archive, columns: Mapping[str, np.ndarray]) -> dict[str, list[tuple[Any, ...]]]:
+    """The columns of shapes of each stream, a row a sample."""
+    names = {stream: shape_columns(stream, archive.facts(stream)) for stream in ("", *archive.streams)}
+    return {stream: list(zip(*(columns[name].tolist() for name in own))) for stream, own in names.items()}
+
+
+def _check_weights(archive: Archive, place: Place, report: Report) -> None:
+    for stream in ("", *archive.streams):
+        weights = archive.facts(stream).get("weights")
+        if weights is None:
+            continue
+        where = place.where(weights["file"])
+        try:
+            if place.sha256(weights["file"]) != weights["sha256"]:
+                report.problems.append(f"{where}: its SHA-256 is not the one in the manifest")
+        except (CodecError, OSError) as error:
+            report.problems.append(f"{where}: {getattr(error, 'strerror', None) or error}")
+
+
+def _check_shard(
+    archive: Archive, place: Place, shard: dict[str, Any], keys: list[str] | None, rows: Any, codecs: dict[str, Any]
+) -> None:
     """Walk through a shard once; everything in it follows from keys and index."""
-    path, variants = folder / shard["file"], m["variants"]
-    indexes = [
-        load_index(folder / index_name(shard["file"], v), shard["samples"], shard["bytes"]) for v in range(variants)
-    ]
+    path, variants = place.where(shard["file"]), archive.variants
+    members = [(stream, v) for stream in codecs for v in range(variants)]
+    indexes = {member: archive.index_of(shard, *member) for member in members}
     digest = hashlib.sha256()
-    with os.fdopen(open_regular(path), "rb") as file:
+    with place.open(shard["file"]) as file:
 
         def take(count: int) -> bytes:
             data = file.read(count)
@@ -142,13 +159,14 @@ def _check_shard(folder: Path, shard: dict[str, Any], m: dict[str, Any], keys: A
             return data
 
         for i in range(shard["samples"]):
-            for v in range(variants):
-                offset, size, crc = indexes[v][i].tolist()
-                name = f"sample {i}" if keys is None else str(keys[i])
+            for member in members:
+                stream, v = member
+                offset, size, crc = indexes[member][i].tolist()
+                name = f"sample {i}" if keys is None else keys[i]
                 head = take(512)
                 if file.tell() != offset:
                     raise _Wrong(f"{path}: {name} lies at byte {file.tell()}, the index says {offset}")
-                if keys is not None and head != member_header(keys[i] + (MIRROR if v else "") + EXTENSION, size):
+                if keys is not None and head != member_header(member_name(keys[i], stream, v), size):
                     raise _Wrong(f"{path}: {name}: its tar header differs from columns and index")
                 blob = take(size)
                 if len(blob) != size or zlib.crc32(blob) != crc:
@@ -156,7 +174,8 @@ def _check_shard(folder: Path, shard: dict[str, Any], m: dict[str, Any], keys: A
                 if take(-size % 512).strip(b"\0"):
                     raise _Wrong(f"{path}: {name}: padding that is not zero")
                 try:
-                    _check_stream(blob, m, None if sizes is None else tuple(sizes[i].tolist()), model)
+                    row = None if rows is None else rows[stream][i]
+                    _check_stream(blob, archive.facts(stream), row, codecs[stream])
                 except CodecError as error:
                     raise _Wrong(f"{path}: {name}: {error}") from error
         if take(1024) != bytes(1024) or file.read(1):
@@ -165,19 +184,11 @@ def _check_shard(folder: Path, shard: dict[str, Any], m: dict[str, Any], keys: A
         raise _Wrong(f"{path}: its SHA-256 is not the one in the manifest")
 
 
-def _check_stream(blob: bytes, m: dict[str, Any], size: tuple[int, int] | None, model: Any) -> None:
+def _check_stream(blob: bytes, facts: Mapping[str, Any], row: tuple[Any, ...] | None, codec: Any) -> None:
     header = container.verify(blob).header
-    if (header.codec, header.fingerprint.hex(), header.modality) != (m["codec"], m["fingerprint"], m["modality"]):
+    own = facts["codec"], facts["fingerprint"], facts["modality"]
+    if (header.codec, header.fingerprint.hex(), header.modality) != own:
         raise _Wrong(f"a stream of {header.codec} ({header.fingerprint.hex()}), not of the manifest's codec")
-    if model is None:
-        return
-    from ...api import decode
-    from ...signals.pictures.coding import check_stream_boxes
-    from .decoding import keeps_pictures
-
-    latent = decode(blob, "tensor" if keeps_pictures(model) else "latent", codec=model)
-    check_stream_boxes(container.read(blob), model)
-    if size is not None and tuple(latent.shape[1:]) != size:
-        raise _Wrong(
-            f"a latent of {latent.shape[1]} x {latent.shape[2]} positions, the columns say {size[0]} x {size[1]}"
-        )
+    wrong = None if codec is None else MODALITIES[header.modality].check_stream(blob, codec, row)
+    if wrong is not None:
+        raise _Wrong(wrong)

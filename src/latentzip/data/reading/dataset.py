@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -12,14 +12,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from ...codecs.base import Codec
 from ...entropy.errors import InputError
 from ..archive import Archive
-from .cache import Cache, build_cache, check_latents, find_cache
+from ..codec import codec_of
+from ..modality import MODALITIES
+from ..modality.base import Modality, Table
+from .cache import Cache, build_cache, check_latents, find_cache, table_of
+from .check import shape_columns
 from .collate import LatentBatch
-from .decoding import codec_of, decode_latents, decode_signals
 from .draw import Draw
 from .sampler import BatchIndices, ElasticBatchSampler
+from .spans import PLACES, Spans
 from .transforms import check_declared
 
 TIERS = ("auto", "archive", "cache")
@@ -45,9 +48,15 @@ class LatentDataset(Dataset[dict[str, Any]]):
         path: what `codec-cli pack` wrote; a folder or an fsspec URL.
         tier: "archive" entropy-decodes the range-coded streams, "cache" reads the training tier and makes it when there
             is none, "auto" reads the training tier where it exists.
-        to: "latent", "signal" (pictures (C, H, W) float32 in [0, 1], decoded in batches on `device`) or "bytes" (the
-            `.ltz` streams).
+        to: "latent" ((L, h, w), of sound (rows, frames)), "signal" (pictures (C, H, W) float32 in [0, 1], sound (C, T)
+            float32 of full scale 1, tensors as they were; decoded in batches on `device`) or "bytes" (the `.ltz`
+            streams).
+        streams: of packs with several streams a sample: name -> "latent", "signal" or "bytes"; each becomes a column
+            of that name. They follow ``mirror``, and neither transforms nor ``seconds``.
         columns: columns of the pack that every sample carries, beside ``index``.
+        seconds: of sound: give a span of this length of each sample, on the grid of the codec's frames; of the archive
+            only the chunks that it touches are decoded.
+        place: where the span lies: "random", anew in every epoch, "start" or "center".
         transform: a callable on batches, such as `transforms.RandomCrop`: takes the dict of a batch with numpy latents
             and a `Draw`, returns the dict.
         mirror: probability of the mirrored twin of a sample, for packs made with ``--mirror``.
@@ -74,23 +83,35 @@ class LatentDataset(Dataset[dict[str, Any]]):
         *,
         tier: Literal["auto", "archive", "cache"] = "auto",
         to: Literal["latent", "signal", "bytes"] = "latent",
+        streams: Mapping[str, str] | None = None,
         columns: Sequence[str] = ("label",),
         transform: Callable[[dict[str, Any], Draw], dict[str, Any]] | None = None,
         mirror: float = 0.0,
+        seconds: float | None = None,
+        place: Literal["random", "start", "center"] = "random",
         seed: int = 0,
         device: str = "cpu",
         threads: int | None = None,
         cache: str | os.PathLike[str] | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        for value, allowed, name in ((tier, TIERS, "tier"), (to, OUTPUTS, "to")):
+        for value, allowed, name in ((tier, TIERS, "tier"), (to, OUTPUTS, "to"), (place, PLACES, "place")):
             if value not in allowed:
                 raise InputError(f"{name} is {value!r}; one of {', '.join(allowed)}")
-        if tier == "cache" and to != "latent":
-            raise InputError(f"the training tier holds latents only; to={to!r} needs tier='archive'")
         self.archive = Archive(path, cache_dir)
+        self.kind = MODALITIES[self.archive.manifest["modality"]]
         if to == "latent":
             check_latents(self.archive)
+        if tier == "cache" and to != self.kind.output:
+            held = "latents" if self.kind.output == "latent" else "values"
+            raise InputError(f"the training tier holds {held} only; to={to!r} needs tier='archive'")
+        self.streams = dict(streams or {})
+        for name, wanted in self.streams.items():
+            if wanted not in OUTPUTS:
+                raise InputError(f"stream {name}: {wanted!r}; one of {', '.join(OUTPUTS)}")
+            self.archive.facts(name)
+            if wanted == "latent":
+                check_latents(self.archive, name)
         self.to, self.transform, self.mirror = to, transform, mirror
         self.seed, self.epoch, self.device, self.threads = seed, 0, device, threads
         self.columns = self._check_columns(columns)
@@ -107,7 +128,12 @@ class LatentDataset(Dataset[dict[str, Any]]):
             operation = getattr(transform, "operation", None)
             if operation is not None and to == "latent":
                 check_declared(self.codec, operation)
-        self.cache = self._open_cache(tier, cache) if to == "latent" else None
+        self.spans = None
+        if seconds is not None:
+            if to == "bytes":
+                raise InputError("seconds needs latents or signals, not bytes: a stream holds all of its sample")
+            self.spans = Spans(self.archive, self.codec, seconds, place)
+        self.cache = self._open_cache(tier, cache) if to == self.kind.output else None
 
     def _check_columns(self, names: Sequence[str]) -> tuple[str, ...]:
         if isinstance(names, str):
@@ -131,9 +157,9 @@ class LatentDataset(Dataset[dict[str, Any]]):
     # --- what the pack is ----------------------------------------------------------------------------------------
 
     @property
-    def codec(self) -> Codec:
+    def codec(self) -> Any:
         """The codec with the weights that the pack was made with."""
-        return codec_of(self.archive.manifest, self.device if self.to == "signal" else "cpu")
+        return codec_of(self.archive, "", self.device if self.to == "signal" else "cpu")
 
     @property
     def quality(self) -> float | None:
@@ -141,8 +167,8 @@ class LatentDataset(Dataset[dict[str, Any]]):
         return self.archive.manifest.get("quality")
 
     @property
-    def latent_shape(self) -> tuple[int, int, int] | None:
-        """(L, h, w) where all latents have one shape, before any transform."""
+    def latent_shape(self) -> tuple[int, ...] | None:
+        """(L, h, w), of sound (rows, frames), where all latents have one shape, before any transform and span."""
         shape = (self.archive.manifest["latent"] or {}).get("fixed_shape")
         return None if shape is None else tuple(shape)
 
@@ -192,10 +218,12 @@ class LatentDataset(Dataset[dict[str, Any]]):
 
     @property
     def buckets(self) -> np.ndarray:
-        """(samples,) a number for every shape of latents that occurs."""
-        columns = self.archive.columns
-        h, w = columns["latent_h"].astype(np.int64), columns["latent_w"].astype(np.int64)
-        return np.unique(h << 32 | w, return_inverse=True)[1].reshape(-1)
+        """(samples,) a number for every shape that occurs."""
+        number = np.zeros(len(self), np.int64)
+        for name in shape_columns("", self.archive.manifest):
+            own = np.unique(self.archive.columns[name], return_inverse=True)[1].reshape(-1)
+            number = np.unique(number * (int(own.max(initial=0)) + 1) + own, return_inverse=True)[1].reshape(-1)
+        return number
 
     # --- samples -------------------------------------------------------------------------------------------------
 
@@ -212,9 +240,13 @@ class LatentDataset(Dataset[dict[str, Any]]):
         seed, epoch = self.seed, self.epoch
         if isinstance(indices, BatchIndices):
             seed, epoch = indices.seed, indices.epoch
-        draw = Draw(seed, epoch, numbers) if self.mirror or self.transform is not None else None
+        random = self.mirror or self.transform is not None or self.spans is not None
+        draw = Draw(seed, epoch, numbers) if random else None
         variant = (draw.uniform() < self.mirror).astype(np.int64) if draw is not None and self.mirror else 0
-        batch = {self.to: self._read(numbers, variant)}
+        spans = self.spans(numbers, draw) if self.spans is not None and draw is not None else None
+        batch = {self.to: self._read(numbers, variant, spans)}
+        for name, wanted in self.streams.items():
+            batch[name] = self._paired(name, wanted, numbers, variant)
         for name in self.columns:
             values = self._loaded_columns[name][numbers]
             batch[name] = torch.from_numpy(values) if values.dtype.kind in "biuf" else values.tolist()
@@ -229,23 +261,53 @@ class LatentDataset(Dataset[dict[str, Any]]):
     def _loaded_columns(self) -> dict[str, np.ndarray]:
         return {name: self.archive.columns[name] for name in self.columns}
 
-    def _read(self, numbers: np.ndarray, variant: Any) -> Any:
+    @property
+    def _threads(self) -> int:
+        return self.threads or (1 if get_worker_info() is not None else os.cpu_count() or 1)
+
+    def _read(self, numbers: np.ndarray, variant: Any, spans: list[tuple[int, int]] | None) -> Any:
+        table = table_of(self.archive)
         if self.cache is not None:
-            return self.cache.gather(numbers, variant)
+            found = self.cache.gather(numbers, variant)
+            if spans is not None:
+                found = [z[..., a:b] for z, (a, b) in zip(found, spans)]
+            return found if self.to == "latent" else _tensors(found, table)
         blobs = self.archive.read_many(numbers, variant)
         if self.to == "bytes":
             return blobs
-        threads = self.threads or (1 if get_worker_info() is not None else os.cpu_count() or 1)
-        if self.to == "signal":
-            signals = decode_signals(blobs, self.codec, threads)
-            same = len({s.shape for s in signals}) == 1
-            return torch.stack(signals) if same else signals
-        return decode_latents(blobs, self.codec, threads, self.latent_shape)
+        return _decoded(self.kind, blobs, self.codec, self._threads, self.to, table, spans)
+
+    def _paired(self, name: str, wanted: str, numbers: np.ndarray, variant: Any) -> Any:
+        blobs = self.archive.read_many(numbers, variant, stream=name)
+        if wanted == "bytes":
+            return blobs
+        facts = self.archive.facts(name)
+        kind, codec = MODALITIES[facts["modality"]], codec_of(self.archive, name, self.device)
+        found = _decoded(kind, blobs, codec, self._threads, wanted, kind.table(facts))
+        return _tensors(found) if wanted == "latent" else found
 
 
-def _tensors(latents: Any) -> Tensor | list[Tensor]:
+def _decoded(
+    kind: Modality, blobs: list[bytes], codec: Any, threads: int, to: str, table: Table | None,
+    spans: list[tuple[int, int]] | None = None,
+) -> Any:  # fmt: skip
+    """A batch of streams as latents (arrays) or as signals (tensors), stacked where they are alike."""
+    if to == "signal":
+        signals = kind.signals(blobs, codec, threads, spans)
+        same = len({(s.shape, s.dtype) for s in signals}) == 1
+        return torch.stack(signals) if same else signals
+    assert table is not None
+    return kind.arrays(blobs, codec, threads, table, spans)
+
+
+def _tensors(latents: Any, table: Table | None = None) -> Tensor | list[Tensor]:
     if isinstance(latents, np.ndarray):
-        return torch.from_numpy(latents)
-    tensors = [torch.from_numpy(np.ascontiguousarray(z)) for z in latents]
+        return _valued(torch.from_numpy(latents), table)
+    tensors = [_valued(torch.from_numpy(np.ascontiguousarray(z).reshape(z.shape)), table) for z in latents]
     same = len({z.shape for z in tensors}) == 1
     return torch.stack(tensors) if same else tensors
+
+
+def _valued(x: Tensor, table: Table | None) -> Tensor:
+    """The values of the training tier's arrays: those of bfloat16 are kept as their bits."""
+    return x.view(torch.bfloat16) if table is not None and table.dtype == "bfloat16" else x

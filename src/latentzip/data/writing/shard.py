@@ -2,65 +2,154 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from ...entropy.errors import InputError
-from ..archive import index_name
-from ..shards import ShardWriter, write_bytes
-from .sources import Sample, Source
+from ...entropy.errors import FormatError, InputError
+from ..codec import loaded
+from ..modality import MODALITIES
+from ..modality.base import Modality, Options
+from ..places import Place, place_of
+from ..shards import ShardWriter, fitted
+from .sources import Sample, Source, key_of
 
 STATE = ".pack"  # records of finished shards, until the manifest is written
+MAX_RECORD = 1 << 32  # bytes
 Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Options:
-    """What is done to every sample; decides the bytes."""
+class Stream:
+    """One of the streams that every sample has.
 
-    codec: str
-    fingerprint: str
-    quality: int | None
-    coding: str
-    size: int | None
-    crop: str
-    mirror: bool
-    shuffle: int | None = None
-    effort: int = 0
+    Attributes:
+        name: empty for the first.
+        modality: of its signals.
+        source: where they come from; None where they are handed in.
+        weights: of a codec of one's own.
+    """
+
+    name: str
+    modality: str
+    source: Source | None
+    options: Options
+    weights: bytes | None = None
+
+    @property
+    def kind(self) -> Modality:
+        return MODALITIES[self.modality]
+
+    def codec(self) -> Any:
+        """Loaded."""
+        return loaded(self.options.codec, bytes.fromhex(self.options.fingerprint), self.weights)
 
 
 @dataclass(frozen=True)
 class ShardJob:
-    """All that a worker needs to make one shard."""
+    """All that a worker needs to make one shard.
+
+    Attributes:
+        samples: of the first stream.
+        paired: what belongs to each in the other streams.
+    """
 
     dst: str
     file: str
     plan: str
-    source: Source
+    streams: tuple[Stream, ...]
     samples: tuple[Sample, ...]
-    options: Options
+    paired: tuple[tuple[Sample, ...], ...]
     on_error: str
 
 
-def _record_path(job: ShardJob) -> Path:
-    return Path(job.dst, STATE, job.file.removesuffix(".tar") + ".json")
+@dataclass(frozen=True)
+class Coded:
+    """A signal's streams by variant, and its columns."""
+
+    suffix: str
+    blobs: tuple[bytes, ...]
+    row: tuple[Any, ...]
 
 
-def finished(job: ShardJob) -> dict[str, Any] | None:
+def code(stream: Stream, codec: Any, x: Any) -> list[Coded]:
+    """What `Modality.load` or `accept` gave -> all samples that it makes."""
+    kind, o, out = stream.kind, stream.options, []
+    for piece in kind.pieces(x, o, codec):
+        blobs = [kind.encode(piece.signal, o, codec)]
+        if o.mirror:
+            blobs.append(kind.encode(kind.mirrored(piece.signal), o, codec))
+        out.append(Coded(piece.suffix, tuple(blobs), (*piece.facts, *kind.shape_row(piece, blobs[0], codec))))
+    return out
+
+
+def check_lengths(streams: Sequence[Stream], coded: Sequence[Sequence[Coded]]) -> None:
+    """Raises InputError where the streams of one source make different numbers of samples."""
+    if len({len(part) for part in coded}) > 1:
+        counts = ", ".join(f"{len(part)} of {s.name or 'the first'}" for s, part in zip(streams, coded))
+        raise InputError(f"the streams of a sample do not fit each other: {counts}")
+
+
+class Shard:
+    """A shard in the making, with the record that says it is finished."""
+
+    def __init__(self, place: Place, file: str, plan: str, streams: Sequence[Stream]) -> None:
+        self._place, self._file, self._plan, self._streams = place, file, plan, streams
+        self._rows: list[tuple[Any, ...]] = []
+        mirror = streams[0].options.mirror
+        self.writer = ShardWriter(place, file, mirror, [s.name for s in streams[1:]])
+
+    def add(self, key: str, label: Any, coded: Sequence[Sequence[Coded]], extra: Sequence[Any] = ()) -> None:
+        """The samples of one source: for each stream a list of equal length (`check_lengths`)."""
+        taken: set[str] = set()
+        for parts in zip(*coded):
+            own = _own_key(key, parts[0].suffix, taken)
+            blobs = {(s.name, v): blob for s, part in zip(self._streams, parts) for v, blob in enumerate(part.blobs)}
+            own = fitted(own, list(blobs))
+            self.writer.add_all(own, blobs)
+            self._rows.append((own, label, *(value for part in parts for value in part.row), *extra))
+
+    def finish(self, errors: list[dict[str, str]], taken: int) -> dict[str, Any]:
+        """Write the record, and return it; the writer's block has ended.
+
+        Args:
+            taken: sources that went into it.
+        """
+        info = self.writer.info
+        assert info is not None
+        record = {
+            "plan": self._plan, "shard": asdict(info), "sha256s": self.writer.files, "rows": self._rows,
+            "errors": errors, "taken": taken,
+        }  # fmt: skip
+        self._place.write(record_name(self._file), json.dumps(record).encode())
+        return record
+
+
+def _own_key(key: str, suffix: str, taken: set[str]) -> str:
+    """Key of a piece, unique among those of its source."""
+    if not suffix:
+        return key
+    own = key_of(f"{key}{suffix}.x")
+    number = 2
+    while own in taken:
+        own, number = key_of(f"{key}{suffix}_{number}.x"), number + 1
+    taken.add(own)
+    return own
+
+
+def record_name(file: str) -> str:
+    """Where the record of a shard lies in a pack."""
+    return f"{STATE}/{file.removesuffix('.tar')}.json"
+
+
+def finished(place: Place, file: str, plan: str) -> dict[str, Any] | None:
     """The record of a shard that was made before, None where it or its file is missing or damaged."""
     try:
-        record = json.loads(_record_path(job).read_bytes())
-        if record["plan"] != job.plan:
+        record = json.loads(place.read(record_name(file), MAX_RECORD))
+        if record["plan"] != plan or any(place.sha256(name) != sha for name, sha in record["sha256s"].items()):
             return None
-        for name, sha in record["sha256s"].items():
-            with open(Path(job.dst, name), "rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != sha:
-                    return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, FormatError):
         return None
     return record
 
@@ -75,48 +164,34 @@ def pack_shard(job: ShardJob, progress: Progress | None = None) -> str:
         The shard's file name.
 
     Raises:
-        InputError: a picture that cannot be read, with ``on_error="fail"``.
+        InputError: a signal that cannot be read, with ``on_error="fail"``.
     """
-    from ...api import encode
-    from ...codecs.contract import EXACT
-    from ...codecs.registry import load_codec
-    from ..reading.decoding import latent_size
-    from .prepare import exact_picture, load_picture, mirrored
-
-    o, folder = job.options, Path(job.dst)
-    model = load_codec(o.codec, fingerprint=bytes.fromhex(o.fingerprint))
-    load = exact_picture if EXACT in model.capabilities and o.size is None else load_picture
-    rows: list[tuple[Any, ...]] = []
+    codecs = [stream.codec() for stream in job.streams]
     errors: list[dict[str, str]] = []
-    with ShardWriter(folder, job.file, o.mirror) as shard:
-        for sample in job.samples:
+    shard = Shard(place_of(job.dst), job.file, job.plan, job.streams)
+
+    def coded(stream: Stream, codec: Any, sample: Sample) -> list[Coded]:
+        assert stream.source is not None
+        return code(stream, codec, stream.kind.load(stream.source.read(sample), sample.name, stream.options, codec))
+
+    with shard.writer:
+        for sample, others in zip(job.samples, job.paired or [()] * len(job.samples)):
+            at = sample
             try:
-                image, original = load(job.source.read(sample), sample.name, o.size, o.crop)
-                said: dict[str, Any] = {"quality": o.quality, "coding": o.coding, "effort": o.effort or None}
-                blob = encode(image, model, metadata="none", **said)
-                twin = encode(mirrored(image), model, metadata="none", **said) if o.mirror else None
+                parts = []
+                for stream, codec, at in zip(job.streams, codecs, (sample, *others)):
+                    parts.append(coded(stream, codec, at))
+                check_lengths(job.streams, parts)
             except Exception as error:  # whatever a plug-in or a reader raises, the other samples are packed
-                reason = _reason(error).removeprefix(f"{sample.name}: ")
+                reason = _reason(error).removeprefix(f"{at.name}: ")
                 if job.on_error == "fail":
-                    raise InputError(f"{sample.name}: {reason}") from error
-                errors.append({"path": sample.name, "reason": reason})
+                    raise InputError(f"{at.name}: {reason}") from error
+                errors.append({"path": at.name, "reason": reason})
             else:
-                shard.add(sample.key, blob, twin)
-                h, w = latent_size(model, (image.height, image.width))
-                rows.append((sample.key, sample.label, *original, h, w))
+                shard.add(sample.key, sample.label, parts, sample.extra)
             if progress is not None:
                 progress(1)
-    assert shard.info is not None
-    files = [job.file, *(index_name(job.file, v) for v in range(1 + o.mirror))]
-    record = {
-        "plan": job.plan,
-        "shard": asdict(shard.info),
-        "sha256s": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files[1:]}
-        | {job.file: shard.info.sha256},
-        "rows": rows,
-        "errors": errors,
-    }
-    write_bytes(_record_path(job), json.dumps(record).encode())
+    shard.finish(errors, len(job.samples))
     return job.file
 
 

@@ -1,4 +1,4 @@
-"""What `pack` reads: folders of pictures, WebDataset tars, Hugging Face data sets on disk; all as lists of samples.
+"""What `pack` reads: folders, WebDataset tars, Hugging Face data sets on disk; all as lists of samples.
 
 A source is listed once, before anything is coded, in an order that depends on names alone; a worker then reads any
 sample by itself.
@@ -14,6 +14,7 @@ import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import import_module
@@ -22,12 +23,13 @@ from typing import Any, Protocol
 
 from ...entropy.errors import InputError, UnsupportedError
 from ...entropy.opening import open_regular, read_file
-from ...signals.pictures import SUFFIXES
 from ...warn import converted
+from ..archive import MAX_TEXT
+from ..modality import MODALITIES
 from ..remote import is_remote
-from ..shards import MAX_KEY
+from ..shards import MAX_KEY, fits
 
-_MAX_FILE = 1 << 32  # bytes of a picture file
+_MAX_FILE = 1 << 32  # bytes of a file
 _MAX_LABEL = 1 << 20  # bytes of a member that says a label
 
 Label = str | int | None
@@ -43,6 +45,7 @@ class Sample:
         num_bytes: as stored in the source.
         file, offset: where its bytes begin; of a row of a table ``offset`` is the row.
         label: None where the source says nothing.
+        extra: values of the columns that were asked for.
     """
 
     key: str
@@ -51,6 +54,45 @@ class Sample:
     file: str = ""
     offset: int = 0
     label: Label = None
+    extra: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which files of a source are samples.
+
+    Attributes:
+        modality: what they hold.
+        only: the end of their names, which is no part of their keys; empty for all that are not in ``others``.
+        others: ends of names of what belongs to a sample as a stream of its own.
+        columns: that are asked for beside labels.
+    """
+
+    modality: str = "image"
+    only: str = ""
+    others: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+
+    def takes(self, name: str) -> bool:
+        """Whether a file is a sample, by its name."""
+        name = name.lower()
+        if self.only:
+            return name.endswith(self.only)
+        if Path(name).suffix not in MODALITIES[self.modality].suffixes:
+            return False
+        return not any(name.endswith(end) for end in self.others)
+
+    def key(self, name: str) -> str:
+        """A sample's key from its file name."""
+        return key_of(f"{name[: -len(self.only)]}.x" if self.only else name)
+
+    @property
+    def noun(self) -> str:
+        """What is looked for, in words."""
+        return MODALITIES[self.modality].noun
+
+
+PLAIN = Wanted()
 
 
 class Source(Protocol):
@@ -64,6 +106,11 @@ class Source(Protocol):
     @property
     def kind(self) -> str:
         """``"folder"``, ``"webdataset"`` or ``"hf"``."""
+        ...
+
+    @property
+    def wanted(self) -> Wanted:
+        """Which of its files are samples."""
         ...
 
     def samples(self) -> list[Sample]:
@@ -80,10 +127,11 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class FolderSource:
-    """Picture files below a folder, sorted by their relative paths; hidden ones are left out."""
+    """Files below a folder, sorted by their relative paths; hidden ones are left out."""
 
     root: str
     kind: str = "folder"
+    wanted: Wanted = PLAIN
 
     def samples(self) -> list[Sample]:
         found: list[tuple[str, int]] = []
@@ -96,10 +144,14 @@ class FolderSource:
             seen.add((facts.st_dev, facts.st_ino))
             folders[:] = sorted(f for f in folders if not f.startswith("."))
             for file in files:
-                if not file.startswith(".") and Path(file).suffix.lower() in SUFFIXES:
+                if not file.startswith(".") and self.wanted.takes(file):
                     path = Path(folder, file)
                     found.append((path.relative_to(self.root).as_posix(), _size(path)))
-        return [Sample(key_of(name), name, size, name) for name, size in sorted(found)]
+        if self.wanted.columns and not self.wanted.only:
+            raise InputError(
+                f"a folder has no columns ({', '.join(self.wanted.columns)}): name a CSV or JSON file of them as labels"
+            )
+        return [Sample(self.wanted.key(name), name, size, name) for name, size in sorted(found)]
 
     def read(self, sample: Sample) -> bytes:
         return read_file(Path(self.root, sample.file), _MAX_FILE)
@@ -120,21 +172,24 @@ def _size(path: Path) -> int:
 class TarSource:
     """WebDataset shards: members that share all up to the first dot of the file name belong to one sample.
 
-    The label is what ``.cls`` (a number or a word) or ``.json`` (``label`` or ``class``) say.
+    The label is what ``.cls`` (a number or a word) or ``.json`` (``label`` or ``class``) say; columns are fields of
+    ``.json``, and ``text`` is a ``.txt``.
     """
 
     files: tuple[str, ...]
     root: str = ""
     kind: str = "webdataset"
+    wanted: Wanted = PLAIN
 
     def samples(self) -> list[Sample]:
         return [sample for file in self.files for sample in self._scan(file)]
 
     def _scan(self, file: str) -> list[Sample]:
         found: list[Sample] = []
-        latest: dict[str, int] = {}  # stem -> its sample; members of one need not lie side by side
-        labels: dict[str, Label] = {}  # of stems whose picture has not come yet
-        before = None
+        stems: list[str] = []  # of what was found; members of one need not lie side by side
+        labels: dict[str, Label] = {}
+        fields: dict[str, dict[str, Any]] = {}
+        before, wanted = None, self.wanted
         try:
             with tarfile.open(file, "r:") as tar:
                 for member in tar:
@@ -142,26 +197,36 @@ class TarSource:
                         continue
                     name = _plain(member.name)
                     stem, _, extension = _split_member(name)
-                    if "." + extension.rpartition(".")[2] in SUFFIXES:
-                        if stem == before and stem in latest:
-                            raise InputError(f"{file}: {stem} has two pictures, {found[-1].name} and {member.name}")
+                    if wanted.takes(name):
+                        if stem == before and stems[-1:] == [stem]:
+                            raise InputError(
+                                f"{file}: {stem} has two {wanted.noun}, {found[-1].name} and {member.name}"
+                            )
                         if member.issparse():
                             raise InputError(f"{file}: {member.name} is stored sparsely; make the tar file anew")
-                        latest[stem] = len(found)
+                        stems.append(stem)
                         origin = f"{Path(file).name}/{name}"
-                        label = labels.pop(stem, None)
-                        found.append(Sample(key_of(name), origin, member.size, file, member.offset_data, label))
-                    elif extension in ("cls", "json"):
-                        label = _label_of(extension, tar, member, f"{file}: {member.name}")
-                        if label is not None and stem in latest:
-                            found[latest[stem]] = replace(found[latest[stem]], label=label)
-                        elif label is not None:
+                        found.append(Sample(wanted.key(name), origin, member.size, file, member.offset_data))
+                    elif extension in ("cls", "json") or (extension == "txt" and "text" in wanted.columns):
+                        label, row = _said(extension, tar, member, f"{file}: {member.name}", wanted.columns)
+                        if label is not None:
                             labels[stem] = label
+                        if row:
+                            fields.setdefault(stem, {}).update(row)
                     before = stem
         except (tarfile.TarError, EOFError, OverflowError) as error:
             raise InputError(f"{file}: not a plain tar file, or a damaged one: {error}") from error
-        if labels:
-            converted(f"{file}: {len(labels)} labels have no picture, such as that of {next(iter(labels))}")
+        for i, stem in enumerate(stems):
+            row = fields.get(stem, {})
+            missing = [name for name in wanted.columns if name not in row]
+            if missing and not wanted.only:
+                raise InputError(f"{file}: {found[i].name} has no column {missing[0]!r}; it has {sorted(row)}")
+            found[i] = replace(found[i], label=labels.get(stem), extra=tuple(row.get(n) for n in wanted.columns))
+        known = set(stems)
+        lone = [stem for stem in labels if stem not in known]
+        if lone and not wanted.only:
+            noun = MODALITIES[wanted.modality].one
+            converted(f"{file}: {len(lone)} labels have no {noun}, such as that of {lone[0]}")
         return found
 
     def read(self, sample: Sample) -> bytes:
@@ -181,19 +246,27 @@ def _split_member(name: str) -> tuple[str, str, str]:
     return folder + slash + stem, dot, extension.lower()
 
 
-def _label_of(extension: str, tar: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> Label:
+def _said(
+    extension: str, tar: tarfile.TarFile, member: tarfile.TarInfo, where: str, columns: tuple[str, ...]
+) -> tuple[Label, dict[str, Any]]:
+    """The label and the columns that a member holds."""
     if member.size > _MAX_LABEL:
         raise InputError(f"{where}: a label of {member.size} bytes; at most {_MAX_LABEL} are read")
     stream = tar.extractfile(member)
     data = stream.read() if stream is not None else b""
     try:
         if extension == "cls":
-            return _number_or_text(data.decode().strip())
+            return _number_or_text(data.decode().strip()), {}
+        if extension == "txt":
+            return None, {"text": data.decode().strip()}
         row = json.loads(data)
-        value = row.get("label", row.get("class")) if isinstance(row, dict) else None
-        return value if isinstance(value, (str, int)) and not isinstance(value, bool) else None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: unreadable label: {error}") from None
+    if not isinstance(row, dict):
+        return None, {}
+    value = row.get("label", row.get("class"))
+    label = value if isinstance(value, (str, int)) and not isinstance(value, bool) else None
+    return label, {name: checked_cell(row[name], where) for name in columns if name in row}
 
 
 # --- Hugging Face ------------------------------------------------------------------------------------------------
@@ -201,13 +274,18 @@ def _label_of(extension: str, tar: tarfile.TarFile, member: tarfile.TarInfo, whe
 
 @dataclass(frozen=True)
 class HubSource:
-    """A data set saved by ``datasets.Dataset.save_to_disk``: its picture column, and its label column if it has one."""
+    """A data set saved by ``datasets.Dataset.save_to_disk``: its column of pictures or sound, its label column if it
+    has one, and columns that are asked for."""
 
     root: str
     kind: str = "hf"
+    wanted: Wanted = PLAIN
+
+    def _table(self) -> tuple[Any, str, str | None]:
+        return _hub_table(self.root, _state_of(self.root), self.wanted.modality, self.wanted.columns)
 
     def samples(self) -> list[Sample]:
-        table, column, label = _hub_table(self.root, _state_of(self.root))
+        table, column, label = self._table()
         pc: Any = import_module("pyarrow.compute")
 
         cells = table.data.column(column)  # sizes and names without reading the pictures
@@ -215,6 +293,8 @@ class HubSource:
         paths = pc.struct_field(cells, "path").to_pylist()
         labels = [None] * len(table) if label is None else table.data.column(label).to_pylist()
         names = None if label is None else getattr(table.features[label], "names", None)
+        extras = zip(*(table.data.column(name).to_pylist() for name in self.wanted.columns))
+        extra_of = list(extras) if self.wanted.columns else [()] * len(table)
         samples = []
         for row, (size, path, found) in enumerate(zip(sizes, paths, labels)):
             if names is not None and found is not None:
@@ -225,19 +305,21 @@ class HubSource:
                 raise InputError(f"{self.root}: row {row} has label {found!r:.60}; words or integers are needed")
             name = f"row {row}" + (f" ({PurePosixPath(path).name})" if path else "")
             size = (_size(Path(path)) if path else 0) if size is None else size
-            samples.append(Sample(f"{row:08d}", name, size, "", row, found))
+            extra = tuple(checked_cell(value, f"{self.root}: row {row}") for value in extra_of[row])
+            samples.append(Sample(f"{row:08d}", name, size, "", row, found, extra))
         return samples
 
     def read(self, sample: Sample) -> bytes:
-        table, column, _ = _hub_table(self.root, _state_of(self.root))
+        table, column, _ = self._table()
         value = table[sample.offset][column]
         if value and value["bytes"] is not None:
             return value["bytes"]
         if not value or not value["path"]:
-            raise InputError(f"{sample.name}: there is no picture in this row")
+            raise InputError(f"{sample.name}: there is no {MODALITIES[self.wanted.modality].one} in this row")
         path = Path(self.root, value["path"]).resolve()
         if not path.is_relative_to(Path(self.root).resolve()):
-            raise InputError(f"{sample.name}: its picture lies outside of the data set; save that with its pictures")
+            one, noun = MODALITIES[self.wanted.modality].one, self.wanted.noun
+            raise InputError(f"{sample.name}: its {one} lies outside of the data set; save that with its {noun}")
         return read_file(path, _MAX_FILE)
 
 
@@ -249,8 +331,8 @@ def _state_of(root: str) -> tuple[tuple[str, int, int, int], ...]:
 
 
 @lru_cache(maxsize=2)
-def _hub_table(root: str, state: Any) -> tuple[Any, str, str | None]:
-    """(table with encoded pictures, its picture column, its label column or None)."""
+def _hub_table(root: str, state: Any, modality: str, columns: tuple[str, ...]) -> tuple[Any, str, str | None]:
+    """(table with encoded files, the column of these, its label column or None)."""
     try:
         import datasets  # pyright: ignore[reportMissingImports]
     except ImportError as error:
@@ -262,20 +344,27 @@ def _hub_table(root: str, state: Any) -> tuple[Any, str, str | None]:
         raise InputError(
             f"{root} holds several splits ({', '.join(map(str, table))}); pack one of them: {root}/{next(iter(table))}"
         )
-    pictures = [name for name, kind in table.features.items() if isinstance(kind, datasets.Image)]
-    if len(pictures) != 1:
-        raise InputError(f"{root}: one picture column is needed, found {len(pictures)}: {', '.join(table.features)}")
-    labels = [name for name, kind in table.features.items() if isinstance(kind, datasets.ClassLabel)]
+    kind = MODALITIES[modality]
+    if not kind.feature:
+        raise InputError(f"{root}: {kind.noun} are packed from folders of {', '.join(sorted(kind.suffixes))}")
+    feature = getattr(datasets, kind.feature)
+    files = [name for name, found in table.features.items() if isinstance(found, feature)]
+    if len(files) != 1:
+        raise InputError(f"{root}: one {kind.one} column is needed, found {len(files)}: {', '.join(table.features)}")
+    missing = [name for name in columns if name not in table.features]
+    if missing:
+        raise InputError(f"{root} has no column {missing[0]!r}; it has {', '.join(table.features)}")
+    labels = [name for name, found in table.features.items() if isinstance(found, datasets.ClassLabel)]
     label = "label" if "label" in table.features else labels[0] if labels else None
-    keep = [pictures[0]] + ([label] if label else [])
-    table = table.select_columns(keep).cast_column(pictures[0], datasets.Image(decode=False))
-    return table.flatten_indices(), pictures[0], label
+    keep = list(dict.fromkeys([files[0], *([label] if label else []), *columns]))
+    table = table.select_columns(keep).cast_column(files[0], feature(decode=False))
+    return table.flatten_indices(), files[0], label
 
 
 # --- opening -----------------------------------------------------------------------------------------------------
 
 
-def open_source(src: str | os.PathLike[str]) -> Source:
+def open_source(src: str | os.PathLike[str], wanted: Wanted = PLAIN) -> Source:
     """The source that a path or brace pattern stands for.
 
     Raises:
@@ -290,18 +379,18 @@ def open_source(src: str | os.PathLike[str]) -> Source:
         missing = [f for f in files if not os.path.isfile(f)]
         if missing:
             raise InputError(f"{text}: {len(missing)} of {len(files)} shards are missing, such as {missing[0]}")
-        return TarSource(files, text)
+        return TarSource(files, text, wanted=wanted)
     path = Path(text)
     if not path.exists():
         raise FileNotFoundError(2, "No such file or directory", text)
     if path.is_file():
         if path.suffix.lower() != ".tar":
             raise InputError(f"{text}: a folder, a tar file or a Hugging Face data set on disk is needed")
-        return TarSource((text,), text)
+        return TarSource((text,), text, wanted=wanted)
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
-        return HubSource(text)
+        return HubSource(text, wanted=wanted)
     tars = tuple(str(p) for p in sorted(path.glob("*.tar")))
-    return TarSource(tars, text) if tars else FolderSource(text)
+    return TarSource(tars, text, wanted=wanted) if tars else FolderSource(text, wanted=wanted)
 
 
 def expand_braces(pattern: str) -> Iterator[str]:
@@ -336,15 +425,9 @@ def key_of(name: str) -> str:
     key = folder + slash + stem.replace(".", "_")
     parts = key.split("/")
     plain = key.isprintable() and not any(part in ("", ".", "..") for part in parts) and "\\" not in key
-    if plain and len(key.encode()) <= MAX_KEY and len(parts[-1].encode()) < 80 and _fits(key):
+    if plain and len(key.encode()) <= MAX_KEY and len(parts[-1].encode()) < 80 and fits(key):
         return key
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-
-
-def _fits(key: str) -> bool:
-    """Whether ``KEY.mirror.ltz`` splits into the 155 + 100 bytes of a tar header."""
-    data = key.encode() + b".mirror.ltz"
-    return len(data) <= 100 or any(at <= 155 and len(data) - at - 1 <= 100 for at, c in enumerate(data) if c == 0x2F)
 
 
 def with_unique_keys(samples: Sequence[Sample]) -> list[Sample]:
@@ -373,24 +456,26 @@ class Labelled:
     classes: list[str] | None = field(default=None)
 
 
-def labelled(source: Source, labels: str | None) -> Labelled:
+def labelled(source: Source, labels: str | None, columns: Sequence[str] = ()) -> Labelled:
     """All samples of a source with their labels.
 
     Args:
         labels: ``"folders"`` takes the first folder of the relative path; a ``.csv`` or ``.json`` file names them;
             None takes what the source itself says.
+        columns: of the file of labels that every sample carries.
 
     Raises:
         InputError: nothing to pack, or a sample without label where others have one; the text names it.
     """
     samples = with_unique_keys(source.samples())
     if not samples:
-        raise InputError(f"nothing to pack: no pictures in {source.root}")
+        raise InputError(f"nothing to pack: no {source.wanted.noun} in {source.root}")
     if labels == "folders":
         samples = [replace(s, label=_class_folder(s, source.root)) for s in samples]
     elif labels is not None:
-        table = read_labels(labels)
-        samples = [replace(s, label=_look_up(table, s, source, labels)) for s in samples]
+        table = read_labels(labels, columns)
+        found = [_look_up(table, s, source, labels) for s in samples]
+        samples = [replace(s, label=row[0], extra=row[1:] or s.extra) for s, row in zip(samples, found)]
     without = [s for s in samples if s.label is None]
     if len(without) == len(samples):
         return Labelled(samples)
@@ -414,8 +499,9 @@ _PATH_NAMES = ("path", "file", "file_name", "filename", "image", "key", "name")
 _LABEL_NAMES = ("label", "class", "category", "target")
 
 
-def read_labels(path: str) -> Mapping[str, Label]:
-    """Path -> label from a CSV file with a header line, or JSON ({path: label}, or a list of such rows).
+def read_labels(path: str, columns: Sequence[str] = ()) -> Mapping[str, tuple[Any, ...]]:
+    """Path -> (label, values of columns) from a CSV file with a header line, or JSON ({path: label}, or a list of such
+    rows). Without a column of labels, which is right where columns are asked for, the label is None.
 
     Raises:
         InputError: unreadable, or the columns cannot be told apart.
@@ -432,21 +518,48 @@ def read_labels(path: str) -> Mapping[str, Label]:
     except (ValueError, RecursionError, csv.Error) as error:
         raise InputError(f"{path}: {error}") from None
     if isinstance(rows, dict):
-        return {str(k): _checked_label(v, path) for k, v in rows.items()}
+        if columns:
+            raise InputError(f"{path}: an object of labels has no columns; write a list of objects")
+        return {str(k): (_checked_label(v, path),) for k, v in rows.items()}
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise InputError(f"{path}: a header line and rows, a JSON object or a list of objects is needed")
     names = {str(n).lower(): n for n in rows[0]}
     source = next((names[n] for n in _PATH_NAMES if n in names), None)
     target = next((names[n] for n in _LABEL_NAMES if n in names), None)
-    if source is None or target is None:
+    if source is None or (target is None and not columns):
         raise InputError(
             f"{path}: needs a column of paths ({', '.join(_PATH_NAMES)}) and one of labels "
             f"({', '.join(_LABEL_NAMES)}); it has {', '.join(map(str, rows[0]))}"
         )
-    values = [_checked_label(row.get(target), path) for row in rows]
-    if suffix == ".csv" and all(isinstance(_number_or_text(str(v)), int) for v in values):
+    missing = [name for name in columns if any(name not in row for row in rows)]
+    if missing:
+        raise InputError(f"{path} has no column {missing[0]!r}; it has {', '.join(map(str, rows[0]))}")
+    values: list[Label] = [None] * len(rows)
+    if target is not None:
+        values = [_checked_label(row.get(target), path) for row in rows]
+    if suffix == ".csv" and target is not None and all(isinstance(_number_or_text(str(v)), int) for v in values):
         values = [int(str(v)) for v in values]
-    return dict(zip((str(row.get(source)) for row in rows), values))
+    cells = list(zip(*(_cells([row[name] for row in rows], path, suffix == ".csv") for name in columns)))
+    cells = cells if columns else [()] * len(rows)
+    return dict(zip((str(row.get(source)) for row in rows), ((v, *more) for v, more in zip(values, cells))))
+
+
+def _cells(values: list[Any], path: str, texts: bool) -> list[Any]:
+    """The values of a column; numbers of a CSV file, where all texts are numbers."""
+    values = [checked_cell(value, path) for value in values]
+    for number in (int, float) if texts else ():
+        with suppress(ValueError):
+            return [number(value) for value in values]
+    return values
+
+
+def checked_cell(value: Any, where: str) -> Any:
+    """A value of a column: a number, a truth or a text; raises InputError: anything else."""
+    if isinstance(value, (bool, int, float)) and abs(value) < 1 << 63:
+        return value
+    if isinstance(value, str) and len(value) <= MAX_TEXT:
+        return value
+    raise InputError(f"{where}: {value!r:.60} does not go into a column; numbers and texts up to {MAX_TEXT} do")
 
 
 def _checked_label(value: Any, path: str) -> Label:
@@ -459,7 +572,7 @@ def _number_or_text(text: str) -> str | int:
     return int(text) if re.fullmatch(r"-?\d{1,18}", text) else text
 
 
-def _look_up(table: Mapping[str, Label], sample: Sample, source: Source, labels: str) -> Label:
+def _look_up(table: Mapping[str, tuple[Any, ...]], sample: Sample, source: Source, labels: str) -> tuple[Any, ...]:
     base = os.path.basename(source.root.rstrip("/"))
     for name in (sample.name, sample.key, f"{base}/{sample.name}", sample.name.rpartition("/")[2]):
         if name in table:

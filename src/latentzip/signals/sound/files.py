@@ -198,6 +198,11 @@ def level_of(sound: Any, name: str, model: Any) -> float:
     return top
 
 
+def dtype_of(sound: Any) -> str:
+    """The dtype that a file's samples come nearest to."""
+    return _DTYPES.get(sound.subtype, "int16")
+
+
 def tags_of(sound: Any) -> dict[str, str]:
     """Tags that libsndfile finds in a file."""
     found = sound.copy_metadata()
@@ -265,7 +270,7 @@ def encode_sound(
         boxes = tags_box(tags_of(sound)) if metadata != "none" else []
         header = Header(
             codec=model.name, fingerprint=model.fingerprint, modality="audio", kind="numpy",
-            shape=(channels, encoder.samples), dtype=_DTYPES.get(sound.subtype, "int16"), mode="file",
+            shape=(channels, encoder.samples), dtype=dtype_of(sound), mode="file",
             sample_rate=rate, params=encoder.params,
         )  # fmt: skip
         spool.write_to(out, header, boxes)

@@ -105,7 +105,13 @@ def to_samples(x: Any) -> tuple[Tensor, str, str, str]:
 def encode(x: Any, model: AnyCodec, options: dict[str, Any]) -> bytes:
     """One pair (samples, rate) -> a `.ltz` stream."""
     samples, kind, dtype, mode = to_samples(x[0])
-    rate = checked_rate(x[1])
+    return stream_of(samples, checked_rate(x[1]), kind, dtype, mode, model, options)
+
+
+def stream_of(
+    samples: Tensor, rate: int, kind: Any, dtype: str, mode: str, model: AnyCodec, options: dict[str, Any]
+) -> bytes:
+    """Samples (C, T) float32 -> a `.ltz` stream whose header says so of them."""
     packed = model.compress(samples, rate, **options)
     header = Header(
         codec=model.name, fingerprint=model.fingerprint, modality="audio", kind=kind, shape=tuple(samples.shape),

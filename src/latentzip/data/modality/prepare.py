@@ -34,6 +34,13 @@ def load_picture(data: bytes, name: str, size: int | None, crop: str) -> tuple[I
         image = open_picture(io.BytesIO(data), name)
         if isinstance(image, np.ndarray):
             raise UnsupportedError(f"{name}: an array under the name of a picture; save it as a picture first")
+        return prepared(image, name, size, crop)
+
+
+def prepared(image: Image.Image, name: str, size: int | None, crop: str) -> tuple[Image.Image, tuple[int, int]]:
+    """As `load_picture`, of an open picture."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConversionWarning)
         picture = from_pillow(image, "none", name)
     image = to_pillow(picture.array, picture.mode, Metadata())
     original = image.size

@@ -1,0 +1,246 @@
+"""Packs of pictures (`modality.base`)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...codecs.base import Codec, Shape
+from ...codecs.contract import EXACT
+from ...entropy import container
+from ...entropy.batch import run_batch
+from ...entropy.blocks import decode as decode_blocks
+from ...entropy.container import Container
+from ...entropy.errors import FormatError, InputError
+from ...signals.pictures import PICTURES as KIND
+from ...signals.pictures import SUFFIXES
+from . import prepare
+from .base import Modality, Options, Piece, Table, check_shape, common_shapes, keeps_signals, opened, spread
+
+_LOSSLESS = {".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".qoi", ".tga"}
+_SOURCE_BPP = {True: 12.0, False: 2.5}  # of lossless and of lossy pictures, roughly
+
+
+class Pictures(Modality):
+    name, noun, one = "image", "pictures", "picture"
+    suffixes = SUFFIXES
+    columns: ClassVar[Mapping[str, str]] = {
+        "width": "int32",
+        "height": "int32",
+        "latent_h": "int32",
+        "latent_w": "int32",
+    }
+    shape_columns = ("latent_h", "latent_w")
+    output, feature = "latent", "Image"
+    formats = ("png",)
+
+    # --- writing -------------------------------------------------------------------------------------------------
+
+    def check(self, options: Options) -> None:
+        for name, plain in (("seconds", None), ("rate", None), ("channels", "keep"), ("short", "pad")):
+            if getattr(options, name) != plain:
+                raise InputError(f"{name} is for sound; pictures take size and crop")
+        prepare.check_options(options.size, options.crop)
+
+    def specimen(self, codec: Any) -> Any:
+        return Image.new("RGB", (16, 16))
+
+    def load(self, data: bytes, name: str, options: Options, codec: Any) -> Any:
+        exact = EXACT in codec.capabilities and options.size is None
+        return (prepare.exact_picture if exact else prepare.load_picture)(data, name, options.size, options.crop)
+
+    def accept(self, x: Any) -> Any:
+        if not isinstance(x, Image.Image):
+            raise InputError(f"pictures come as Pillow images, not {type(x).__name__}")
+        return x
+
+    def pieces(self, x: Any, options: Options, codec: Any) -> Iterator[Piece]:
+        if isinstance(x, Image.Image):
+            exact = EXACT in codec.capabilities and options.size is None
+            x = (x, x.size) if exact else prepare.prepared(x, "picture", options.size, options.crop)
+        image, original = x
+        yield Piece("", image, original)
+
+    def encode(self, signal: Any, options: Options, codec: Any) -> bytes:
+        from ...api import encode
+
+        return encode(signal, codec, metadata="none", **options.said())
+
+    def shape_row(self, piece: Piece, blob: bytes, codec: Any) -> tuple[Any, ...]:
+        return latent_size(codec, (piece.signal.height, piece.signal.width))
+
+    def mirrored(self, signal: Any) -> Any:
+        return prepare.mirrored(signal)
+
+    def describe(self, columns: Mapping[str, np.ndarray], options: Options, codec: Any) -> dict[str, Any]:
+        latent, signal = None, {}
+        if not keeps_signals(codec):
+            shapes = common_shapes(self.shape_texts([columns[n] for n in self.shape_columns]))
+            one = [*map(int, next(iter(shapes)).split("x"))] if len(shapes) == 1 else None
+            signal = {"channels": codec.signal_channels}
+            latent = {
+                "channels": codec.latent_channels,
+                "dtype": str(codec.latent_dtype).removeprefix("torch."),
+                "stride": codec.stride,
+                "fixed_shape": None if one is None else [codec.latent_channels, *one],
+                "shapes": shapes,
+            }
+        return {
+            "latent": latent,
+            "signal": signal | {"size": options.size, "crop": options.crop, "mirror": options.mirror},
+        }
+
+    def bytes_of(
+        self, options: Options, num_bytes: Sequence[int], names: Sequence[str], rates: Mapping[str, Any]
+    ) -> float:
+        bpp = max((v for k, v in rates.items() if k.endswith("bpp") and isinstance(v, (int, float))), default=1.0)
+        if options.size is not None:
+            return options.size**2 * bpp / 8
+        parts = (_SOURCE_BPP[Path(name).suffix.lower() in _LOSSLESS] for name in names)
+        return sum(size * min(1.0, bpp / part) for size, part in zip(num_bytes, parts)) / len(num_bytes)
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def table(self, facts: Mapping[str, Any]) -> Table | None:
+        latent = facts["latent"]
+        if latent is None:
+            return None
+        return Table(latent["dtype"], None if latent["fixed_shape"] is None else tuple(latent["fixed_shape"]))
+
+    def shape_text(self, fixed: Sequence[int]) -> str:
+        return super().shape_text(fixed[1:])  # all have the same channels
+
+    def check_codec(self, facts: Mapping[str, Any], codec: Any) -> None:
+        latent = facts["latent"]
+        if latent is None:
+            return
+        own = codec.modality, codec.latent_channels, str(codec.latent_dtype).removeprefix("torch.")
+        if own != (self.name, latent["channels"], latent["dtype"]):
+            raise FormatError(
+                f"the manifest says {latent['channels']} channels of {latent['dtype']}, {codec.name} has {own[1]} of "
+                f"{own[2]}: the pack is damaged, check it with codec-cli verify"
+            )
+
+    def arrays(
+        self,
+        blobs: Sequence[bytes],
+        codec: Any,
+        threads: int,
+        table: Table,
+        spans: Sequence[tuple[int, int]] | None = None,
+    ) -> np.ndarray | list[np.ndarray]:
+        reader = _LatentReader(codec)
+        shape = table.shape
+        if shape is not None and len(blobs):  # before so many of them are allocated
+            size = reader.open(blobs[0]).header.shape[-2:]
+            check_shape((codec.latent_channels, *latent_size(codec, (size[0], size[1]))), shape)
+        spans_of = spread(len(blobs), threads)
+        if shape is None:
+            parts = run_batch(lambda span: [reader.read(blobs[i], None) for i in span], spans_of, threads=threads)
+            return [latent for part in parts for latent in part]
+        out = np.empty((len(blobs), *shape), reader.dtype)
+
+        def fill(span: range) -> None:
+            for i in span:
+                reader.read(blobs[i], out[i])
+
+        run_batch(fill, spans_of, threads=threads)
+        return out
+
+    def signals(
+        self, blobs: Sequence[bytes], codec: Any, threads: int, spans: Sequence[tuple[int, int]] | None = None
+    ) -> list[Tensor]:
+        """(C, H, W) float32 in [0, 1]; equal shapes are decoded as one batch."""
+        from ...api import decode
+
+        fingerprint = codec.fingerprint
+        streams = [_open(blob, codec, fingerprint) for blob in blobs]
+        if keeps_signals(codec):
+            return run_batch(lambda blob: decode(blob, "tensor", codec=codec), blobs, threads=threads)
+        latents = self.arrays(blobs, codec, threads, Table(None, None))
+        out: list[Tensor | None] = [None] * len(blobs)
+        groups: dict[tuple[bytes, tuple[int, ...]], list[int]] = defaultdict(list)
+        for i, stream in enumerate(streams):
+            groups[stream.header.params, stream.header.shape].append(i)
+        for (params, shape), members in groups.items():
+            size = shape[-2], shape[-1]
+            # large pictures go tile by tile, and what the latent alone does not decide is the codec's business
+            if max(latents[members[0]].shape[-2:]) > codec.tile or not codec.fast_coding:
+                for i in members:
+                    out[i] = codec.decompress(params, streams[i].chunks, size)
+                continue
+            stacked = torch.from_numpy(np.stack([latents[i] for i in members])).to(codec.device)
+            signals = codec.synthesis(stacked, size, KIND.quality(params)).clamp(0, 1)  # a new tensor, fit for training
+            for i, signal in zip(members, signals):
+                out[i] = signal
+        return [signal for signal in out if signal is not None]
+
+    def check_stream(self, blob: bytes, codec: Any, row: tuple[Any, ...] | None) -> str | None:
+        from ...api import decode
+        from ...signals.pictures.coding import check_stream_boxes
+
+        latent = decode(blob, "tensor" if keeps_signals(codec) else "latent", codec=codec)
+        check_stream_boxes(container.read(blob), codec)
+        if row is None or tuple(latent.shape[1:]) == row:
+            return None
+        return f"a latent of {latent.shape[1]} x {latent.shape[2]} positions, the columns say {row[0]} x {row[1]}"
+
+
+def latent_size(codec: Any, size: tuple[int, int]) -> tuple[int, int]:
+    """(h, w) of the latent of a picture of (H, W) pixels; itself where packs keep pictures."""
+    return size if keeps_signals(codec) else codec.latent_size(size)
+
+
+def _open(blob: bytes, codec: Codec, fingerprint: bytes) -> Container:
+    stream = opened(blob, codec, "image", fingerprint)
+    header = stream.header
+    channels = header.shape[:1] if keeps_signals(codec) else (codec.signal_channels,)
+    if len(header.shape) != 3 or header.shape[:1] != channels:
+        raise FormatError(f"a stream of {header.modality} {header.shape} that claims to be of {codec.name}: damaged")
+    return stream
+
+
+class _LatentReader:
+    """Reads latents of one codec; what holds for all streams of one shape is worked out once."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec, self.fingerprint = codec, codec.fingerprint
+        self.dtype = np.dtype(np.int8 if codec.latent_dtype == torch.int8 else np.int16)
+        self._shapes: dict[tuple[bytes, tuple[int, ...], int], Shape | None] = {}
+
+    def open(self, blob: bytes) -> Container:
+        """The stream of a record."""
+        return _open(blob, self.codec, self.fingerprint)
+
+    def read(self, blob: bytes, out: np.ndarray | None) -> np.ndarray:
+        """The latent (L, h, w), decoded into ``out`` where that is given."""
+        codec, stream = self.codec, self.open(blob)
+        header, count = stream.header, len(stream.chunks)
+        size = header.shape[-2], header.shape[-1]
+        key = header.params, header.shape, count
+        if key not in self._shapes:
+            self._shapes[key] = codec.single_fast_chunk(header.params, count, size)
+        shape = self._shapes[key]
+        if shape is None:
+            latent = codec.decompress(header.params, stream.chunks, size, to="latent").numpy()
+            shape = latent.shape
+        else:
+            latent = None
+        if out is not None:
+            check_shape(shape, out.shape)
+        if latent is None:
+            latent = np.empty(shape, self.dtype) if out is None else out
+            decode_blocks(stream.chunks[0], latent, codec.latent_limit)
+        elif out is not None:
+            out[...] = latent
+        return latent
+
+
+PICTURES = Pictures()
