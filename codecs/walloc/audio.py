@@ -135,6 +135,10 @@ class WallocAudio(AudioCodec):
         y = F.embedding(latent.long() + self.latent_limit, self.expansion[:, None])[..., 0]
         return y * torch.exp(-self.log_gain)
 
+    def latent_deviation(self) -> Tensor:
+        """(L, 1) what dequantised latents are divided by to be alike in scale: the inverse of the gains."""
+        return torch.exp(-self.log_gain.detach())
+
     @torch.inference_mode()
     def synthesis(self, latent: Tensor, setting: Setting, first: int = 0) -> Tensor:
         x = self.reconstruct(self.dequantize(latent)) * setting.level

@@ -10,7 +10,6 @@ import sys
 import tarfile
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,8 +21,6 @@ from latentzip.data.writing.packing import Options, samples_a_shard
 from latentzip.data.writing.sources import Sample, expand_braces, key_of, open_source, with_unique_keys
 
 from .conftest import CODEC, draw_pictures, wave
-
-HERE = Path(__file__).parent
 
 
 def files_of(folder):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .archive import Archive
     from .embeddings.store import EmbeddingStore
     from .reading import transforms
+    from .reading.backbone import LatentInput, image_classifier_input
     from .reading.cache import Cache, build_cache
     from .reading.check import check_pack
     from .reading.collate import LatentBatch, latent_collate
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "reading": ("transforms",),
     "archive": ("Archive",),
+    "reading.backbone": ("LatentInput", "image_classifier_input"),
     "reading.cache": ("Cache", "build_cache"),
     "reading.check": ("check_pack",),
     "reading.collate": ("LatentBatch", "latent_collate"),
@@ -51,11 +53,13 @@ __all__ = [
     "EmbeddingStore",
     "LatentBatch",
     "LatentDataset",
+    "LatentInput",
     "LatentStream",
     "PackResult",
     "PackWriter",
     "build_cache",
     "check_pack",
+    "image_classifier_input",
     "latent_collate",
     "pack",
     "transforms",
