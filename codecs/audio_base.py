@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from ..entropy.container import Header
+from ..entropy.dense import tensor_of
 from ..entropy.errors import FormatError, InputError
 from ..kernels.resample import Resampler, ResampleStream
 from .base import BaseCodec
@@ -137,16 +138,22 @@ class AudioCodec(BaseCodec):
         Raises:
             InputError: not such a signal, NaN or infinite values, quality refused.
         """
-        if x.ndim != 2 or x.shape[0] < 1:
-            raise InputError(f"{self.name} takes signals of shape (channels, samples), not {tuple(x.shape)}")
+        x = self._samples(x)
         level = self.level_of(x) if self.needs_level else 1.0
         encoder = AudioEncoder(self, x.shape[0], rate, quality, level)
         chunks = [*encoder.feed(x), *encoder.finish()]
         return Compressed(encoder.params, chunks)
 
+    def _samples(self, x: Any) -> Tensor:
+        x = tensor_of(x, "f", "sound")
+        if x.ndim != 2 or x.shape[0] < 1:
+            raise InputError(f"{self.name} takes signals of shape (channels, samples), not {tuple(x.shape)}")
+        return x.to(torch.float32)
+
     @plainly
     def latent(self, x: Tensor, rate: int, quality: float | None = None) -> Tensor:
         """Integer latent of one signal (C, T), all groups one below the other: (rows, frames) int16 on the CPU."""
+        x = self._samples(x)
         level = self.level_of(x) if self.needs_level else 1.0
         encoder = AudioEncoder(self, x.shape[0], rate, quality, level)
         parts = [np.concatenate(groups) for groups in [*encoder.analyse(x), *encoder.analyse(None)]]

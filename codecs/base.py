@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ..entropy.blocks import decode as decode_blocks
 from ..entropy.blocks import encode as encode_blocks
 from ..entropy.container import Header
+from ..entropy.dense import dense
 from ..entropy.errors import FormatError, InputError
 from .contract import CHANNELS, CODING, FAST, LATENT, PARTS, QUALITY, REGION, Compressed, Option
 from .memory import give_back
@@ -47,6 +48,16 @@ def check_precision(precision: str) -> None:
     """Raises InputError unless networks can run in this precision."""
     if precision not in ("fp32", "bf16"):
         raise InputError(f"precision is {precision!r}; 'fp32' or 'bf16'")
+
+
+def check_latent(latent: Tensor, limit: int) -> None:
+    """Raises InputError for integers beyond +-limit; where they lie on a GPU nothing is waited for."""
+    if latent.device.type != "cpu" or not latent.numel() or torch.compiler.is_compiling():
+        return
+    ordered = latent.dtype in (torch.int8, torch.int16, torch.int64)  # torch has no order of some others
+    low, high = (int(v) for v in (latent if ordered else latent.long()).aminmax())
+    if low < -limit or high > limit:
+        raise InputError(f"the latent holds {low} to {high}; latents lie within +-{limit}")
 
 
 class BaseCodec(nn.Module):
@@ -199,6 +210,7 @@ class PictureCodec(BaseCodec):
         Raises:
             InputError: as `compress`.
         """
+        x = dense(x, "the batch")
         if not isinstance(x, Tensor) or x.ndim != 4:
             what = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise InputError(f"encode takes a batch (B, {self.signal_channels}, H, W), a tensor, not {what}")
@@ -285,13 +297,16 @@ class Codec(PictureCodec):
 
     # --- signal <-> parameters and chunks ------------------------------------------------------------------------
 
-    def _check_signal(self, x: Tensor | Samples) -> Samples:
+    def _check_signal(self, x: Any) -> Samples:
+        x = dense(x, "the signal")
+        if not isinstance(x, (Tensor, np.ndarray, Samples)):
+            raise InputError(f"{self.name} takes a tensor (C, H, W), not {type(x).__name__}")
         if x.ndim != 3 or x.shape[0] != self.signal_channels or 0 in x.shape:
             raise InputError(
                 f"{self.name} takes signals of shape ({self.signal_channels}, H, W) with H, W >= 1, "
                 f"not {tuple(x.shape)}"
             )
-        return x if isinstance(x, Samples) else Samples.of(x.detach())
+        return x if isinstance(x, Samples) else Samples.of(x)
 
     def _latent_region(self, region: Region, size: tuple[int, int]) -> Region:
         """Latent positions (top, left, bottom, right) that a region of the signal touches."""
@@ -313,7 +328,7 @@ class Codec(PictureCodec):
     @plainly
     def latent(self, x: Any, quality: float | None = None) -> Tensor:
         """Integer latent of one signal (C, H, W), tensor or `Samples`, tile by tile: (L, h, w) int16 on the CPU."""
-        quality = self.check_quality(quality) or None
+        quality, x = self.check_quality(quality) or None, self._check_signal(x)
         out = torch.empty(self.latent_channels, *self.latent_size((x.shape[-2], x.shape[-1])), dtype=torch.int16)
         self.by_tiles(x, lambda part: self.analysis(part, quality), out)
         return out

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..entropy.dense import dense
 from ..entropy.errors import InputError
 
 FULL_SCALE = {"uint8": 255, "uint16": 65535}
@@ -65,6 +66,9 @@ class Samples:
         Raises:
             InputError: another dtype, NaN or infinite values, values beyond the span.
         """
+        values = dense(values, what)
+        if not isinstance(values, (np.ndarray, Tensor)):
+            raise InputError(f"{what} must be a tensor or an array, not {type(values).__name__}")
         dtype = dtype_of(values)
         if dtype not in FULL_SCALE and dtype not in FLOATS:
             raise InputError(f"{what}: dtype {dtype} is not supported; convert it to uint8, uint16 or float")

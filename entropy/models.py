@@ -16,8 +16,9 @@ import numpy as np
 
 from . import banks
 from .contract import Model, Reader, Writer
+from .dense import array_of, dense, to_numpy
 from .errors import InputError
-from .symbols import flat, to_numpy
+from .symbols import as_int32, flat
 from .tables import TableBank, normalise
 
 _ZERO = np.zeros(1, np.int32)
@@ -38,12 +39,12 @@ class TableModel(Model):
 
     def __init__(self, bank: TableBank, index: Any, offset: Any = 0, shape: tuple[int, ...] | None = None) -> None:
         self.bank = bank
-        self.index = index
-        self.offset = offset
+        self.index = index = dense(index, "the index")
+        self.offset = offset = dense(offset, "the offset")
         if shape is None:
             shape = tuple(np.shape(index))
             if not isinstance(offset, int) and (other := tuple(np.shape(offset))) != shape:
-                shape = np.broadcast_shapes(shape, other)
+                shape = _together(shape, other)
         self.shape = tuple(shape)
 
     @property
@@ -60,7 +61,7 @@ class TableModel(Model):
                 raise InputError(f"a table index is outside the bank's {self.bank.num_tables} tables")
             index = index.astype(np.int32)
         if index.shape != self.shape:
-            index = np.broadcast_to(index, self.shape)
+            index = _spread(index, self.shape, "index")
         return flat(index), _offset(self.offset, self.shape)
 
     def encode(self, encoder: Writer, symbols: Any) -> None:
@@ -72,7 +73,7 @@ class TableModel(Model):
     def bits(self, symbols: Any) -> Any:
         index, offset = (a.reshape(-1) for a in self.lowered())
         if not _is_float_tensor(symbols):
-            return self.bank.ideal_bits(to_numpy(symbols).reshape(-1) - offset.astype(np.int64), index)
+            return self.bank.ideal_bits(as_int32(symbols, self.shape) - offset.astype(np.int64), index)
         import torch
 
         # between integers the cost is interpolated, so the slope at a symbol is the difference of its
@@ -127,12 +128,13 @@ class _Scaled(TableModel):
         if (index is None) == (scale is None):
             raise InputError(f"{type(self).__name__} takes an index (to code) or a scale (to train), exactly one")
         self.scale = scale
+        self._numbered = scale is None
         self._profile = profile
         super().__init__(banks.frozen_bank(self.family, profile), scale if index is None else index, offset, shape)
 
     def lowered(self) -> tuple[np.ndarray, np.ndarray]:
-        if self.scale is not None and self.index is self.scale:
-            self.index = scale_index(self.scale)
+        if not self._numbered:
+            self.index, self._numbered = scale_index(self.scale), True
         return super().lowered()
 
     def bits(self, symbols: Any) -> Any:
@@ -180,6 +182,7 @@ class Mixture(Model):
     """
 
     def __init__(self, weights: Any, means: Any, scale: Any) -> None:
+        weights, means, scale = (dense(a, "a mixture") for a in (weights, means, scale))
         shapes = {tuple(np.shape(a)) for a in (weights, means, scale)}
         if len(shapes) != 1 or not (shape := next(iter(shapes))) or shape[-1] == 0:
             raise InputError(f"weights, means and scale must have one shape (..., K), not {sorted(shapes)}")
@@ -190,18 +193,22 @@ class Mixture(Model):
     @classmethod
     def from_float(cls, weights: Any, means: Any, scales: Any) -> Mixture:
         """Round float parameters onto the grid (weights are normalised); `bits` then uses the floats."""
-        w = to_numpy(weights).astype(np.float64)
+        w, mu, scale = (array_of(a, "iuf", "a mixture").astype(np.float64) for a in (weights, means, scales))
+        if w.ndim == 0 or w.shape[-1] == 0 or not (np.isfinite(w).all() and np.isfinite(mu).all() and (w >= 0).all()):
+            raise InputError("a mixture has finite means, and weights >= 0 along the last axis")
         flat = w.reshape(-1, w.shape[-1])
+        if not (flat.sum(1) > 0).all():
+            raise InputError("the weights of a mixture are all zero")
         share = flat * (256.0 / flat.sum(1, keepdims=True))
         whole = np.floor(share).astype(np.int64)
         # the largest remainders take what rounding down left over
         order = np.argsort(np.argsort(whole - share, axis=1, kind="stable"), axis=1, kind="stable")
         whole += order < (256 - whole.sum(1, keepdims=True))
-        mu = np.clip(np.rint(to_numpy(means).astype(np.float64) * 16), -(2**19), 2**19)
+        mu = np.clip(np.rint(mu * 16), -(2**19), 2**19)
         parameters = [
             whole.reshape(w.shape).astype(np.int32),
             mu.astype(np.int32),
-            scale_index(to_numpy(scales)),
+            scale_index(scale),
         ]
         if hasattr(weights, "detach"):
             import torch
@@ -214,7 +221,7 @@ class Mixture(Model):
     def _lowered(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         out = []
         for a in (self.weights, self.means, self.scale):
-            a = to_numpy(a)
+            a = to_numpy(a, "a mixture")
             if a.dtype.kind not in "iu":
                 raise InputError(f"mixture parameters must be integers, not {a.dtype} (see Mixture.from_float)")
             if a.dtype.itemsize > 2 and a.size and max(int(a.max()), -int(a.min())) > 1 << 20:
@@ -233,7 +240,7 @@ class Mixture(Model):
         if not _is_float_tensor(symbols):
             from .plain.mixture import ranges_mixture, windows
 
-            x = flat(to_numpy(symbols)).astype(np.int32)
+            x = as_int32(symbols, self.shape)
             parameters = self._lowered()
             phi = banks.phi_table()
             first, count = np.empty(x.size, np.int64), np.empty(x.size, np.int64)
@@ -281,10 +288,10 @@ class Uniform(Model):
         if self._raw:
             if self._bits:
                 encoder.raw(symbols, self._bits, self.lo, self.shape)
-            elif (to_numpy(symbols) != self.lo).any():
+            elif (as_int32(symbols, self.shape) != self.lo).any():
                 raise InputError(f"a symbol lies outside {self.lo}..{self.hi}")
             return
-        x = to_numpy(symbols).astype(np.int64)
+        x = as_int32(symbols, self.shape).astype(np.int64).reshape(self.shape)
         if x.size and not self.lo <= int(x.min()) <= int(x.max()) <= self.hi:
             raise InputError(f"a symbol lies outside {self.lo}..{self.hi}")
         model = self._tables()
@@ -311,10 +318,12 @@ def scale_index(scale: Any) -> Any:
 
     A float decision: in a codec it must come from integers instead (see `exact`).
     """
-    sigma = to_numpy(scale).astype(np.float64)
+    sigma = array_of(scale, "iuf", "a deviation").astype(np.float64)
+    if np.isnan(sigma).any():
+        raise InputError("a deviation is NaN")
     s = banks.scales()
     edges = np.sqrt(s[:-1] * s[1:])
-    index = np.searchsorted(edges, sigma).astype(np.uint8)
+    index = np.asarray(np.searchsorted(edges, sigma)).astype(np.uint8)
     if hasattr(scale, "detach"):
         import torch
 
@@ -333,6 +342,10 @@ def float_bits(x: Any, sigma: Any, family: str = "gaussian") -> Any:
     """
     import torch
 
+    check_float(x, "x")
+    check_float(sigma, "sigma")
+    _together(tuple(x.shape), tuple(sigma.shape), "x", "sigma")
+    x, sigma = x.to(_wide(x)), sigma.to(_wide(sigma))
     s = banks.scales()
     sigma = sigma.clamp(max=float(s[-1]))
     sigma = sigma + (float(s[0]) - sigma).clamp(min=0).detach()
@@ -358,6 +371,7 @@ def mixture_bits(x: Any, weights: Any, means: Any, sigma: Any) -> Any:
     """
     import torch
 
+    x, weights, means, sigma = (a.to(_wide(a)) for a in (x, weights, means, sigma))
     s = banks.scales()
     sigma = sigma.clamp(float(s[0]), float(s[-1]))
     t = (x[..., None] - means).abs()
@@ -366,21 +380,48 @@ def mixture_bits(x: Any, weights: Any, means: Any, sigma: Any) -> Any:
     return -torch.log2(p.sum(-1) + 2.0**-26) + torch.log1p(((t / sigma).amin(-1) - 6).clamp(min=0))
 
 
+def _wide(x: Any) -> Any:
+    """The dtype that probabilities of a float tensor are computed in: 16 bits do not hold them."""
+    import torch
+
+    return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+
+
 def _offset(offset: Any, shape: tuple[int, ...]) -> np.ndarray:
     if type(offset) is int:
         return _ZERO if offset == 0 else np.array([offset], np.int32)
-    a = to_numpy(offset)
+    a = to_numpy(offset, "an offset")
     if a.dtype.kind not in "iu":
         raise InputError(
             f"an offset must be integer, not {a.dtype}: code round(y - mean) and add a float mean afterwards"
         )
     if a.dtype != np.int32:
+        if a.size and a.dtype.itemsize >= 4 and not -(2**31) <= int(a.min()) <= int(a.max()) < 2**31:
+            raise InputError("an offset is beyond int32")
         a = a.astype(np.int32)
     if a.size == 1:
         return flat(a)
     if a.shape != shape:
-        a = np.broadcast_to(a, shape)
+        a = _spread(a, shape, "offset")
     return flat(a)
+
+
+def _together(
+    shape: tuple[int, ...], other: tuple[int, ...], one: str = "an index", two: str = "an offset"
+) -> tuple[int, ...]:
+    if shape == other:
+        return shape
+    try:
+        return np.broadcast_shapes(shape, other)
+    except ValueError:
+        raise InputError(f"{one} of shape {shape} and {two} of shape {other} do not fit each other") from None
+
+
+def _spread(a: np.ndarray, shape: tuple[int, ...], what: str) -> np.ndarray:
+    try:
+        return np.broadcast_to(a, shape)
+    except ValueError:
+        raise InputError(f"the {what} has shape {a.shape}, the symbols {shape}") from None
 
 
 def _shaped(out: np.ndarray, shape: tuple[int, ...], tensor: bool) -> Any:
@@ -392,5 +433,13 @@ def _shaped(out: np.ndarray, shape: tuple[int, ...], tensor: bool) -> Any:
     return out
 
 
+def check_float(x: Any, what: str) -> None:
+    """Raises InputError unless this is a float tensor with values."""
+    dense(x, what)
+    if not _is_float_tensor(x):
+        kind = f"{x.dtype}" if hasattr(x, "dtype") else type(x).__name__
+        raise InputError(f"{what} must be a float tensor, not {kind}")
+
+
 def _is_float_tensor(symbols: Any) -> bool:
-    return hasattr(symbols, "detach") and symbols.is_floating_point()
+    return hasattr(symbols, "detach") and symbols.is_floating_point() and symbols.element_size() > 1

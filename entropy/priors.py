@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import InputError
-from .models import Factorized
+from .models import Factorized, check_float
 from .tables import TableBank
 
 
@@ -37,6 +37,9 @@ class FactorizedPrior(nn.Module):
 
     def bits(self, x: Tensor, axis: int = 1) -> Tensor:
         """Sum of -log2 p of float symbols whose channels lie along `axis`; linear between integers."""
+        check_float(x, "x")
+        if not -x.ndim <= axis < x.ndim or x.shape[axis] != len(self.logits):
+            raise InputError(f"the prior has {len(self.logits)} channels, not what axis {axis} of {tuple(x.shape)} has")
         y = x.movedim(axis, 0).reshape(self.logits.shape[0], -1)
         return float_costs(y, logit_costs(self.logits), self.reach).sum()
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .dense import array_of, to_numpy
 from .errors import InputError
 
 MAX_PRECISION = 16  # a packed (start, frequency) pair must fit 32 bits
@@ -56,7 +57,7 @@ class TableBank:
     ) -> None:
         if not 1 <= precision <= MAX_PRECISION:
             raise InputError(f"precision {precision} is outside 1..{MAX_PRECISION}")
-        tables = [np.asarray(f) for f in freqs]
+        tables = [to_numpy(f, f"table {t}") for t, f in enumerate(freqs)]
         if not 1 <= len(tables) <= MAX_TABLES:
             raise InputError(f"a bank needs 1..{MAX_TABLES} tables, not {len(tables)}")
         for t, f in enumerate(tables):
@@ -191,7 +192,7 @@ class TableBank:
         tables, firsts = [], []
         lows = np.broadcast_to(np.asarray(lo, np.int64), (len(counts),))
         for t, (c, first) in enumerate(zip(counts, lows)):
-            c = np.asarray(c, np.float64)
+            c = array_of(c, "iuf", f"histogram {t}").astype(np.float64)
             if c.ndim != 1 or c.size == 0 or not np.isfinite(c).all() or c.min() < 0:
                 raise InputError(f"histogram {t} must be a non-empty 1-D array of counts >= 0")
             a, b = _support(c, precision) if trim else (0, c.size)
@@ -267,7 +268,11 @@ class TableBank:
 
     def costs(self, residuals: npt.ArrayLike, index: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """-log2 p of each integer under its table, raw bits and escape bytes included; shapes broadcast."""
-        r, t = np.broadcast_arrays(np.asarray(residuals, np.int64), np.asarray(index, np.int64))
+        r, t = _whole(residuals, "residuals"), _whole(index, "an index")
+        try:
+            r, t = np.broadcast_arrays(r, t)
+        except ValueError:
+            raise InputError(f"symbols {r.shape} and an index {t.shape} do not fit each other") from None
         row = self.info[t].astype(np.int64)
         e = (r >> row[..., 1]) - row[..., 0]
         escape = (e < 0) | (e >= row[..., 2] - 1)
@@ -281,6 +286,13 @@ class TableBank:
     def ideal_bits(self, symbols: npt.ArrayLike, index: npt.ArrayLike) -> float:
         """What an ideal coder would spend on these integers with these tables, in bits."""
         return float(self.costs(symbols, index).sum())
+
+
+def _whole(x: Any, what: str) -> npt.NDArray[np.int64]:
+    a = array_of(x, "iuf", what)
+    if a.dtype.kind == "f" and not (np.isfinite(a).all() and (np.rint(a) == a).all()):
+        raise InputError(f"{what} must be integers: round them first")
+    return a.astype(np.int64)
 
 
 def normalise(weights: npt.ArrayLike, precision: int) -> npt.NDArray[np.int64]:

@@ -18,9 +18,9 @@ import numpy.typing as npt
 from .coder import Decoder
 from .compiled import wavefront as loops
 from .contract import Model
+from .dense import to_numpy
 from .engine import current_engine
 from .errors import FormatError, InputError
-from .symbols import to_numpy
 from .tables import TableBank, normalise
 
 if TYPE_CHECKING:

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from ...entropy import container, exact, opening, schema
 from ...entropy.banks import NUM_SCALES, scales
 from ...entropy.container import Header, Limits
+from ...entropy.dense import tensor_of
 from ...entropy.errors import FormatError, InputError, UnsupportedError
 from ...entropy.models import Factorized, Gaussian, float_bits
 from ...entropy.tables import TableBank
@@ -325,6 +326,10 @@ class EntropicBottleneck(BaseCodec):
         q = self.check_quality(quality)
         if not self.frozen:
             raise InputError(f"{self.name} is in training: freeze() makes it code")
+        x = tensor_of(x, "f", "the input")
+        if x.ndim != 4:
+            raise InputError(f"{self.name} takes batches (B, {self.config.inputs}, H, W), not {tuple(x.shape)}")
+        x = x.to(next(self.parameters()).dtype)
         if not bool(torch.isfinite(x).all()):
             raise InputError(f"the input contains NaN or infinite values; {self.name} cannot code them")
         size = self.output_size(x.shape[-2:])
@@ -332,7 +337,7 @@ class EntropicBottleneck(BaseCodec):
 
     def compress(self, x: Tensor, quality: float | None = None) -> Compressed:
         """Code one input (inputs, H, W); see `contract.AnyCodec`. Decoding gives features of another shape."""
-        return self.compress_batch(x[None], quality)[0]
+        return self.compress_batch(tensor_of(x, "f", "the input")[None], quality)[0]
 
     def restore(
         self, header: Header, chunks: Sequence[bytes], *, to: Literal["signal", "latent"] = "signal", **part: Any

@@ -24,6 +24,8 @@ from torch import Tensor
 
 from ...entropy import container, opening
 from ...entropy.container import Header, Limits
+from ...entropy.dense import dense
+from ...entropy.dense import tensor_of as tensor_of_array
 from ...entropy.errors import FormatError, InputError, UnsupportedError
 from ..contract import CHANNELS, LATENT, REGION, Compressed, Option
 from ..outputs import write_file
@@ -111,6 +113,8 @@ class FeatureCodec:
             samples = [samples]
         if not 0 < nmse < 1:
             raise InputError(f"nmse is {nmse}; a number between 0 and 1 is needed")
+        if isinstance(samples, (str, bytes, dict)) or not hasattr(samples, "__iter__"):
+            raise InputError(f"fit takes a tensor, an array, or several of them, not a {type(samples).__name__}")
         axis_of = [(tensor_of(x)[0], axis) for x in samples]
         for x, a in axis_of:
             if not -x.ndim <= a < x.ndim:
@@ -191,6 +195,7 @@ class FeatureCodec:
         Raises:
             InputError: an option or goal that cannot be met; the text says which.
         """
+        x = tensor_of(x)[0]
         goal = Goal.of(max_error, relative_error, nmse, bits, lossless, self.profile is not None)
         if nan not in ("keep", "refuse"):
             raise InputError(f"nan is {nan!r}; one of 'keep', 'refuse'")
@@ -198,7 +203,7 @@ class FeatureCodec:
             raise InputError(f"transform is {transform!r}; one of auto, map, {', '.join(transforms.NAMES)}")
         if self.profile is not None and transform not in ("auto", "klt"):
             raise InputError(f"transform is {transform!r}, but the profile brings its own: leave transform out")
-        x = x.detach().cpu()
+        x = x.cpu()
         view = View.of(x, axis, self.profile)
         if x.numel() == 0:
             return Compressed(Params(LOSSLESS, flags=PROFILE * view.profiled, axis=view.axis, chunk=1).pack(), [])
@@ -303,18 +308,14 @@ def _other_profile(wanted: bytes, codec: FeatureCodec) -> str:
 
 def tensor_of(x: Any) -> tuple[Tensor, Literal["numpy", "tensor"]]:
     """A tensor of what was handed in, and which kind of object that was."""
+    x = dense(x)
     if isinstance(x, Tensor):
         kind: Literal["numpy", "tensor"] = "tensor"
     elif isinstance(x, (np.ndarray, np.generic)):
         x, kind = np.asarray(x), "numpy"
         if x.dtype.newbyteorder("=") not in (np.float16, np.float32):
             raise InputError(_DTYPE.format(x.dtype))
-        native = x.astype(x.dtype.newbyteorder("="), copy=False)
-        x = torch.from_numpy(
-            np.array(native, order="C")
-            if not native.flags.writeable
-            else np.ascontiguousarray(native).reshape(native.shape)
-        )
+        x = tensor_of_array(x)
     else:
         raise InputError(f"features takes a torch tensor or a numpy array, not {type(x).__name__}")
     if x.dtype not in DTYPES:

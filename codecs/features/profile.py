@@ -17,6 +17,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ...entropy import arrays, banks, opening, schema
+from ...entropy.dense import tensor_of
 from ...entropy.errors import FormatError, InputError
 from . import transforms
 from .transforms import LINEAR, Transform
@@ -131,6 +132,8 @@ def fit(samples: Iterable[Tensor], axis: int, nmse: float, weights: Any = None) 
     total, count = None, 0
     mean = second = torch.zeros(0)
     for x in samples:
+        if x.shape[axis] == 0:
+            raise InputError(f"a sample of shape {tuple(x.shape)} has no channels")
         rows = x.movedim(axis, -1).reshape(-1, x.shape[axis]).float()
         if not bool(torch.isfinite(rows).all()):
             raise InputError("a sample contains NaN or infinite values; a profile is fitted to finite ones")
@@ -164,7 +167,7 @@ def fit(samples: Iterable[Tensor], axis: int, nmse: float, weights: Any = None) 
 def _metric(weights: Any, channels: int) -> Tensor | None:
     if weights is None:
         return None
-    metric = torch.as_tensor(weights).detach().cpu().double()
+    metric = tensor_of(weights, "biuf", "weights").cpu().double()
     if metric.shape == (channels,):
         metric = torch.diag(metric)
     if metric.shape != (channels, channels) or not bool(torch.isfinite(metric).all()):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...entropy.dense import dense
 from ...entropy.errors import InputError, UnsupportedError
 from ..features.layout import DTYPES
 
@@ -101,6 +102,7 @@ def pairs_of(cache: Any) -> Pairs:
         raise InputError(f"a cache is a sequence of (keys, values) or has .layers; this is a {type(cache).__name__}")
     if not pairs:
         raise InputError("the cache has no layers: run the model on some tokens first")
+    pairs = [tuple(dense(t, f"layer {number} of the cache") for t in pair) for number, pair in enumerate(pairs)]
     for number, pair in enumerate(pairs):
         _check(number, pair, pairs[0])
     return pairs

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ...entropy import arrays, schema
+from ...entropy.dense import tensor_of
 from ...entropy.errors import FormatError, InputError
 from ..features import profile as profiles
 from ..features.profile import Profile
@@ -210,7 +211,7 @@ def _channels(geometry: Geometry, groups: int, number: int) -> Tensor:
 
 
 def _matrix(weights: Any, width: int, layer: int) -> Tensor:
-    w = torch.as_tensor(weights).detach().cpu().double()
+    w = tensor_of(weights, "biuf", f"weights of layer {layer}").cpu().double()
     w = torch.diag(w) if w.shape == (width,) else w
     if w.shape != (width, width):
         raise InputError(f"weights of layer {layer} have shape {tuple(w.shape)}; ({width},) or ({width}, {width})")

@@ -10,11 +10,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...entropy.dense import tensor_of
 from ...entropy.errors import InputError
 from .msssim import LEAST, ms_ssim
 
@@ -43,11 +43,8 @@ def weight_map(weight: Any, size: tuple[int, int]) -> Tensor:
     Raises:
         InputError: another size, negative or non-finite values, or no weight anywhere.
     """
-    try:
-        found = torch.as_tensor(np.asarray(weight.detach().cpu() if isinstance(weight, Tensor) else weight))
-        found = found.to(torch.float32)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"weight must be an array of numbers of shape (H, W): {error}") from error
+    found = tensor_of(weight, "biuf", "weight, an array of numbers of shape (H, W),").cpu().to(torch.float32)
+    found = found.contiguous()  # sums depend on how values lie
     if tuple(found.shape) != tuple(size):
         raise InputError(
             f"the weight map has shape {tuple(found.shape)}, the picture {tuple(size)}: one weight a pixel is needed"

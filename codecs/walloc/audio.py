@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...entropy import schema
@@ -24,7 +23,7 @@ from ...kernels.compand import compand, expand, expand_table
 from ...kernels.wavelet import inverse_wavelet_packet1d, wavelet_packet1d
 from .. import storage
 from ..audio_base import AudioCodec, Setting, peak
-from .nets import Decoder
+from .nets import Decoder, expanded
 from .options import SOUND
 from .weights import read
 
@@ -132,7 +131,7 @@ class WallocAudio(AudioCodec):
 
     def dequantize(self, latent: Tensor) -> Tensor:
         """Latent (B, L, n) of integers -> float32 in the units of the encoder's output, for signals of level 1."""
-        y = F.embedding(latent.long() + self.latent_limit, self.expansion[:, None])[..., 0]
+        y = expanded(latent, self.expansion)
         return y * torch.exp(-self.log_gain)
 
     def latent_deviation(self) -> Tensor:

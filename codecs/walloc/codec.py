@@ -23,7 +23,7 @@ from ...kernels.compand import compand, expand, expand_table
 from ...kernels.wavelet import inverse_wavelet_packet2d, wavelet_packet2d
 from .. import storage
 from ..base import Codec, Shape
-from .nets import Decoder
+from .nets import Decoder, expanded
 from .options import OPTIONS
 from .search import WallocField
 from .weights import read
@@ -150,7 +150,7 @@ class Walloc(Codec):
         return packet_encode(x, weight, bias, c.levels, c.wavelet, "symmetric", c.bits, -0.5).to(torch.int16)
 
     def dequantize(self, latent: Tensor, quality: float | None = None) -> Tensor:
-        y = F.embedding(latent.long() + self.latent_limit, self.expansion[:, None])[..., 0]
+        y = expanded(latent, self.expansion)
         return y * (torch.exp(-self.log_gain) / self.rate_gain(quality))
 
     def latent_deviation(self) -> Tensor:

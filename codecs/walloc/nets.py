@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...entropy.dense import tensor_of
+from ..base import check_latent
+
 CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}  # by dimensions of a signal
 
 
@@ -70,3 +73,14 @@ class Decoder(nn.Module):
             h = h.contiguous(memory_format=torch.channels_last)
         h = self.conv_out(F.relu(self.blocks(self.conv_in(h))))
         return linear + h.float() * self.error_std
+
+
+def expanded(latent: Tensor, table: Tensor) -> Tensor:
+    """What integers of a latent stand for: entry ``i + (n - 1) / 2`` of a table of n; of the latent's shape.
+
+    Raises:
+        InputError: other values, or (seen on a CPU) some beyond the table.
+    """
+    latent, limit = tensor_of(latent, "iuf", "the latent"), len(table) // 2
+    check_latent(latent, limit)
+    return F.embedding(latent.long() + limit, table[:, None])[..., 0]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..dense import to_numpy
 from ..errors import InputError
 from ..tables import TableBank
 from . import net
@@ -84,7 +85,8 @@ def fit(latents: Sequence[npt.NDArray[Any]], *, report: Any = None, **options: A
     opt = FitOptions(**options)
     if not latents:
         raise InputError("fitting a context model needs at least one latent")
-    channels = latents[0].shape[0]
+    latents = [to_numpy(z, "a latent") for z in latents]
+    channels = latents[0].shape[0] if latents[0].ndim else 0
     for z in latents:
         if z.ndim != 3 or z.shape[0] != channels or z.dtype.kind not in "iu" or z.size == 0:
             raise InputError(f"latents to fit must be integer arrays ({channels}, h, w), not {z.dtype}{z.shape}")

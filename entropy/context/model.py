@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..dense import to_numpy
 from ..errors import InputError
 from ..tables import TableBank
 from . import net, passes
@@ -107,6 +108,7 @@ class ContextModel:
         c, h, w = (int(n) for n in shape)
         if not 1 <= c <= self.channels or h < 1 or w < 1:
             raise InputError(f"a latent of shape {tuple(shape)} does not fit a model of {self.channels} channels")
+        latent = None if latent is None else to_numpy(latent, "a latent")
         if latent is not None and (latent.shape != (c, h, w) or latent.dtype.kind not in "iu"):
             raise InputError(f"expected an integer latent of shape {(c, h, w)}, not {latent.dtype}{latent.shape}")
         return passes.body()(self, c, h, w).run(coder, latent).reshape(c, h, w)

@@ -19,9 +19,9 @@ import numpy.typing as npt
 
 from ..compiled import rows as loops
 from ..contract import Model
+from ..dense import to_numpy
 from ..engine import current_engine
 from ..errors import InputError, UnsupportedError
-from ..symbols import to_numpy
 from ..tables import TableBank
 
 if TYPE_CHECKING:

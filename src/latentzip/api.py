@@ -20,6 +20,7 @@ from .codecs.registry import load_codec, owners
 from .codecs.surroundings import plainly
 from .entropy import container
 from .entropy.container import Container, Limits
+from .entropy.dense import dense
 from .entropy.errors import InputError
 from .signals.choice import kind_for, kind_of
 from .signals.coding import OUTPUTS, About, Output, Region, ValueRange, Wanted
@@ -43,11 +44,11 @@ def device_of(device: str | torch.device | None, x: Any = None) -> str:
 
 
 def _held(x: Any) -> Any:
-    """The content of a pipe, which can be read once only; anything else as it is."""
+    """The content of a pipe, which can be read once only; arrays and tensors made plain; anything else as it is."""
     if isinstance(x, (str, os.PathLike)) and is_special(Path(x)):
         with open(x, "rb") as pipe:
             return io.BytesIO(pipe.read())
-    return x
+    return dense(x)
 
 
 @plainly

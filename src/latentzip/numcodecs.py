@@ -20,6 +20,7 @@ try:
 except ImportError as error:
     raise ImportError('latentzip.numcodecs needs numcodecs: pip install "latentzip[zarr]"') from error
 
+from .entropy.dense import dense
 from .zarr_chunks import ChunkCoder, decode_chunk
 
 
@@ -45,7 +46,7 @@ class Latentzip(Codec):
 
     def encode(self, buf: Any) -> Any:
         """An array in C order (or a buffer of one) to bytes."""
-        return self._coder.encode(ensure_ndarray(buf))
+        return self._coder.encode(ensure_ndarray(dense(buf, "the chunk")))
 
     def decode(self, buf: Any, out: Any = None) -> Any:
         """The array; into ``out`` where it is given."""

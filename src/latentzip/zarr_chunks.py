@@ -73,6 +73,8 @@ class ChunkCoder:
             raise InputError(f"chunks of {len(shape)} axes; the codec takes up to {container.MAX_RANK}")
         if not tensors and len(shape) < 2:
             raise InputError(f"a chunk of shape {shape} is no picture: (H, W), (H, W, C) or a stack of these is needed")
+        if not tensors and 0 in shape:
+            raise InputError(f"a chunk of shape {shape} holds no picture")
 
     def encode(self, chunk: np.ndarray) -> bytes:
         """One chunk, in C order, to bytes.

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..entropy.dense import array_of, dense
 from ..entropy.errors import InputError
 from ..signals import KINDS
 from ..signals.pictures import PICTURES
@@ -90,19 +91,21 @@ def load(source: Any, name: str | None = None) -> Signal:
         from ..signals.pictures.files import open_picture
 
         return load(open_picture(path), name)
+    source = dense(source, name or "the signal")
     if isinstance(source, tuple) and len(source) == 2:
-        samples, rate = np.asarray(source[0], np.float32), int(source[1])
+        samples, rate = array_of(source[0], "f", name or "a sound").astype(np.float32), int(source[1])
         samples = samples[:, None] if samples.ndim == 1 else samples
         if samples.ndim != 2 or rate < 1 or samples.shape[0] < 1:
             raise InputError(f"{name or 'a pair'}: sounds are (samples (T,) or (T, C), rate in Hz), T >= 1")
         return Signal(name or "sound", "audio", samples, rate)
     if isinstance(source, Image.Image):
         return _picture(source, name or "picture")
-    if isinstance(source, np.ndarray):
+    if isinstance(source, np.ndarray) and 0 not in source.shape:
         if source.dtype == np.uint8 and source.ndim in (2, 3) and (source.ndim == 2 or source.shape[2] in (1, 3, 4)):
             return _picture(Image.fromarray(source.squeeze(2) if source.shape[2:] == (1,) else source), name or "array")
         if source.dtype.kind == "f" and source.size:
-            return Signal(name or "tensor", "tensor", np.ascontiguousarray(source))
+            native = source.astype(source.dtype.newbyteorder("="), copy=False)
+            return Signal(name or "tensor", "tensor", np.ascontiguousarray(native).reshape(native.shape))
     what = f"{source.dtype}{source.shape}" if isinstance(source, np.ndarray) else type(source).__name__
     raise InputError(f"{name or what}: not a picture, a sound or a float array ({what})")
 

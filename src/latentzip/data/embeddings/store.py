@@ -26,6 +26,7 @@ from ...codecs.features.codec import FeatureCodec
 from ...codecs.features.profile import Profile, water_step
 from ...entropy import container
 from ...entropy.container import Header, Limits
+from ...entropy.dense import tensor_of, to_numpy
 from ...entropy.errors import FormatError, InputError
 from ...files import atomic_writer
 from ...warn import converted
@@ -211,7 +212,7 @@ class EmbeddingStore:
         """
         if components is not None and not 1 <= components <= len(self.profile.basis):
             raise InputError(f"components is {components}; the store has {len(self.profile.basis)}")
-        numbers = np.asarray(rows)
+        numbers = to_numpy(rows, "rows")
         if numbers.size and numbers.dtype.kind not in "iu":
             raise InputError(f"rows are whole numbers, not {numbers.dtype}; of a mask take numpy.flatnonzero(mask)")
         numbers = numbers.astype(np.int64).reshape(-1)
@@ -273,11 +274,11 @@ class EmbeddingStore:
 
 
 def _rows(x: Any) -> Tensor:
-    x = torch.from_numpy(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) else x
-    if not isinstance(x, Tensor) or x.ndim != 2 or x.dtype not in (torch.float16, torch.float32):
+    x = tensor_of(x, "f", "rows (N, D) of embeddings") if isinstance(x, (np.ndarray, Tensor)) else x
+    if not isinstance(x, Tensor) or x.ndim != 2 or not x.shape[1] or x.dtype not in (torch.float16, torch.float32):
         what = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise InputError(f"embeddings are rows (N, D) of float32 or float16; this is {what}")
-    return x.detach().cpu()
+    return x.cpu()
 
 
 def _check(nmse: float | None, codec: FeatureCodec | None, group: int) -> None:
@@ -293,6 +294,8 @@ def _check(nmse: float | None, codec: FeatureCodec | None, group: int) -> None:
 def _parts(vectors: Any) -> tuple[Iterator[Tensor], bool]:
     """Rows part by part, and whether they are all at hand."""
     whole = isinstance(vectors, (Tensor, np.ndarray))
+    if not whole and (isinstance(vectors, (str, bytes, dict)) or not hasattr(vectors, "__iter__")):
+        raise InputError(f"embeddings are an array, a tensor, or several of them, not a {type(vectors).__name__}")
     return (_rows(part) for part in ([vectors] if whole else vectors)), whole
 
 

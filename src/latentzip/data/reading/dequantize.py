@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...codecs.audio_base import AudioCodec
-from ...codecs.base import Codec
+from ...codecs.base import Codec, check_latent
 from ...codecs.registry import load_codec
+from ...entropy.dense import tensor_of
 from ...entropy.errors import InputError
 
 
@@ -66,6 +67,7 @@ class Dequantize(nn.Module):
         self.first: Tensor
 
     def forward(self, latent: Tensor) -> Tensor:
+        latent = tensor_of(latent, "iuf", "a batch of latents")
         rows = latent.shape[1] if latent.ndim == 2 + self.axes else 0
         groups = rows // self.channels if self.axes == 1 and rows % self.channels == 0 else 1
         if not 0 < rows <= groups * self.channels or latent.is_floating_point():
@@ -73,5 +75,6 @@ class Dequantize(nn.Module):
             raise InputError(
                 f"integer latents (B, {self.channels}, {sides}) are needed, not {latent.dtype} {tuple(latent.shape)}"
             )
+        check_latent(latent, self.limit)
         first = self.first if groups == 1 else self.first.repeat(groups, *(1,) * self.axes)
         return F.embedding(latent.long() + first[:rows], self.table)[..., 0]

@@ -7,11 +7,14 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from .arrays import pictures
+
 Image = npt.NDArray[np.uint8]
 
 
 def psnr(a: Image, b: Image) -> float:
     """Peak signal-to-noise ratio in dB over all samples of (H, W, C) uint8 pictures; inf when equal."""
+    a, b = pictures(a, b)
     mse = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
     return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
 
@@ -22,6 +25,7 @@ def ms_ssim(a: Image, b: Image) -> float:
     import torch
     from pytorch_msssim import ms_ssim as compute
 
+    a, b = pictures(a, b)
     if min(a.shape[:2]) < 161:
         return math.nan
     x, y = (torch.from_numpy(np.array(i)).permute(2, 0, 1)[None].float() for i in (a, b))
@@ -41,6 +45,7 @@ def ssimulacra2(a: Image, b: Image) -> float:
     from PIL import Image as Pillow
     from ssimulacra2 import compute_ssimulacra2  # pyright: ignore[reportMissingImports]
 
+    a, b = pictures(a, b)
     if min(a.shape[:2]) < 8:
         return math.nan
     files = []

@@ -9,6 +9,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from .arrays import sounds
+
 Sound = npt.NDArray[np.floating]
 
 MELS = 80
@@ -19,6 +21,7 @@ _BLOCK = 512  # frames in memory at a time
 
 def snr(a: Sound, b: Sound) -> float:
     """Signal-to-noise ratio in dB over all samples and channels; inf when equal."""
+    a, b = sounds(a, b)
     signal, noise = (
         float(np.square(a, dtype=np.float64).sum()),
         float(np.square(np.subtract(a, b, dtype=np.float64)).sum()),
@@ -30,12 +33,12 @@ def snr(a: Sound, b: Sound) -> float:
 
 def si_sdr(a: Sound, b: Sound) -> float:
     """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019, arXiv 1811.02508), over all channels."""
-    x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
+    x, y = (s.astype(np.float64).ravel() for s in sounds(a, b))
     energy = float(x @ x)
     if energy == 0:
         return math.nan
     target = float(x @ y) / energy * x
-    return snr(target, y)
+    return snr(target[:, None], y[:, None])
 
 
 def _hertz_to_mel(f: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -78,7 +81,7 @@ def mel_power(x: Sound, rate: int, count: int = MELS) -> npt.NDArray[np.float32]
 def log_mel_distance(a: Sound, b: Sound, rate: int) -> float:
     """Mean absolute difference in dB of log-mel spectrograms (80 bands, 32 ms windows); cells more than 80 dB below
     the original's loudest count as lying there."""
-    x, y = mel_power(a, rate), mel_power(b, rate)
+    x, y = (mel_power(s, rate) for s in sounds(a, b))
     floor = float(x.max()) * 10 ** (FLOOR_DB / 10) or 1e-12
     return float(np.mean(np.abs(10 * np.log10(np.maximum(x, floor) / np.maximum(y, floor)))))
 

@@ -7,12 +7,14 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from .arrays import pair
+
 Array = npt.NDArray[np.floating]
 
 
 def mse(a: Array, b: Array) -> float:
     """Mean squared error."""
-    return float(np.mean(np.square(np.subtract(a, b, dtype=np.float64))))
+    return float(np.mean(np.square(np.subtract(*pair(a, b), dtype=np.float64))))
 
 
 def sqnr(a: Array, b: Array) -> float:
@@ -20,13 +22,15 @@ def sqnr(a: Array, b: Array) -> float:
     error = mse(a, b)
     if error == 0:
         return math.inf
-    variance = float(np.var(a, dtype=np.float64))
+    variance = float(np.var(pair(a, b)[0], dtype=np.float64))
     return 10 * math.log10(variance / error) if variance else -math.inf
 
 
 def cosine(a: Array, b: Array) -> float:
     """Cosine similarity of the rows (last axis), averaged; rows of zeros count as equal to rows of zeros only."""
-    x, y = (np.atleast_2d(np.asarray(v, np.float64)) for v in (a, b))
+    x, y = (np.atleast_2d(v.astype(np.float64)) for v in pair(a, b))
+    if x.size == 0:
+        return math.nan
     x, y = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
     lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
     products = (x * y).sum(1)

@@ -17,6 +17,7 @@ from torch import Tensor
 from ...codecs.contract import STREAMING, AnyCodec
 from ...entropy import container
 from ...entropy.container import Box, Container, Header, Limits
+from ...entropy.dense import dense
 from ...entropy.errors import FormatError, InputError, LimitError
 from ...warn import converted
 
@@ -48,7 +49,7 @@ def is_sound(x: Any) -> bool:
 
 def split_batch(x: Any) -> list[Any] | None:
     """The sounds of a pair whose samples have a batch axis: (B, T, C) arrays, (B, C, T) tensors; None for one sound."""
-    return [(item, x[1]) for item in x[0]] if is_sound(x) and x[0].ndim == 3 else None
+    return [(item, x[1]) for item in dense(x[0])] if is_sound(x) and x[0].ndim == 3 else None
 
 
 def checked_rate(rate: Any) -> int:
@@ -74,6 +75,7 @@ def to_samples(x: Any) -> tuple[Tensor, str, str, str]:
     Raises:
         InputError: a type, shape or dtype that cannot be coded.
     """
+    x = dense(x)
     if isinstance(x, np.ndarray):
         kind, dtype, what = "numpy", x.dtype.name, f"the array {x.dtype}{x.shape}"
     else:
