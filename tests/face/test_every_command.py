@@ -7,6 +7,7 @@ import shlex
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 import latentzip as lz
@@ -22,6 +23,13 @@ LINES = {
         "in parts --shard-index 0 --num-shards 2 -j 1 --shard-samples 2",
         "in parts --shard-index 1 --num-shards 2 -j 1 --shard-samples 2",
         "in parts --merge --shard-samples 2",
+        "in paired -c walloc-rgb-linear --pair whole=in,lossless --modality image --labels t.csv --columns words -j 1",
+        "sounds cut -c audio --seconds 0.1 --short drop --rate 8000 --channels mono -j 1 --quiet",
+        "tensors close -c features --max-error 0.1 --nan keep --transform identity --axis -1 -j 1",
+        "tensors near -c features --relative-error 0.1 -j 1",
+        "tensors mean -c features --nmse 0.1 -j 1",
+        "tensors few -c features --bits 4 -j 1",
+        "tensors all -c features --lossless -j 1",
     ],
     "unpack": ["made out --as ltz -j 1", "made out --as ltz -f --json", "made out3 --as png --quiet"],
     "cache": ["made --out tier -j 1 --json", "made --quiet"],
@@ -71,6 +79,11 @@ def place(tmp_path, monkeypatch):
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.stack([x * 2, y * 2, (x + y + 9 * i) % 256], -1).astype(np.uint8)).save(folder / f"{i}.png")
     Image.open(tmp_path / "in" / "a" / "0.png").save(tmp_path / "p.png")
+    (tmp_path / "t.csv").write_text("path,words\n" + "".join(f"{'ab'[i % 2]}/{i}.png,number {i}\n" for i in range(4)))
+    for name in ("sounds", "tensors"):
+        (tmp_path / name).mkdir()
+    soundfile.write(tmp_path / "sounds" / "s.wav", np.sin(np.arange(2000) / 9), 8000)
+    np.save(tmp_path / "tensors" / "x.npy", np.sin(np.arange(600, dtype=np.float32)).reshape(60, 10))
 
 
 @pytest.mark.parametrize("command", LINES)

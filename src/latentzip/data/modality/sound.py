@@ -243,10 +243,17 @@ def _mixed(x: Tensor, channels: str) -> Tensor:
 
 
 def _resampled(blocks: Iterator[Tensor], channels: int, rate: int, target: int) -> Iterator[Tensor]:
-    stream = ResampleStream(Resampler(rate, target))
+    resampler = Resampler(rate, target)
+    stream, taken, given = ResampleStream(resampler), 0, 0
     for block in blocks:
-        yield from stream.feed(block)
-    yield from stream.finish(channels)
+        taken += block.shape[1]
+        for part in stream.feed(block):
+            given += part.shape[1]
+            yield part
+    rest = resampler.length(taken) - given
+    for part in stream.finish(channels):  # whole groups: what reaches over the end is not of the signal
+        yield part[:, :rest]
+        rest = max(0, rest - part.shape[1])
 
 
 def _excerpts(blocks: Iterator[Tensor], channels: int, size: int, pad: bool) -> Iterator[tuple[int, Tensor]]:

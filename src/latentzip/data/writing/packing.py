@@ -286,12 +286,17 @@ def _stream(
     """A stream of what ``src`` holds, once its codec has shown on a small signal that it takes these options."""
     model, weights, kinds, o = options_of(codec, asked, shuffle, modality)
     kind = _likeliest(src, kinds, wanted)
+    try_options(kind, o, model)
+    return Stream(name, kind.name, open_source(src, replace(wanted, modality=kind.name)), o, weights)
+
+
+def try_options(kind: Modality, o: Options, model: Any) -> None:
+    """Code a small signal: raises InputError for options that a codec refuses, before any work is done."""
     kind.check(o)
     specimen = kind.specimen(model)
     if specimen is not None:
         for piece in kind.pieces(kind.accept(specimen), replace(o, size=None, crop="none", seconds=None), model):
             kind.encode(piece.signal, o, model)
-    return Stream(name, kind.name, open_source(src, replace(wanted, modality=kind.name)), o, weights)
 
 
 def _likeliest(src: Any, kinds: list[Modality], wanted: Wanted) -> Modality:

@@ -13,7 +13,7 @@ from ..manifest import FORMAT, WIDER
 from ..places import place_of
 from .folder import begin, claimed, clean_parts
 from .merging import PackResult, merge, result_of
-from .packing import check_names, hashed, options_of
+from .packing import check_names, hashed, options_of, try_options
 from .shard import Coded, Shard, Stream, check_lengths, code, finished
 from .sources import checked_cell, key_of
 
@@ -65,8 +65,8 @@ class PackWriter:
         check_names(self._columns, [name for name in codecs if name])
         streams = {}
         for name, own in sorted(codecs.items()):
-            _, weights, kinds, o = options_of(own, {"mirror": mirror} | ({} if name else options))
-            kinds[0].check(o)
+            model, weights, kinds, o = options_of(own, {"mirror": mirror} | ({} if name else options))
+            try_options(kinds[0], o, model)
             streams[name] = Stream(name, kinds[0].name, None, o, weights)
         self._streams = list(streams.values())
         self._codecs = [stream.codec() for stream in self._streams]
