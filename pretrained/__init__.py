@@ -7,13 +7,26 @@ with it may exist. Streams name their weights by fingerprint, so old streams fin
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-from ..entropy.errors import CodecError, InputError, UnsupportedError
+from ..entropy import schema
+from ..entropy.errors import CodecError, FormatError, InputError, UnsupportedError
+
+_WORD = schema.text(schema.PLAIN_NAME, 100)
+_MOST = 1 << 20  # bytes of the index
+_ENTRY = schema.record(
+    {
+        "name": _WORD, "version": schema.text(r"[0-9]{1,6}"), "file": _WORD, "sha256": schema.text(r"[0-9a-f]{64}"),
+        "fingerprint": schema.text(r"[0-9a-f]{16}"), "loader": schema.text(r"latentzip(\.\w+)+:\w+", 200),
+        "modality": schema.one_of("image", "audio", "tensor"), "summary": schema.text(most=500),
+        "fixed_rate": schema.boolean, "current": schema.boolean,
+    },
+    {"results": schema.record({})}, closed=True,
+)  # fmt: skip
+_INDEX = schema.record({"codecs": schema.array(_ENTRY, 1000)}, closed=True)
 
 
 @dataclass(frozen=True)
@@ -52,9 +65,23 @@ class Entry:
 def index() -> tuple[Entry, ...]:
     """All bundled releases."""
     path = files(__name__) / "index.json"
-    if not path.is_file():
-        return ()
-    return tuple(Entry(**item) for item in json.loads(path.read_text())["codecs"])
+    return read_index(path.read_bytes()) if path.is_file() else ()
+
+
+def read_index(data: bytes) -> tuple[Entry, ...]:
+    """The releases that an index names.
+
+    Raises:
+        FormatError: not such an index, two releases of one version or fingerprint, or a codec without a current one.
+    """
+    entries = tuple(Entry(**item) for item in schema.parse(data, "index.json", _INDEX, _MOST)["codecs"])
+    for entry in entries:
+        own = [e for e in entries if e.name == entry.name]
+        if len({e.version for e in own}) < len(own) or len({e.fingerprint for e in own}) < len(own):
+            raise FormatError(f"index.json: two releases of {entry.name} have one version or fingerprint")
+        if sum(e.current for e in own) != 1:
+            raise FormatError(f"index.json: exactly one release of {entry.name} has to be current")
+    return entries
 
 
 def find(name: str, fingerprint: bytes | None = None) -> Entry:

@@ -14,6 +14,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,10 @@ import torch
 from PIL import Image
 
 import latentzip as lz
+from latentzip import pretrained
 from latentzip.data import Archive, EmbeddingStore, LatentDataset, build_cache, check_pack, pack
 from latentzip.data.cache import Cache
+from latentzip.data.writing.sources import read_labels
 from latentzip.entropy import container
 
 SLOWEST = 20.0  # seconds of the processor that reading a small file may take
@@ -68,6 +71,11 @@ def corpus(folder: Path, seed: int) -> list[Target]:
     tier = Path(build_cache(Archive(made), folder / "tier", threads=1).path)
     for path in sorted(p for p in tier.iterdir() if p.suffix in (".json", ".rec", ".npy")):
         targets.append((path, lambda _: Cache(tier).gather(range(6))))
+    (folder / "labels.csv").write_text("path,label\n" + "".join(f"a/{i}.png,{i % 2}\n" for i in range(6)))
+    (folder / "labels.json").write_text(json.dumps({f"a/{i}.png": "ab"[i % 2] for i in range(6)}))
+    targets += [(folder / name, lambda p: read_labels(str(p))) for name in ("labels.csv", "labels.json")]
+    (folder / "index.json").write_bytes((resources.files("latentzip.pretrained") / "index.json").read_bytes())
+    targets.append((folder / "index.json", lambda p: pretrained.read_index(p.read_bytes())))
     rows = rng.standard_normal((300, 8)).astype(np.float32)
     EmbeddingStore.write(folder / "store.ltz", rows, nmse=0.05)
     targets.append((folder / "store.ltz", lambda p: EmbeddingStore(p)[:]))

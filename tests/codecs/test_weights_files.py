@@ -2,12 +2,14 @@
 
 import copy
 import json
+from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
 
 import latentzip as lz
+from latentzip import pretrained
 
 CONFIG = lz.BottleneckConfig(outputs=8, latent=4, encoder_width=8, decoder_width=8)
 
@@ -44,6 +46,41 @@ def test_headers_that_are_none(tmp_path, head):
     for load in (lz.load_codec, lz.FeatureCodec.load, lz.KVCacheCodec.load, lz.EntropicBottleneck.load):
         with pytest.raises(lz.FormatError):
             load(path)
+
+
+def index_of(change):
+    from importlib.resources import files
+
+    data = json.loads((files("latentzip.pretrained") / "index.json").read_bytes())
+    change(data["codecs"])
+    return json.dumps(data).encode()
+
+
+@pytest.mark.parametrize("change", [
+    lambda c: c[0].update(file="../../etc/passwd"), lambda c: c[0].update(file=None), lambda c: c[0].update(sha256="0"),
+    lambda c: c[0].update(loader="os:system"), lambda c: c[0].update(modality="video"), lambda c: c[0].pop("name"),
+    lambda c: c[0].update(current=1), lambda c: c[0].update(current=False), lambda c: c.append(c[0]),
+    lambda c: c[0].update(fingerprint="zz"), lambda c: c[0].update(more=1), lambda c: c.append(7),
+    lambda c: c[0].update(results=[]), lambda c: c[0].update(version="1" * 99),
+], ids=range(14))  # fmt: skip
+def test_an_index_of_weights_that_lies(change):
+    assert len(pretrained.read_index(index_of(lambda c: None))) == len(pretrained.index()) > 5
+    with pytest.raises(lz.FormatError, match=r"index\.json"):
+        pretrained.read_index(index_of(change))
+
+
+def test_a_damaged_index_of_weights():
+    whole = index_of(lambda c: None)
+    rng = np.random.default_rng(0)
+    for data in (b"", b"[]", b"{}", whole[:-1], b"[" * 100_000, b"\xff" + whole):
+        with pytest.raises(lz.FormatError):
+            pretrained.read_index(data)
+    for _ in range(400):
+        damaged = bytearray(whole)
+        for at in rng.integers(0, len(whole), 3):
+            damaged[at] = rng.integers(256)
+        with suppress(lz.FormatError):
+            pretrained.read_index(bytes(damaged))
 
 
 def test_nan_in_weights_is_refused(bottleneck):

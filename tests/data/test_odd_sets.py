@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -17,7 +18,7 @@ from latentzip.data import Archive, EmbeddingStore, LatentDataset, LatentStream,
 from latentzip.data.cache import Cache
 
 from .conftest import CODEC
-from .packs import make_pack
+from .packs import make_pack, picture
 
 
 def png(value=90):
@@ -82,6 +83,40 @@ def test_hostile_manifests_are_format_errors(tmp_path, change):
             use()
     with suppress(lz.FormatError):
         assert check_pack(made, deep=True).problems
+
+
+@pytest.mark.parametrize(("name", "data"), [
+    ("l.json", b"["), ("l.json", b"[" * 100_000), ("l.json", b'{"a": NaN}'), ("l.json", b'{"a": 1e999}'),
+    ("l.json", b'{"a": 99999999999999999999}'), ("l.json", b'{"a": [1]}'), ("l.json", b'[{"path": "a", "label": {}}]'),
+    ("l.json", b"7"), ("l.json", b"[]"), ("l.json", b"\xff\xfe{}"), ("l.csv", b"\xff\xff\xff"), ("l.csv", b""),
+    ("l.csv", b"path,label\na,b\n" + b"x" * 200_000 + b",b"), ("l.csv", b"path,label\na," + b"y" * 100_000),
+    ("l.csv", b"path\na"), ("l.csv", b"path,label\na"),
+], ids=range(16))  # fmt: skip
+def test_hostile_files_of_labels(tmp_path, name, data):
+    (tmp_path / "src").mkdir()
+    picture(0, (16, 16)).save(tmp_path / "src" / "a.png")
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(lz.CodecError, match=r"l\.(json|csv)"):
+        pack(tmp_path / "src", tmp_path / "out", CODEC, labels=str(tmp_path / name), jobs=1)
+
+
+def test_a_pipe_of_labels_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "l.csv")
+    (tmp_path / "src").mkdir()
+    picture(0, (16, 16)).save(tmp_path / "src" / "a.png")
+    with pytest.raises(lz.FormatError, match="not a regular file"):
+        pack(tmp_path / "src", tmp_path / "out", CODEC, labels=str(tmp_path / "l.csv"), jobs=1)
+
+
+@pytest.mark.parametrize("name", ["00000.npy", "cache.json"])
+@pytest.mark.parametrize("left", [0, 1, 100, -1])
+def test_a_cut_training_tier(tmp_path, name, left):
+    made = make_pack(tmp_path, [(32, 32)] * 2, codec=CODEC)
+    folder = build_cache(made, tmp_path / "tier", threads=1).path
+    path = tmp_path / "tier" / name
+    path.write_bytes(path.read_bytes().rstrip(b"\n")[:left])
+    with pytest.raises(lz.FormatError, match=name.replace(".", r"\.")):
+        Cache(folder).gather(range(2))
 
 
 @pytest.mark.parametrize("change", [

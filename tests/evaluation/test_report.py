@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from latentzip import InputError
+from latentzip.evaluation import Signal, evaluate
 from latentzip.evaluation.report import maps
 
 VOID = {"meta", "br", "img", "link", "input"}
@@ -61,6 +62,17 @@ def test_page_is_well_formed_and_needs_no_network(text):
     assert "default-src 'none'" in text
     code = page.texts["style"] + page.texts["script"]
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|@import|url\(|fetch\(|XMLHttpRequest|import\(", code)
+
+
+def test_names_that_look_like_places_of_the_template(tmp_path, picture):
+    names = ["{{script}}.png", "{{data}}", "</script><script>x()</script>.png", "{{title}}\\u0000'\"&.png"]
+    inputs = [Signal(name, "image", picture(0, 32, 32)) for name in names]
+    text = evaluate(inputs, ["png"], metrics=["psnr"], threads=1).write_report(tmp_path / "r.html").read_text("utf-8")
+    page = Page(text)
+    rows = json.loads(page.texts["data"])["modalities"]["image"]["rows"]
+    assert [row["input"] for row in rows] == names
+    assert text.count("<script") == 2
+    assert "x()</script>" not in text
 
 
 def test_page_holds_every_number(text, result):

@@ -101,6 +101,25 @@ def test_a_failure_is_a_line_and_status_1(tmp_path, run):
     assert "flac" in out
 
 
+def test_one_broken_file_of_a_folder_costs_itself_only(photos, tmp_path, run):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for name in ("a.png", "z.png"):
+        (folder / name).write_bytes(next(photos.glob("*.png")).read_bytes())
+    (folder / "cut.png").write_bytes((folder / "a.png").read_bytes()[:200])
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "word.wav").write_bytes(b"no sound")
+    status, out, err = run("eval", folder, "-c", "jpeg@50", "--metrics", "psnr", "--csv", "--quiet")
+    assert status == 1
+    assert sorted(line.split(":")[0].rsplit("/", 1)[-1] for line in err.splitlines()) == [
+        "cut.png",
+        "empty.jpg",
+        "word.wav",
+    ]
+    assert [name for name in ("a.png", "z.png") if name in out] == ["a.png", "z.png"]
+    assert "Traceback" not in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

@@ -21,7 +21,8 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from ...entropy.errors import InputError, UnsupportedError
+from ...entropy import schema
+from ...entropy.errors import FormatError, InputError, UnsupportedError
 from ...entropy.opening import open_regular, read_file
 from ...warn import converted
 from ..archive import MAX_TEXT
@@ -31,6 +32,7 @@ from ..shards import MAX_KEY, fits
 
 _MAX_FILE = 1 << 32  # bytes of a file
 _MAX_LABEL = 1 << 20  # bytes of a member that says a label
+_MAX_LABELS = 1 << 30  # bytes of a file of labels
 
 Label = str | int | None
 
@@ -265,7 +267,8 @@ def _said(
     if not isinstance(row, dict):
         return None, {}
     value = row.get("label", row.get("class"))
-    label = value if isinstance(value, (str, int)) and not isinstance(value, bool) else None
+    plain = isinstance(value, (str, int)) and not isinstance(value, bool)
+    label = _checked_label(value, where) if plain else None
     return label, {name: checked_cell(row[name], where) for name in columns if name in row}
 
 
@@ -509,14 +512,15 @@ def read_labels(path: str, columns: Sequence[str] = ()) -> Mapping[str, tuple[An
     suffix = Path(path).suffix.lower()
     if suffix not in (".csv", ".json"):
         raise InputError(f"labels are 'folders', a .csv or a .json file, not {path}")
-    text = Path(path).read_text(encoding="utf-8-sig")
+    data = read_file(path, _MAX_LABELS)
     try:
+        text = data.decode("utf-8-sig")
         if suffix == ".csv":
             rows: Any = list(csv.DictReader(io.StringIO(text)))
         else:
-            rows = json.loads(text)
-    except (ValueError, RecursionError, csv.Error) as error:
-        raise InputError(f"{path}: {error}") from None
+            rows = schema.parse(text, path, most=_MAX_LABELS)
+    except (ValueError, csv.Error, FormatError) as error:
+        raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     if isinstance(rows, dict):
         if columns:
             raise InputError(f"{path}: an object of labels has no columns; write a list of objects")
@@ -564,7 +568,11 @@ def checked_cell(value: Any, where: str) -> Any:
 
 def _checked_label(value: Any, path: str) -> Label:
     if value is None or isinstance(value, (bool, float)) or not isinstance(value, (str, int)):
-        raise InputError(f"{path}: {value!r} is no label; words or integers are")
+        raise InputError(f"{path}: {value!r:.60} is no label; words or integers are")
+    if isinstance(value, str) and len(value) > MAX_TEXT:
+        raise InputError(f"{path}: a label of {len(value)} characters; {MAX_TEXT} are the most")
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise InputError(f"{path}: {value!r:.60} is no label: it is beyond 64 bits")
     return value
 
 
