@@ -154,6 +154,7 @@ SHORT = ["walloc-rgb-16x", "hyperprior-fast", "audio", "features"]  # a fresh pr
 PROCESSES: dict[str, tuple[dict[str, str], list[str], str, list[str]]] = {
     "no place for a cache": ({}, [], REFUSE, ["walloc-rgb-16x", "hyperprior-fast"]),
     "no JIT": ({"NUMBA_DISABLE_JIT": "1"}, [], "", SHORT),
+    "warnings are errors": ({}, ["-W", "error"], "", SHORT),
     "much at once": (
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
         ["-OO", "-W", "error::UserWarning", "-W", "error::DeprecationWarning:latentzip"],
