@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
+import subprocess
+import sys
 import tarfile
 import tempfile
 import time
@@ -198,30 +201,62 @@ def raw_memmap(path: Path, values: np.ndarray) -> Callable[[np.ndarray, int], An
     return spread(array.__getitem__)
 
 
-def startup_seconds(folder: Path, samples: int = 100_000, each: int = 5000) -> float:
-    """Opening a pack of so many samples and drawing the first batch of a shuffled epoch."""
+_SCALE = """
+import json, resource, sys, time
+from latentzip.data import LatentDataset
+def memory():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 1e6
+before, start = memory(), time.process_time()
+data = LatentDataset(sys.argv[1], columns=("label", "key"))
+opened = time.process_time() - start
+sampler = data.sampler(256, seed=1)
+batch = next(iter(sampler))
+rows, labels = data.archive.offsets[batch], data.archive.columns["label"][batch]
+first = time.process_time() - start
+assert len(rows) == len(labels) == 256
+state = sampler.state_dict(1, len(sampler) // 2)
+start = time.process_time()
+other = data.sampler(256, seed=1)
+other.load_state_dict(state)
+assert len(next(iter(other))) == 256
+resumed = time.process_time() - start
+light = memory() - before
+keys = data.archive.columns["key"]
+print(json.dumps({"open_s": opened, "first_batch_s": first, "resume_s": resumed, "memory_mb": light,
+                  "memory_with_keys_mb": memory() - before}))
+"""
+
+
+def at_scale(folder: Path, samples: int, each: int = 5000) -> dict[str, float]:
+    """A pack of so many samples by its tables alone: their size; in a new process the CPU time to open it, to the
+    first batch of a shuffled epoch and to the next one of a state in the middle of an epoch, and the memory it takes."""
     shards = []
-    for n in range(samples // each):
-        index = np.zeros(each, INDEX_DTYPE)
-        index["offset"], index["size"] = np.arange(each) * 8192 + 512, 5000
+    for n in range(-(-samples // each)):
+        count = min(each, samples - n * each)
+        index = np.zeros(count, INDEX_DTYPE)
+        index["offset"], index["size"] = np.arange(count) * 8192 + 512, 5000
         np.save(folder / index_name(f"{n:05d}.tar"), index)
-        shards.append({"file": f"{n:05d}.tar", "samples": each, "bytes": each * 8192 + 1024, "sha256": ""})
+        shards.append({"file": f"{n:05d}.tar", "samples": count, "bytes": count * 8192 + 1024, "sha256": "0" * 64})
+    numbers = np.arange(samples)
+    columns = {"key": numbers.astype("U12"), "label": numbers % 1000}
+    columns |= {name: np.full(samples, 32, np.int32) for name in ("latent_h", "latent_w")}
+    described = {name: {"dtype": "str" if name == "key" else str(c.dtype)} for name, c in columns.items()}
     manifest = {
         "format": "latentzip-pack", "version": 1, "codec": CODEC, "fingerprint": lz.load_codec(CODEC).fingerprint.hex(),
-        "samples": samples, "variants": 1, "latent": {"fixed_shape": [12, 32, 32], "dtype": "int8"},
-        "columns": {"label": {"dtype": "int64", "classes": None}}, "shards": shards,
+        "modality": "image", "samples": samples, "variants": 1, "shards": shards, "columns": described,
+        "latent": {"channels": 12, "dtype": "int8", "fixed_shape": [12, 32, 32], "shapes": {}},
     }  # fmt: skip
     (folder / MANIFEST).write_bytes(manifest_bytes(manifest))
-    (folder / COLUMNS).write_bytes(npz_bytes({"label": np.zeros(samples, np.int64)}))
-    best = np.inf
+    (folder / COLUMNS).write_bytes(npz_bytes(columns))
+    found: list[dict[str, float]] = []
     for _ in range(3):
-        start = time.perf_counter()
-        data = LatentDataset(folder)
-        batch = next(iter(data.sampler(256)))
-        rows = data.archive.offsets[batch], data.archive.columns["label"][batch]
-        best = min(best, time.perf_counter() - start)
-        assert len(rows[0]) == len(rows[1]) == 256
-    return best
+        done = subprocess.run([sys.executable, "-c", _SCALE, str(folder)], capture_output=True, text=True, check=True)
+        found.append(json.loads(done.stdout))
+    best = {name: min(row[name] for row in found) for name in found[0]}
+    sizes = {p.name: p.stat().st_size / 1e6 for p in folder.iterdir()}
+    index_mb = sum(size for name, size in sizes.items() if name.endswith(".idx.npy"))
+    return {"index_mb": index_mb, "columns_mb": sizes[COLUMNS], "manifest_mb": sizes[MANIFEST]} | best
 
 
 # --- measuring ---------------------------------------------------------------------------------------------------
@@ -323,7 +358,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         readers.append(Reader("pixels from latents, 256, fast coding", read, samples, mp_small, sizes["fast"], 8))
         rows = measure(readers, threads, 0.25 if quick else 1.0, 2 if quick else 4)
         (root / "index").mkdir()
-        startup = startup_seconds(root / "index")
+        scale = at_scale(root / "index", 100_000 if quick else 1_000_000)
     core = {row["name"]: row["samples_s_core"] for row in rows}
     fast, tiers = core["latents, 256, fast coding"], "latents, 256, "
     summary = {
@@ -333,7 +368,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "default_coding_vs_pillow_jpeg": core[tiers + "default coding"] / core["Pillow, 256 JPEG -> 224"],
         "cache_vs_memmap": core[tiers + "training tier"] / core[tiers + "numpy memmap"],
         "fast_coding_bytes_pct": 100 * (payload["fast"] / payload["default"] - 1),
-        "startup_100k_s": startup,
+        **{f"scale_{name}": value for name, value in scale.items()},
     }
     summary = {name: round(float(value), 3) for name, value in summary.items()}
     return {"rows": rows, "summary": summary, "markdown": markdown(rows, threads)}

@@ -1,5 +1,7 @@
 """Packs of sound: excerpts on the grid of frames, policies of channels and rates, spans that decode only their part."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import soundfile
@@ -41,7 +43,8 @@ def samples_of(archive, i):
 def test_excerpts_are_the_recording_cut(folder, tmp_path):
     """Streams of whole frames, one shape, silence after the end; each is what `encode` makes of that part."""
     pack(folder, tmp_path / "out", "audio", seconds=0.3, channels="mono", jobs=1)
-    archive, codec = Archive(tmp_path / "out"), lz.load_codec("audio")
+    archive = Archive(tmp_path / "out")
+    codec: Any = lz.load_codec("audio")
     hop = codec.hop(RATE)
     size = round(0.3 * RATE / hop) * hop
     columns = archive.columns
@@ -64,7 +67,8 @@ def test_what_is_too_short(folder, tmp_path):
     result = pack(folder, tmp_path / "out", "audio", seconds=0.3, short="drop", channels="mono", jobs=1)
     assert (result.samples, result.skipped) == (4, 1)
     assert "too short" in (tmp_path / "out" / "errors.jsonl").read_text()
-    for wrong in ({"seconds": 0}, {"seconds": float("nan")}, {"channels": "left"}, {"short": "drop"}, {"rate": -5}):
+    wrongs: list[dict[str, Any]] = [{"seconds": 0}, {"seconds": float("nan")}, {"channels": "left"}, {"rate": -5}]
+    for wrong in [*wrongs, {"short": "drop"}]:
         with pytest.raises(lz.InputError):
             pack(folder, tmp_path / "no", "audio", **wrong)
 

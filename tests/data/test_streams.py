@@ -1,5 +1,7 @@
 """Several streams a sample, and packs written by a loop."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import soundfile
@@ -125,7 +127,8 @@ def test_activations_of_a_network(tmp_path):
 
 def test_a_profile_comes_along(tmp_path):
     """Streams of a profile need it: the pack holds it, and a pack that was moved is still whole."""
-    codec = lz.load_codec("features").fit([torch.from_numpy(rows(i, (200, 8))) for i in range(4)], nmse=0.01)
+    features: Any = lz.load_codec("features")
+    codec = features.fit([torch.from_numpy(rows(i, (200, 8))) for i in range(4)], nmse=0.01)
     codec.save(tmp_path / "p.safetensors")
     with PackWriter(tmp_path / "out", codec, shard_samples=2) as writer:
         for i in range(5):
@@ -183,7 +186,8 @@ def test_what_a_writer_refuses(tmp_path):
     with pytest.raises(lz.InputError, match="exclude each other"):
         PackWriter(tmp_path / "a", "features", nmse=0.1, bits=3)
     with PackWriter(tmp_path / "b", "features", columns=("text",)) as writer:
-        for wrong in ({"x": np.zeros(3, np.int64), "text": "t"}, {"x": rows(0)}, {"x": rows(0), "text": [1]}):
+        wrongs: list[dict[str, Any]] = [{"x": np.zeros(3, np.int64), "text": "t"}, {"x": rows(0)}]
+        for wrong in [*wrongs, {"x": rows(0), "text": [1]}]:
             with pytest.raises(lz.InputError):
                 writer.add(**wrong)
         with pytest.raises(lz.InputError, match="is no label"):

@@ -106,7 +106,7 @@ class PackWriter:
         """Samples so far, those of earlier runs counted."""
         return sum(record["taken"] for record in self._records) + self._taken
 
-    def add(self, x: Any, label: int | str | None = None, key: str | None = None, **more: Any) -> None:
+    def add(self, x: Any, label: Any = None, key: str | None = None, **more: Any) -> None:
         """One sample.
 
         Args:
