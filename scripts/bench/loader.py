@@ -230,7 +230,7 @@ print(json.dumps({"open_s": opened, "first_batch_s": first, "resume_s": resumed,
 
 def at_scale(folder: Path, samples: int, each: int = 5000) -> dict[str, float]:
     """A pack of so many samples by its tables alone: their size; in a new process the CPU time to open it, to the
-    first batch of a shuffled epoch and to the next one of a state in the middle of an epoch, and the memory it takes."""
+    first batch of a shuffled epoch and to the next one of a state in the middle of an epoch, and the memory."""
     shards = []
     for n in range(-(-samples // each)):
         count = min(each, samples - n * each)
