@@ -65,8 +65,9 @@ FAMILIES = {
             "activations, keys and values, embeddings: any float tensor, to a known error or rate, or lossless",
         ),
         Family(
-            "lossless", "image", ".lossless.codec", ".lossless.options:OPTIONS", ".lossless.codec:LosslessCodec",
-            "pictures of 8 and 16 bits to the last bit: photographs, screenshots, masks, scans",
+            "lossless", ("image", "audio"), ".lossless.codec", ".lossless.options:OPTIONS",
+            ".lossless.codec:LosslessCodec",
+            "pictures of 8 and 16 bits, sound of 8 to 32 bits and of floats, to the last bit",
         ),
     )
 }  # fmt: skip

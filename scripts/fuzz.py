@@ -42,6 +42,9 @@ def _streams(rng: np.random.Generator) -> dict[str, bytes]:
         "sound": lz.encode((sound, 16000), codec="audio"),
         "tensor": lz.encode(tensor, codec="features", max_error=0.01),
         "lossless": lz.encode(tensor, codec="features"),
+        "lossless picture": lz.encode(picture, codec="lossless", effort=2),
+        "lossless sound": lz.encode(((sound * 32767).astype(np.int16), 16000), codec="lossless", effort=4),
+        "lossless floats": lz.encode((sound[:500], 16000), codec="lossless", effort=1),
     }
 
 

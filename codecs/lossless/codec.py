@@ -1,4 +1,4 @@
-"""The codec `lossless`: integers in, the same integers out; no weights, no network."""
+"""The codec `lossless`: samples in, the same samples out; no weights, no network."""
 
 from __future__ import annotations
 
@@ -12,28 +12,30 @@ import torch
 from ...entropy import adaptive
 from ...entropy.container import Header
 from ...entropy.errors import CodecError, FormatError, InputError
-from ..contract import EXACT, LATENT, REGION, Compressed, Option
+from ..contract import EXACT, LATENT, REGION, SPAN, STREAMING, Compressed, Option
 from ..parallel import parallel
 from . import pictures, planes
 from .effort import DEFAULT
 from .options import OPTIONS
+from .streams import SoundDecoder, SoundEncoder
 
 Region = tuple[int, int, int, int]
 
 
 class LosslessCodec:
-    """Pictures of 8 and 16 bits to the last bit: photographs, screenshots, masks, scans.
+    """Pictures of 8 and 16 bits and sound of 8 to 32 to the last bit: photographs, screenshots, scans, recordings.
 
     Attributes:
         name, modality, options, capabilities: as in `contract.AnyCodec`. The face hands over the samples themselves.
     """
 
     name: ClassVar[str] = "lossless"
-    modality: ClassVar[Literal["image"]] = "image"
+    modality: ClassVar[tuple[str, ...]] = ("image", "audio")
     options: ClassVar[tuple[Option, ...]] = OPTIONS
-    capabilities: ClassVar[frozenset[str]] = frozenset({EXACT, LATENT, REGION})
+    capabilities: ClassVar[frozenset[str]] = frozenset({EXACT, LATENT, REGION, SPAN, STREAMING})
     variable_rate: ClassVar[bool] = False
     fast_coding: ClassVar[bool] = False
+    needs_level: ClassVar[bool] = False
     precision = "fp32"
 
     @property
@@ -53,10 +55,11 @@ class LosslessCodec:
         return self
 
     def compress(self, x: np.ndarray, *about: Any, effort: int = DEFAULT, verify: bool = False) -> Compressed:
-        """Code one picture.
+        """Code one picture or one sound.
 
         Args:
-            x: (C, H, W) uint8 or uint16, C = 1..4.
+            x: a picture (C, H, W) uint8 or uint16, C = 1..4; or sound (C, T) uint8, int16, int32 or float32.
+            about: of sound: its sampling rate in Hz.
             effort: 1 (fastest) to 9 (smallest).
             verify: decode and compare.
 
@@ -64,6 +67,10 @@ class LosslessCodec:
             InputError: not such an array.
             CodecError: what was decoded differs; nothing is lost but time, please report it.
         """
+        if about:
+            encoder = SoundEncoder(x.shape[0], about[0], effort, verify)
+            chunks = [*encoder.feed(x), *encoder.finish()]
+            return Compressed(encoder.params, chunks)
         if not isinstance(x, np.ndarray) or x.dtype not in (np.uint8, np.uint16) or x.ndim != 3 or 0 in x.shape:
             raise InputError("lossless takes integer planes (C, H, W) of uint8 or uint16 with C, H, W >= 1")
         if x.shape[0] > 4:
@@ -82,12 +89,15 @@ class LosslessCodec:
     def restore(
         self, header: Header, chunks: Sequence[bytes], *, to: Literal["signal", "latent"] = "signal", **part: Any
     ) -> Any:
-        """Inverse of `compress`: (C, H, W) in the stream's dtype, or a part of it.
+        """Inverse of `compress`: (C, H, W) or (C, T) in the stream's dtype, or a part of it.
 
         Args:
             to: "latent" gives the same samples as an int32 tensor.
-            part: ``region``, (top, left, bottom, right) in pixels.
+            part: of pictures ``region``, (top, left, bottom, right) in pixels; of sound ``span``, (start, stop) in
+                samples.
         """
+        if header.modality == "audio":
+            return self.open_decoder(header, len(chunks), to=to, **part).all(chunks)
         if part.keys() - {"region"}:
             raise InputError(f"{self.name} decodes all channels or none; leave channels out")
         if header.dtype not in ("uint8", "uint16") or len(header.shape) != 3 or not 1 <= header.shape[0] <= 4:
@@ -95,6 +105,16 @@ class LosslessCodec:
         shape = header.shape[0], header.shape[1], header.shape[2]
         x = self._decode(header.params, chunks, shape, np.dtype(header.dtype), part.get("region"))
         return torch.from_numpy(x.astype(np.int32)) if to == "latent" else x
+
+    def open_encoder(self, channels: int, rate: int, **options: Any) -> SoundEncoder:
+        """What codes a sound that comes in blocks; options as `compress`."""
+        return SoundEncoder(channels, rate, **options)
+
+    def open_decoder(self, header: Header, count: int, **part: Any) -> SoundDecoder:
+        """What decodes the ``count`` chunks of a sound, or those of a span in samples, one after the other."""
+        if part.keys() - {"to", "span"}:
+            raise InputError(f"{self.name} decodes all of a sound or a span; leave the others out")
+        return SoundDecoder(header, count, **part)
 
     def _decode(
         self, params: bytes, chunks: Sequence[bytes], shape: tuple[int, ...], dtype: np.dtype, region: Region | None

@@ -40,3 +40,40 @@ PROFILES = {
     9: Profile(24, 6, ((6, 32), (8, 64), (10, 512), (12, -1)), 12),
 }
 DEFAULT = 5
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """One level for sound.
+
+    Attributes:
+        own, other: earlier samples of the channel and of its partner that predict, of two channels; alone: of one.
+        log_block: log2 of the samples that share weights.
+        keeps: what a block keeps of the products before it; one system of least squares each.
+        belief: the same of the products of predictions, of which it follows how much each counts.
+        stages: lengths of the filters that follow; speeds: what divides their steps.
+        counters: contexts of each decision.
+    """
+
+    own: int
+    other: int
+    alone: int
+    log_block: int
+    keeps: tuple[float, ...]
+    belief: float
+    stages: tuple[int, ...]
+    speeds: tuple[int, ...]
+    counters: int
+
+
+CASCADES = {
+    1: Cascade(8, 4, 12, 8, (0.6,), 0.6, (), (), 2),
+    2: Cascade(8, 8, 16, 7, (0.75,), 0.75, (), (), 2),
+    3: Cascade(16, 8, 24, 7, (0.75,), 0.75, (16,), (300,), 2),
+    4: Cascade(16, 8, 24, 6, (0.85,), 0.85, (32, 16), (150, 400), 2),
+    5: Cascade(16, 16, 24, 6, (0.85,), 0.85, (256, 32, 16), (100, 150, 400), 2),
+    6: Cascade(16, 16, 32, 5, (0.9,), 0.95, (256, 32, 16), (100, 150, 400), 3),
+    7: Cascade(16, 16, 32, 5, (0.87, 0.99), 0.95, (256, 32, 16), (100, 150, 400), 3),
+    8: Cascade(24, 16, 32, 5, (0.87, 0.99), 0.95, (1024, 256, 16), (100, 150, 400), 3),
+    9: Cascade(32, 16, 32, 4, (0.93, 0.985, 0.997), 0.97, (2048, 256, 32, 16), (100, 150, 150, 400), 3),
+}

@@ -10,7 +10,6 @@ Everything about the whole picture stands in `Plan`, which is the stream's param
 from __future__ import annotations
 
 import struct
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,7 @@ from ...entropy.errors import FormatError
 from . import colours as graphics
 from . import palettes, planes
 from .effort import NEAR, OWN, PROFILES, Profile
+from .values import Values, damaged
 
 VERSION = 1
 CHUNK = 512
@@ -34,64 +34,6 @@ TRANSFORMS = (
     ((1, 0, 2), (0, 0)), ((1, 0, 2), (1, 1)), ((0, 1, 2), (1, 1)), ((2, 1, 0), (1, 1)), ((1, 0, 2), (1, 2)),
     ((1, 2, 0), (1, 2)),
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Values:
-    """Which values occur: all to `top`, or those listed."""
-
-    top: int
-    listed: npt.NDArray[np.int32] | None = None
-
-    @classmethod
-    def of(cls, planes_: np.ndarray) -> Values:
-        """Of samples uint8 or uint16."""
-        used = np.bincount(planes_.reshape(-1), minlength=1).nonzero()[0]
-        top = int(used[-1])
-        if used.size * 2 <= top + 1 and top > 1:
-            return cls(used.size - 1, used.astype(np.int32))
-        return cls(top)
-
-    def pack(self) -> bytes:
-        if self.listed is None:
-            return struct.pack("<BH", 0, self.top)
-        flags = np.zeros(int(self.listed[-1]) + 1, np.uint8)
-        flags[self.listed] = 1
-        data = zlib.compress(np.packbits(flags).tobytes(), 9)
-        return struct.pack("<BI", 1, len(data)) + data
-
-    @classmethod
-    def read(cls, data: bytes, most: int) -> tuple[Values, bytes]:
-        """Values, none above `most`, and what follows them."""
-        if len(data) >= 3 and data[0] == 0:
-            top = int.from_bytes(data[1:3], "little")
-            if top > most:
-                raise _damaged("a value is too large for the samples")
-            return cls(top), data[3:]
-        if len(data) < 5 or data[0] != 1:
-            raise _damaged("of an unknown kind")
-        size = int.from_bytes(data[1:5], "little")
-        flags = np.unpackbits(np.frombuffer(_inflated(data[5 : 5 + size], most // 8 + 1), np.uint8))
-        used = flags.nonzero()[0]
-        if len(data) < 5 + size or used.size == 0 or used[-1] > most:
-            raise _damaged("values that the samples cannot have")
-        return cls(used.size - 1, used.astype(np.int32)), data[5 + size :]
-
-    def hold(self, samples: np.ndarray) -> bool:
-        """Whether all samples are among them."""
-        return bool(np.isin(samples, self.listed).all() if self.listed is not None else (samples <= self.top).all())
-
-    def ranks(self, samples: np.ndarray) -> npt.NDArray[np.int32]:
-        """Samples as they are coded."""
-        if self.listed is None:
-            return samples.astype(np.int32)
-        table = np.zeros(int(self.listed[-1]) + 1, np.int32)
-        table[self.listed] = np.arange(self.listed.size)
-        return table[samples]
-
-    def samples(self, ranks: np.ndarray) -> np.ndarray:
-        """The inverse of `ranks`."""
-        return ranks if self.listed is None else self.listed[ranks]
 
 
 @dataclass(frozen=True)
@@ -115,39 +57,23 @@ class Plan:
     def unpack(cls, params: bytes, channels: int, most: int) -> Plan:
         """Raises FormatError: not what `pack` writes for pictures of so many channels and samples up to `most`."""
         if len(params) < 3 or params[0] != VERSION:
-            raise _damaged("of an unknown version; the file may need a newer latentzip")
+            raise damaged("of an unknown version; the file may need a newer latentzip")
         effort, transform = params[1], params[2]
         if effort not in PROFILES or transform >= len(TRANSFORMS):
-            raise _damaged("out of range")
+            raise damaged("out of range")
         colour, rest = Values.read(params[3:], most)
         alpha, rest = Values.read(rest, most)
         count = int.from_bytes(rest[:2], "little")
         others, count = bool(count >> 15), count & 0x7FFF
         palette = None
         if len(rest) < 2 or count > MAX_COLOURS or (count == 0 and (others or len(rest) > 2)):
-            raise _damaged("out of range")
+            raise damaged("out of range")
         if count:
             palette = palettes.unpack(rest[2:], count, channels, most)
             inks = channels - (channels in (2, 4))
             if others and not (colour.hold(palette[:, :inks]) and alpha.hold(palette[:, inks:])):
-                raise _damaged("colours that the samples cannot have")
+                raise damaged("colours that the samples cannot have")
         return cls(effort, transform, colour, alpha, palette, others)
-
-
-def _damaged(what: str) -> FormatError:
-    return FormatError(f"lossless: codec parameters are {what}")
-
-
-def _inflated(data: bytes, size: int) -> bytes:
-    """Deflated bytes, `size` at most."""
-    stream = zlib.decompressobj()
-    try:
-        out = stream.decompress(data, size + 1)
-    except zlib.error as error:
-        raise FormatError(f"lossless: codec parameters do not decompress: {error}") from error
-    if len(out) > size or not stream.eof:
-        raise _damaged("longer than they can be")
-    return out
 
 
 # --- the plan ----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Pictures without loss: bytes and speed beside PNG, WebP and, where a plug-in is installed, JPEG XL."""
+"""Pictures without loss beside PNG, WebP and, where a plug-in is installed, JPEG XL; sound beside FLAC."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import latentzip as lz
+
+from . import lossless_sound
 
 EFFORTS = (1, 5, 8)
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm")
@@ -77,7 +79,22 @@ def _opened(data: bytes) -> Image.Image:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    pictures = _pictures(args.data, 2 if args.quick else args.limit)
+    count = 2 if args.quick else args.limit
+    has = [p.suffix.lower() for p in args.data.rglob("*")] if args.data else [*SUFFIXES, *lossless_sound.SUFFIXES]
+    made: dict[str, Any] = {"rows": [], "summary": {}, "markdown": ""}
+    if any(suffix in lossless_sound.SUFFIXES for suffix in has):
+        heard = lossless_sound.run(args.data, count)
+        made = {"rows": heard["rows"], "summary": {"sound": heard["summary"]}, "markdown": heard["markdown"]}
+    if any(suffix in SUFFIXES for suffix in has):
+        seen = _seen(args.data, count)
+        made["rows"] = seen["rows"] + made["rows"]
+        made["summary"] = seen["summary"] | made["summary"]
+        made["markdown"] = "\n\n".join(part for part in (seen["markdown"], made["markdown"]) if part)
+    return made
+
+
+def _seen(folder: Path | None, count: int | None) -> dict[str, Any]:
+    pictures = _pictures(folder, count)
     ways: dict[str, tuple[Any, Any]] = {
         name: (lambda im, n=kind, o=options: _saved(im, n, o), _opened) for name, (kind, options) in _peers().items()
     }

@@ -47,6 +47,31 @@ def sounds():
     }
 
 
+def exact_sounds():
+    """Name -> sound and options of `lossless`: types, forms of floats, chunks, channels that are alike, gaps, noise."""
+    t, rng = np.arange(2600)[:, None], np.random.default_rng(1)
+    x = np.rint(6000 * np.sin(t / 9.7 + [0, 1]) + 2000 * np.sin(t / 31) + rng.normal(0, 40, (2600, 2))).astype(np.int16)
+    odd = (x / 40000).astype(np.float32)
+    odd[5, 0], odd[6, 1], odd[7], odd[8, 0] = np.nan, -np.inf, -0.0, 1e-42
+    quiet = np.rint(x[:, 0] / 60).astype(np.int16)
+    kinds: dict[str, tuple[Any, dict[str, Any]]] = {f"int16-{e}": ((x, 44100), {"effort": e}) for e in range(1, 10)}
+    return kinds | {
+        "mono": ((x[:, 0], 48000), {}),
+        "chunks": ((np.concatenate([x] * 3), 1000), {"effort": 1}),
+        "five": ((np.concatenate([x, x[::-1], x[:, :1]], 1)[:400], 96000), {}),
+        "uint8": ((np.rint(x[:, 0] / 70 + 128).astype(np.uint8), 8000), {}),
+        "int32": ((rng.integers(-(2**31), 2**31, (300, 2)).astype(np.int32) >> 2, 44100), {}),
+        "int24": ((x[:400].astype(np.int32) * 256 << 4, 44100), {}),
+        "float": (((x[:700] / 32768).astype(np.float32), 44100), {}),
+        "float-32767": ((x[:700, 0].astype(np.float32) / np.float32(32767), 44100), {}),
+        "float-full": ((odd[:700], 44100), {}),
+        "alike": ((np.repeat(x[:500, :1], 2, 1), 44100), {}),
+        "silence": ((np.zeros((5000, 2), np.int16), 44100), {}),
+        "gaps": ((np.rint(quiet * 2.7).astype(np.int16), 44100), {}),
+        "noise": ((rng.integers(-(2**15), 2**15, (200, 2)).astype(np.int16), 44100), {}),
+    }  # fmt: skip
+
+
 SOUND_STEP = 16  # of decoded sound, which is smooth noise to a file, every 16th sample is kept
 PROFILE = FOLDER / "features-profile.safetensors"
 
@@ -106,6 +131,10 @@ def main():
     for info, coding in product(lz.list_codecs(), CODINGS):
         if info.modality == "tensor":
             continue
+        if info.name == "lossless" and coding == "default":
+            for kind, (signal, options) in exact_sounds().items():
+                blob = lz.encode(signal, codec=info.name, **options)
+                write(entries, f"{info.name}-{lz.inspect(blob).fingerprint[:8]}-sound-{kind}", blob, exact=True)
         can = lz.load_codec(info.name).capabilities
         if coding == "fast" and FAST not in can:
             continue

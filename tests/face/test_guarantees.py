@@ -10,8 +10,8 @@ import torch
 
 import latentzip as lz
 
-IMAGES = [info.name for info in lz.list_codecs() if info.modality == "image" and info.source == "latentzip"]
-SOUNDS = [info.name for info in lz.list_codecs() if info.modality == "audio" and info.source == "latentzip"]
+IMAGES = [info.name for info in lz.list_codecs() if info.codes("image") and info.source == "latentzip"]
+SOUNDS = [info.name for info in lz.list_codecs() if info.codes("audio") and info.source == "latentzip"]
 
 QUICK: dict[str, dict[str, Any]] = {
     "overfit": {"seconds": 0.5}

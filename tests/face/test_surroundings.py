@@ -26,7 +26,7 @@ NAMES = [info.name for info in lz.list_codecs() if info.source == "latentzip"]
 
 
 def signal_of(name) -> tuple[Any, dict[str, Any]]:
-    modality = next(i.modality for i in lz.list_codecs() if i.name == name)
+    modality = next(i.modality.split(", ")[0] for i in lz.list_codecs() if i.name == name)
     options = {"effort": 1} if name == "overfit" else {"nmse": 0.01} if modality == "tensor" else {}
     return {"image": PICTURE, "audio": (WAVE, 16000), "tensor": ROWS}[modality], options
 
@@ -174,7 +174,7 @@ def test_processes_write_the_same_streams(surroundings, tmp_path, plain):
     run = "children()" if surroundings.startswith("forked") else "work()"
     script.write_text(CHILD.format(before=before, run=run))
     env = os.environ | {key: value.replace("{tmp}", str(tmp_path)) for key, value in variables.items()}
-    modality = {i.name: i.modality for i in lz.list_codecs()}
+    modality = {i.name: i.modality.split(", ")[0] for i in lz.list_codecs()}
     names = json.dumps([(name, modality[name]) for name in some])
     done = subprocess.run([sys.executable, *flags, str(script), names], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr[-600:]

@@ -141,7 +141,8 @@ def child() -> None:
     start = time.perf_counter()
     try:
         made = coder(job["codec"])
-        signal = load(Path(job["paths"][made.modality])) if made.modality in job["paths"] else sample(made.modality)
+        there = [m for m in made.modalities if m in job["paths"]]
+        signal = load(Path(job["paths"][there[0]])) if there else sample(made.modalities[0])
         settings = made.settings if made.values else [_usual(made)]
         rows = [
             _time(made, s, signal, t, job["seconds"], start) for s in settings for t in _threads(made, job["threads"])

@@ -39,10 +39,11 @@ class Setting:
 
 
 class Coder:
-    """Encodes and decodes signals of one modality.
+    """Encodes and decodes signals of one modality, or of several.
 
     Attributes:
         name: as it was asked for, without settings.
+        modalities: of the signals that it takes.
         kind: "latentzip", "plug-in", "conventional" or "compressai".
         scale: what its settings are: "quality" (1..100), "kbps", "rates", "nmse", "model", or "" for none.
         ladder: the settings used when none are named.
@@ -50,8 +51,9 @@ class Coder:
 
     kind: ClassVar[str] = "conventional"
 
-    def __init__(self, name: str, modality: str, scale: str, ladder: Sequence[float]) -> None:
-        self.name, self.modality, self.scale, self.ladder = name, modality, scale, tuple(ladder)
+    def __init__(self, name: str, modality: str | Sequence[str], scale: str, ladder: Sequence[float]) -> None:
+        self.name, self.scale, self.ladder = name, scale, tuple(ladder)
+        self.modalities = (modality,) if isinstance(modality, str) else tuple(modality)
         self.values: tuple[float, ...] | None = None  # settings named by the user
 
     @property
@@ -156,9 +158,9 @@ class Ours(Coder):
         m = self.model
         if LATENT not in m.capabilities or EXACT in m.capabilities:
             return None
-        if self.modality == "image":
+        if signal.modality == "image":
             return m.latent_channels / (m.signal_channels * m.stride**2)
-        if self.modality != "audio":
+        if signal.modality != "audio":
             return None
         from ..codecs import audio_base
 
@@ -167,7 +169,7 @@ class Ours(Coder):
         return rows / m.hop(inner) * (inner / signal.rate) / channels
 
     def frame_seconds(self, signal: Signal) -> float | None:
-        if self.modality != "audio":
+        if signal.modality != "audio" or EXACT in self.model.capabilities:
             return None
         inner = self.model.coding_rate(signal.rate)
         return self.model.chunk * self.model.hop(inner) / inner
@@ -363,5 +365,5 @@ def own_codecs(modalities: Collection[str]) -> list[str]:
     return [
         i.name
         for i in list_codecs()
-        if i.modality in modalities and not i.slow and (i.modality == "tensor") == (i.name in WEIGHTLESS)
+        if any(map(i.codes, modalities)) and not i.slow and (i.modality == "tensor") == (i.name in WEIGHTLESS)
     ]

@@ -129,7 +129,7 @@ def evaluate(
     chosen = {m: metrics_for(m, metrics) for m in modalities}
     known = _open_rows(rows, resume, force) if rows else {}
     result = Evaluation([], {}, chosen, _about(threads), {c.name: c for c in coders}, found, found.unread)
-    plan = [(c, s, i) for c in coders for s in c.settings for i in found.items if i.modality == c.modality]
+    plan = [(c, s, i) for c in coders for s in c.settings for i in found.items if i.modality in c.modalities]
     seen: set[str] = set()
     room = CACHED_BYTES  # beyond it, what a report needs is decoded once more
     kept = [i.digest for m in modalities for i in [j for j in found.items if j.modality == m][:samples]]
@@ -139,8 +139,8 @@ def evaluate(
             progress(done, len(plan))
         base = _identity(made, setting, item)
         row = known.get(_key(base))
-        if row is None or any(m.name not in row for m in chosen[made.modality]):
-            metrics_of = chosen[made.modality]
+        if row is None or any(m.name not in row for m in chosen[item.modality]):
+            metrics_of = chosen[item.modality]
             row, pair = _measure(base, made, setting, lambda i=item: found.signal(i), metrics_of, made.name not in seen)
             seen.add(made.name)
             if pair is not None and item.digest in result.kept and pair[1].nbytes < room:
@@ -153,7 +153,7 @@ def evaluate(
     if progress:
         progress(len(plan), len(plan))
     for modality in modalities:
-        if name := _anchor(anchor, [c for c in coders if c.modality == modality]):
+        if name := _anchor(anchor, [c for c in coders if modality in c.modalities]):
             result.anchors[modality] = name
     return result
 
@@ -173,12 +173,11 @@ def _check(coders: Sequence[Coder], modalities: Sequence[str]) -> None:
         if names.count(name) > 1:
             raise InputError(f"codec {name} is named twice; give all its settings at once: {name}@10,50,90")
     for made in coders:
-        if made.modality not in modalities:
-            raise InputError(
-                f"{made.name} codes {made.modality} signals; the inputs are {' and '.join(modalities)} signals"
-            )
+        if not set(modalities) & set(made.modalities):
+            own, there = " and ".join(made.modalities), " and ".join(modalities)
+            raise InputError(f"{made.name} codes {own} signals; the inputs are {there} signals")
     for modality in modalities:
-        if all(c.modality != modality for c in coders):
+        if all(modality not in c.modalities for c in coders):
             raise InputError(f"there are {modality} inputs, and no codec for them was named")
 
 

@@ -108,9 +108,10 @@ def perceive(
         raise InputError(f"two tasks have one name: {', '.join(names)}")
     makers = [coder(c, device=device) for c in codecs]
     modality = _signal(pairs, 0)[0].modality
-    for kind, name in [(t.modality, f"task {t.name}") for t in tasks] + [(m.modality, m.name) for m in makers]:
-        if kind != modality:
-            raise InputError(f"{name} is for {kind} signals; the data are {modality} signals")
+    taken = [((t.modality,), f"task {t.name}") for t in tasks] + [(m.modalities, m.name) for m in makers]
+    for kinds, name in taken:
+        if modality not in kinds:
+            raise InputError(f"{name} is for {' and '.join(kinds)} signals; the data are {modality} signals")
     plan: list[tuple[Coder, Setting] | None] = [None, *((m, s) for m in makers for s in m.settings)]
     result = Perception(modality)
     originals: list[list[Any]] = []

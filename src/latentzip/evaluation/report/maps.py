@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ...codecs.contract import LATENT
+from ...codecs.contract import EXACT, LATENT
 from ..coders import Coder, Ours, Setting
 from ..metrics.sound import FLOOR_DB, mel_power
 from ..signals import Signal
@@ -33,7 +33,9 @@ def rate_tiles(made: Coder, data: bytes, setting: Setting, signal: Signal) -> tu
     A tile's latent is measured with the codec's own entropy model as if it were coded alone, and all tiles are scaled
     to what the file really has.
     """
-    if not isinstance(made, Ours) or made.modality != "image" or LATENT not in made.model.capabilities:
+    if not isinstance(made, Ours) or signal.modality != "image":
+        return None
+    if LATENT not in made.model.capabilities or EXACT in made.model.capabilities:
         return None
     from ...api import decode
     from ...entropy.coder import RateMeter

@@ -17,15 +17,15 @@ from typing import IO, Any, BinaryIO
 import torch
 from torch import Tensor
 
-from ...codecs.contract import STREAMING, AnyCodec
+from ...codecs.contract import EXACT, STREAMING, AnyCodec
 from ...entropy import container
 from ...entropy.container import Box, Container, Header, Spool
 from ...entropy.errors import InputError, UnsupportedError
 from ...warn import converted
-from . import SUFFIXES
+from . import SUFFIXES, exact
 from .layout import examine
 from .layout.view import View
-from .objects import check_header, open_stream, quantised, read_tags, tags_box, warn_clipped
+from .objects import check_header, open_stream, quantised, read_tags, tags_box, to_float, warn_clipped
 
 Progress = Callable[[float, float], None]  # seconds of sound done and in all
 
@@ -34,7 +34,7 @@ _SPOOL = 1 << 25  # compressed bytes that wait in memory; more of them wait on d
 _TAGS = ("title", "artist", "album", "tracknumber", "date", "genre", "comment", "copyright", "license", "software")
 _DTYPES = {
     "PCM_S8": "uint8", "PCM_U8": "uint8", "PCM_16": "int16", "PCM_24": "int24", "PCM_32": "int32",
-    "FLOAT": "float32", "DOUBLE": "float64",
+    "FLOAT": "float32", "DOUBLE": "float64", "ALAC_20": "int24", "ALAC_24": "int24", "ALAC_32": "int32",
 }  # fmt: skip
 _PCM = {"uint8": "PCM_U8", "int16": "PCM_16", "int24": "PCM_24", "int32": "PCM_32"}
 # extension -> (format, subtype; None for one that suits the signal)
@@ -188,6 +188,18 @@ def blocks(sound: Any, name: str = "sound") -> Iterator[Tensor]:
         raise InputError(f"{name}: damaged sound file: {error.error_string}") from error
 
 
+def exact_blocks(sound: Any, name: str = "sound") -> Iterator[Any]:
+    """Arrays (C, n) of the samples as the file has them; errors as `blocks`.
+
+    What was coded with loss, such as Vorbis or MP3, counts as its decoder's 16 bits.
+    """
+    sf = soundfile()
+    try:
+        yield from exact.blocks(sound, dtype_of(sound), _BLOCK, name)
+    except sf.LibsndfileError as error:
+        raise InputError(f"{name}: damaged sound file: {error.error_string}") from error
+
+
 def level_of(sound: Any, name: str, model: Any) -> float:
     """The level of a file, as a codec sees it."""
     top = 0.0
@@ -259,7 +271,8 @@ def encode_sound(
         rate, channels, total = sound.samplerate, sound.channels, sound.frames / sound.samplerate
         encoder = _encoder(sound, name, model, options or {})
         spool = Spool(file)  # type: ignore[arg-type]
-        for block in blocks(sound, name):
+        whole = EXACT in model.capabilities
+        for block in exact_blocks(sound, name) if whole else blocks(sound, name):
             for chunk in encoder.feed(block):
                 spool.add(chunk)
             if progress is not None:
@@ -335,10 +348,20 @@ def decode_sound(
         sound = sf.SoundFile(out, "w", rate, decoder.channels, subtype, format=kind)
     except sf.LibsndfileError as error:
         raise InputError(f"{kind} files do not hold {decoder.channels} channels at {rate} Hz; use .wav") from error
+    whole = EXACT in model.capabilities
+    if whole and dtype == "int24" and header.dtype not in ("uint8", "int16", "int24"):
+        converted(f"{suffix} files hold 24 bits a sample: {header.dtype} is rounded; .wav keeps it as it is")
     with sound:
         _write_tags(sound, stream.boxes)
         for part in decoder.decode(stream.chunks):
-            samples = part.cpu()
+            done += part.shape[1]
+            if progress is not None:
+                progress(done / rate, decoder.samples / rate)
+            if whole and dtype == header.dtype:
+                for start in range(0, part.shape[1], _BLOCK):
+                    sound.write(exact.left_justified(part[:, start : start + _BLOCK].numpy().T, dtype))
+                continue
+            samples = to_float(part, header.dtype) if whole else part.cpu()
             if dtype in _PCM:
                 samples, count = quantised(samples, "int16" if dtype == "uint8" else dtype)
                 clipped += count
@@ -347,9 +370,6 @@ def decode_sound(
                 samples = samples.clamp(-1, 1)
             for block in samples.T.contiguous().split(_BLOCK):
                 sound.write(block.numpy())
-            done += part.shape[1]
-            if progress is not None:
-                progress(done / rate, decoder.samples / rate)
     warn_clipped(clipped, decoder.samples * decoder.channels, dtype if dtype in _PCM else kind)
 
 

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...codecs.contract import STREAMING, AnyCodec
+from ...codecs.contract import EXACT, STREAMING, AnyCodec
 from ...entropy import container
 from ...entropy.container import Box, Container, Header, Limits
 from ...entropy.dense import dense
 from ...entropy.errors import FormatError, InputError, LimitError
 from ...warn import converted
+from . import exact
 
 MAX_CHANNELS = 256
 _BITS = {"uint8": 8, "int16": 16, "int24": 24, "int32": 32}
@@ -70,7 +71,13 @@ def to_float(x: Tensor, dtype: str) -> Tensor:
 
 
 def to_samples(x: Any) -> tuple[Tensor, str, str, str]:
-    """An array or tensor -> (samples (C, T) float32, kind, dtype, mode) of the header.
+    """An array or tensor -> (samples (C, T) float32, kind, dtype, mode) of the header; errors as `laid_out`."""
+    samples, kind, dtype, mode = laid_out(x)
+    return to_float(samples, dtype).contiguous(), kind, dtype, mode
+
+
+def laid_out(x: Any) -> tuple[Tensor, str, str, str]:
+    """An array or tensor -> (samples (C, T) in its own dtype, kind, dtype, mode) of the header.
 
     Raises:
         InputError: a type, shape or dtype that cannot be coded.
@@ -101,20 +108,29 @@ def to_samples(x: Any) -> tuple[Tensor, str, str, str]:
         if 0 < x.shape[1] <= MAX_CHANNELS < x.shape[0]:
             hint = "; channels come last in arrays: use x.T" if kind == "numpy" else "; channels come first: use x.T"
         raise InputError(f"{what}: {x.shape[0]} channels, 1 to {MAX_CHANNELS} can be coded{hint}")
-    return to_float(x, dtype).contiguous(), kind, dtype, mode
+    return x, kind, dtype, mode
 
 
 def encode(x: Any, model: AnyCodec, options: dict[str, Any]) -> bytes:
     """One pair (samples, rate) -> a `.ltz` stream."""
-    samples, kind, dtype, mode = to_samples(x[0])
+    samples, kind, dtype, mode = (laid_out if EXACT in model.capabilities else to_samples)(x[0])
     return stream_of(samples, checked_rate(x[1]), kind, dtype, mode, model, options)
 
 
 def stream_of(
     samples: Tensor, rate: int, kind: Any, dtype: str, mode: str, model: AnyCodec, options: dict[str, Any]
 ) -> bytes:
-    """Samples (C, T) float32 -> a `.ltz` stream whose header says so of them."""
-    packed = model.compress(samples, rate, **options)
+    """Samples (C, T) -> a `.ltz` stream whose header says so of them.
+
+    Codecs take float32; those that are exact the dtype itself, to which floats are rounded where it is one of integers.
+    """
+    coded: Any = samples
+    if EXACT in model.capabilities:
+        if samples.is_floating_point() and dtype in _BITS:
+            samples = quantised(samples, dtype)[0]
+            samples = samples >> 8 if dtype == "int24" else samples
+        coded = exact.coded(samples, dtype)
+    packed = model.compress(coded, rate, **options)
     header = Header(
         codec=model.name, fingerprint=model.fingerprint, modality="audio", kind=kind, shape=tuple(samples.shape),
         dtype=dtype, mode=mode, sample_rate=rate, params=packed.params,
@@ -210,19 +226,24 @@ def decode(stream: Container, model: AnyCodec, to: Target, span: Any, limits: Li
             "decode a span, or to a file with decode_file"
         )
     out = decoder.all(stream.chunks)
-    return out if to == "latent" else Sound(from_samples(out, header, to), header.sample_rate)
+    if to == "latent":
+        return out
+    return Sound(from_samples(out, header, to), header.sample_rate)
 
 
 def from_samples(x: Tensor, header: Header, to: Target = "signal") -> Any:
     """Decoded floats (C, T) -> an array or tensor as it was handed in, or as ``to`` asks for.
 
-    Sound of files becomes float32; so does what was no tensor, as a tensor.
+    Sound of files becomes float32; so does what was no tensor, as a tensor. Integers stay as they are where those
+    ask for them, or where float32 does not hold them.
     """
     kind = header.kind if to == "signal" else to
     dtype = header.dtype
     if header.mode == "file" or (kind == "tensor" and header.kind != "tensor"):
         dtype = "float32"
-    if dtype in _BITS:
+    if not x.is_floating_point():
+        x = to_float(x, header.dtype) if dtype == "float32" and header.dtype != "int32" else x
+    elif dtype in _BITS:
         total = x.numel()
         x, clipped = quantised(x, dtype)
         warn_clipped(clipped, total, dtype)
