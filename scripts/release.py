@@ -2,8 +2,9 @@
 
 DIR is a folder that `scripts/train.py NAME --export DIR` wrote. Candidate and shipped weights code every file of every
 set (beside those named, one of odd signals: documents, screens, 16 bits; bells, clicks, tones). A candidate that loses
-more than .05 dB at equal bytes on any set, or needs 10 % more time, is refused: exit status 1. --install then puts
-weights, card with the table, and index entry where they ship; a new version stands beside the old one.
+more than .05 dB at equal bytes on any set, or needs 10 % more time (--slower: where a larger model is meant), is
+refused: exit status 1. --install then puts weights, card with the table, and index entry where they ship; a new version
+stands beside the old one.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, help="files of each set")
     parser.add_argument("--qualities", type=int, nargs="+", default=gate.QUALITIES)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--slower", type=float, default=gate.TOLERANCE_TIME, help="times the time that it may take")
     parser.add_argument("--json", type=Path, help="write the curves there")
     parser.add_argument("--install", action="store_true", help="where it is better, put it where weights ship")
     parser.add_argument("--home", type=Path, default=HOME, help="where weights ship")
@@ -92,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     sets = {name: load_set(Path(d), sound, args.limit) for name, _, d in (s.partition("=") for s in args.set)}
     sets["odd"] = list((odd.sounds() if sound else odd.pictures()).values())[: args.limit]
     peer = None if shipped.variable_rate else lz.load_codec("audio" if sound else "walloc-rgb-linear")
-    verdict = gate.compare(shipped, candidate, sets, peer, qualities=args.qualities)
+    verdict = gate.compare(shipped, candidate, sets, peer, qualities=args.qualities, slower=args.slower)
     print(f"\n{verdict.table()}\n")
     if args.json:
         found = {"codec": args.name, "passed": verdict.passed, **asdict(verdict)}

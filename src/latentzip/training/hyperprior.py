@@ -85,6 +85,7 @@ RECIPES: dict[str, Recipe] = {
         name="region",
         summary="hyperprior-fast with a region-adaptive transform: for comparisons",
         model=HyperpriorConfig(latent=288, region=True),
+        base="hyperprior-fast",
     ),
 }
 
