@@ -30,7 +30,7 @@ test: install
 
 # with everything that tests can use (Chromium has to be there); a skip for want of anything but a GPU is a failure
 test-all: install
-	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e ".[all]" "transformers>=4.50"
+	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e ".[all]" "transformers>=4.50" "timm>=1.0"
 	LATENTZIP_NO_SKIPS=1 $(PYTEST)
 
 lint: install
