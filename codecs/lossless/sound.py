@@ -64,8 +64,9 @@ def encode_chunk(x: np.ndarray, effort: int) -> bytes:
     """Samples (1 or 2, n) of one of `integers.DTYPES`."""
     raw = _bytes(x)
     coded = _encode(x, effort)
-    head = _HEAD.pack(CODED if len(coded) < len(raw) else RAW, zlib.crc32(raw))
-    return head + (coded if len(coded) < len(raw) else raw)
+    if coded is None or len(coded) >= len(raw):
+        return _HEAD.pack(RAW, zlib.crc32(raw)) + raw
+    return _HEAD.pack(CODED, zlib.crc32(raw)) + coded
 
 
 def decode_chunk(data: bytes, channels: int, samples: int, dtype: np.dtype, effort: int) -> np.ndarray:
@@ -85,7 +86,8 @@ def decode_chunk(data: bytes, channels: int, samples: int, dtype: np.dtype, effo
     return x
 
 
-def _encode(x: np.ndarray, effort: int) -> bytes:
+def _encode(x: np.ndarray, effort: int) -> bytes | None:
+    """None where it would take far more bytes than the samples themselves."""
     parts = integers.split(x)
     like = len(x) == 2 and np.array_equal(parts.numbers[0], parts.numbers[1])
     numbers = parts.numbers[:1] if like else parts.numbers
@@ -106,8 +108,9 @@ def _encode(x: np.ndarray, effort: int) -> bytes:
         return head
     x = np.zeros((len(numbers), waves.FRONT + numbers.shape[1]), np.int32)
     x[:, waves.FRONT :] = numbers
-    coder, words = writer(4 * numbers.size + 64)
-    _run(coder, words, x.reshape(-1), numbers.shape, effort, (first, last), scale)
+    coder, words = writer(3 * numbers.size + 4 * waves.ROOM)
+    if _run(coder, words, x.reshape(-1), numbers.shape, effort, (first, last), scale):
+        return None
     return head + finished(coder, words)
 
 
@@ -138,7 +141,8 @@ def _decode(data: bytes, channels: int, samples: int, dtype: np.dtype, effort: i
             raise FormatError("lossless: a chunk goes on after its last sample: it is corrupt")
     else:
         coder, words = reader(body)
-        _run(coder, words, x.reshape(-1), (coded, samples), effort, (first, last), scale)
+        if _run(coder, words, x.reshape(-1), (coded, samples), effort, (first, last), scale):
+            raise FormatError("lossless: a chunk is corrupt, or of another coding")
         check_end(coder, words)
     numbers = x[:, waves.FRONT :]
     if listed is not None:
@@ -152,15 +156,13 @@ def _decode(data: bytes, channels: int, samples: int, dtype: np.dtype, effort: i
     return integers.join(numbers, form, amount, rest, dtype)
 
 
-def _run(coder: Any, words: Any, x: np.ndarray, size: Any, effort: int, limits: tuple[int, int], scale: int) -> None:
+def _run(coder: Any, words: Any, x: np.ndarray, size: Any, effort: int, limits: tuple[int, int], scale: int) -> int:
     cascade, channels = CASCADES[effort], size[0]
-    result = waves.code_wave(
+    return waves.code_wave(
         coder, words, x, size, waves.lags_of(cascade, channels), cascade.log_block, np.array(cascade.keeps),
         cascade.belief, np.array(cascade.stages, np.int64), np.array(cascade.speeds, np.int64),
         waves.memory_of(cascade, channels, size[1]), limits, scale, cascade.counters, _LIMIT,
     )  # fmt: skip
-    if result:
-        raise FormatError("lossless: a chunk is corrupt, or of another coding")
 
 
 def _listed(numbers: np.ndarray, low: int, high: int) -> Values | None:

@@ -26,6 +26,7 @@ FINE = 16  # levels under which signs depend on the fraction of the prediction
 CONTEXTS = 2048  # of a counter
 RIDGE, TRUST = 1e-9, 1e-3  # what steadies least squares of samples, and of predictions
 LEVEL = np.array([round(4 * np.log2(1 + v / 16)) for v in range(4096)], np.int32)
+ROOM = 32  # words that the decisions of a sample may take
 _NODES = COUNTS + 2  # decisions that differ: counts, signs
 _CLIP = (1 << 15) - 1  # of what filters see
 _REACH = 1 << 29  # of their weights, which have 24 bits of fraction
@@ -174,7 +175,7 @@ def _refit(x, t, block, loss, size, lags, keeps, belief, memory):  # type: ignor
 def code_wave(  # type: ignore[no-untyped-def]
     coder, words, x, size, lags, log_block, keeps, belief, stages, speeds, memory, limits, scale, counters, limit
 ):
-    """Code a chunk; 0, or -1 where a decoder meets what no encoder writes.
+    """Code a chunk; 0, or -1 where a decoder meets what no encoder writes, or an encoder runs out of words.
 
     x: int32, channel by channel with FRONT zeros before each; filled by a decoder. size: (channels, samples).
     lags: of the channel itself, and of its partner; log_block: log2 of the samples that share weights; keeps, belief,
@@ -334,5 +335,7 @@ def code_wave(  # type: ignore[no-untyped-def]
                 power[i] += h * h - gone * gone
                 bank += m
         if reads and int(coder[3]) > words.shape[0] + 4:
+            return -1
+        if not reads and int(coder[3]) + 2 * ROOM > words.shape[0]:
             return -1
     return 0

@@ -217,6 +217,16 @@ def test_files_of_other_formats(tmp_path):
         lz.decode_file(tmp_path / "f.ltz", tmp_path / "f.flac")
 
 
+def test_samples_that_leap_are_stored_as_they_are():
+    """Silence with leaps to both ends costs the coder more than its room; no chunk grows beyond its samples."""
+    rng = np.random.default_rng(0)
+    for often in (2, 3, 9, 40):
+        x = (rng.random((3000, 2)) < 1 / often) * rng.choice([-(2**31), 2**31 - 1], (3000, 2))
+        data = sound.encode_chunk(np.ascontiguousarray(x.T.astype(np.int32)), 1)
+        assert len(data) <= x.size * 4 + 5
+        same(sound.decode_chunk(data, 2, 3000, np.dtype(np.int32), 1), np.ascontiguousarray(x.T.astype(np.int32)))
+
+
 def test_verify_compares(monkeypatch):
     monkeypatch.setattr(sound, "decode_chunk", lambda data, c, n, dtype, effort: np.zeros((c, n), dtype))
     with pytest.raises(lz.CodecError, match="report"):
