@@ -164,3 +164,17 @@ def test_hugging_face(folder, tmp_path):
     assert archive.columns["label"].tolist() == [4, 2]
     assert archive.columns["text"].tolist() == ["one", "two"]
     assert archive.read(1) == lz.encode(folder / "middle.wav", "audio", metadata="none")
+
+
+def test_recordings_to_the_last_bit(folder, tmp_path):
+    """A codec of several kinds packs what the folder has; excerpts without loss are the samples themselves."""
+    pack(folder, tmp_path / "out", "lossless", jobs=1, on_error="fail")
+    archive = Archive(tmp_path / "out")
+    assert archive.manifest["modality"] == "audio"
+    assert check_pack(tmp_path / "out", deep=True).problems == []
+    lz.data.unpack(tmp_path / "out", tmp_path / "files")
+    for path in folder.glob("*.wav"):
+        expected = soundfile.read(path, dtype="int16")[0]
+        assert np.array_equal(soundfile.read(tmp_path / "files" / path.name, dtype="int16")[0], expected)
+    with pytest.raises(lz.InputError, match="no latents"):
+        LatentDataset(tmp_path / "out")
