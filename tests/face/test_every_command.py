@@ -44,6 +44,7 @@ LINES = {
     "train": [
         f"walloc-rgb-linear --data in --val in --run runs --device cpu --threads 1 --minutes 0.05 --report {TINY}",
         f"walloc-rgb-linear --data in --run again --from release {TINY} --minutes 0.03 --fit",
+        "walloc-rgb-16x --data in --run clock --set batch=1 --set crop=64 --set drawn=0 --minutes 0.03 --by-clock",
     ],
 }  # fmt: skip
 ELSEWHERE = {
