@@ -234,7 +234,7 @@ def test_loaded_codecs_are_coders():
     made = coder(lz.load_codec("walloc-rgb-linear"), quality=(20, 80))
     assert [s.label for s in made.settings] == ["q20", "q80"]
     profile = coder(lz.FeatureCodec())
-    assert profile.modality == "tensor"
+    assert profile.modalities == ("tensor",)
 
 
 def test_pairs_are_sounds_and_tuples_are_lists(picture, sound):

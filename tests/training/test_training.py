@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -205,6 +206,7 @@ def test_drawn_pictures_of_a_stock(photos):
     alone, together = draw_stock(3, 256, 24, workers=1), draw_stock(3, 256, 24, workers=2)
     assert torch.equal(alone, together)
     sampler = DeviceCropSampler(photos, 64, 48, seed=5, device="cpu", drawn=1.0, stock=3)
+    assert sampler.stock is not None
     stock = [p.transpose(1, 2) if t else p for p in sampler.stock for t in (False, True)]
     turned = [p.flip(axes) for p in stock for axes in ([], [1], [2], [1, 2])]
     for crop in sampler.make():
@@ -225,7 +227,7 @@ def test_a_run_by_the_clock_ends_in_time_with_its_rate_at_zero(photos, tmp_path)
 
 def test_a_batch_that_overflows_changes_nothing_on_either_kind_of_optimiser():
     p = torch.nn.Parameter(torch.ones(3))
-    optimizer = torch.optim.AdamW([p], lr=torch.tensor(0.1), fused=True, capturable=False)
+    optimizer: Any = torch.optim.AdamW([p], lr=torch.tensor(0.1), fused=True, capturable=False)
     p.grad = torch.full((3,), float("nan"))
     optimizer.found_inf = torch.ones(())
     optimizer.step()

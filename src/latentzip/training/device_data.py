@@ -140,10 +140,10 @@ class DeviceCropSampler(CropSampler):
         """Batches whose plans other processes draw where there is a GPU to wait for them."""
         workers = min(_WORKERS, (os.cpu_count() or 1) - 1) if self.device.type == "cuda" else 0
         ahead = {"multiprocessing_context": "forkserver", "prefetch_factor": _AHEAD} if workers else {}
-        plans: Any = DataLoader(
-            self,  # type: ignore[arg-type]
-            batch_size=None, sampler=_From(self.step), num_workers=workers, collate_fn=_as_it_is, **ahead,
-        )  # fmt: skip
+        loader: Any = DataLoader  # whose types know of tensors alone
+        plans = loader(
+            self, batch_size=None, sampler=_From(self.step), num_workers=workers, collate_fn=_as_it_is, **ahead
+        )
         for plan in plans:
             self.step += 1
             yield self.carry_out(plan)
