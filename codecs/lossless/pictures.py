@@ -108,7 +108,7 @@ def _palette(x: np.ndarray) -> tuple[npt.NDArray[np.int32] | None, npt.NDArray[n
         return None, None
     found, numbers, counts = np.unique(key, return_inverse=True, return_counts=True)
     numbers = numbers.reshape(key.shape).astype(np.int32)
-    if found.size > FEW and same < FLAT:
+    if (found.size > FEW and same < FLAT) or (len(x) == 1 and found.size > 256):  # many greys are a scale, not colours
         return None, None
     if found.size > MAX_COLOURS or (found.size > 256 and same < 0.5):
         often = counts >= OFTEN

@@ -328,3 +328,14 @@ def test_packs_hold_pictures_as_they_are(tmp_path):
     for wrong in (lambda: lz.data.LatentDataset(tmp_path / "pack"), lambda: lz.data.build_cache(tmp_path / "pack")):
         with pytest.raises(lz.InputError, match="no latents"):
             wrong()
+
+
+def test_a_scan_on_an_empty_background_is_a_scale_of_greys():
+    """Many greys are never a palette, however much of the picture is flat: it would hide how they follow each other."""
+    y, x = np.mgrid[:256, :256] - 128
+    inside = np.hypot(x, y) < 110
+    slopes = (1500 + 9 * x + 5 * y + 200 * np.sin(x / 9) * np.cos(y / 11)).round()
+    scan = np.where(inside, slopes, 0).astype(np.uint16)
+    blob = lz.encode(scan, codec="lossless")
+    assert np.array_equal(np.asarray(lz.decode(blob)), scan)
+    assert 8 * len(blob) / inside.sum() < 4
