@@ -44,7 +44,7 @@ def test_annealed_rounding_serves_better(x):
     codec = load_codec("hyperprior-fast")
     part = x[:, :64, :64]
     costs = [cost(codec, part, 50, codec.compress(part, 50, effort=effort)) for effort in (0, 6)]
-    assert costs[1] < 0.97 * costs[0]
+    assert costs[1] < 0.985 * costs[0]
 
 
 def test_the_same_every_time(x):
@@ -80,8 +80,8 @@ def test_weights_say_where_bits_go(x):
     plain = codec.compress(x, 40, effort=2)
     bent = codec.compress(x, 40, effort=2, weight=weight.numpy())
     y, z = (codec.decompress(p.params, p.chunks, (96, 136)) for p in (plain, bent))
-    left = [float((t - x)[..., :68].square().mean()) for t in (y, z)]
-    assert left[1] < left[0]
+    shares = [float((t - x)[..., :68].square().sum() / (t - x).square().sum()) for t in (y, z)]
+    assert shares[1] < shares[0]
     assert cost(codec, x, 40, bent, weight) < cost(codec, x, 40, plain, weight)
 
 
