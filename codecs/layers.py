@@ -18,6 +18,11 @@ def hyper_group(quality: float) -> int:
     return int((quality - 1) * (ANCHORS - 1) / 99 + 0.5)
 
 
+def hyper_groups(quality: Tensor) -> Tensor:
+    """`hyper_group` of qualities (B,) where they lie, int64: nothing waits for a device."""
+    return ((quality - 1) * (ANCHORS - 1) / 99 + 0.5).long()
+
+
 class ByQuality(nn.Module):
     """A vector a quality: linear between `ANCHORS` learned ones that lie evenly over qualities 1..100.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...entropy.priors import FactorizedPrior, float_costs, logit_costs
-from ..layers import ANCHORS
+from ..layers import ANCHORS, hyper_groups
 
 
 class HyperPriors(nn.ModuleList):
@@ -22,7 +22,6 @@ class HyperPriors(nn.ModuleList):
 
     def bits(self, z: Tensor, quality: Tensor) -> Tensor:
         """Bits of the hyper-latents (B, N, h, w), one figure a picture (B,)."""
-        groups = ((quality - 1) * ((ANCHORS - 1) / 99) + 0.5).long()  # `hyper_group`, where the qualities lie
         logits = torch.stack([self.of_group(group).logits for group in range(ANCHORS)])
-        costs = logit_costs(logits.index_select(0, groups))
+        costs = logit_costs(logits.index_select(0, hyper_groups(quality)))
         return float_costs(z.flatten(2), costs, self.of_group(0).reach).sum((1, 2))

@@ -180,6 +180,14 @@ def test_every_recipe_has_a_trainer(photos, tmp_path):
         assert make_trainer(small, str(photos), tmp_path / name).step == 0
 
 
+@pytest.mark.parametrize("name", ["audio", "bottleneck"])
+def test_recipes_with_a_schedule_of_their_own_go_by_no_clock(name, capsys):
+    from latentzip.training import cli
+
+    assert cli.main([name, "--data", "x", "--minutes", "1", "--by-clock"]) == 2
+    assert f"--by-clock: the schedule of {name} is its own" in capsys.readouterr().err
+
+
 def test_script_reports_wrong_use():
     script = [sys.executable, str(ROOT / "scripts" / "train.py")]
     result = subprocess.run([*script, "nonsense", "--data", "x"], capture_output=True, text=True, check=False)

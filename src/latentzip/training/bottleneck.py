@@ -12,7 +12,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -46,6 +46,8 @@ class Recipe(trainer.Recipe):
         tail_lr: learning rate of decoder and tail in the third part, over that of the others.
         distilled: share of the teacher's answers, against the labels, in the third part.
     """
+
+    by_clock: ClassVar[bool] = False  # its parts go by steps
 
     name: str = "bottleneck"
     summary: str = "features at a split point of a small classifier, quality 1..100"

@@ -81,8 +81,9 @@ def run(args: argparse.Namespace) -> int:
     for name in ("fit", "by_clock"):
         if getattr(args, name) and args.minutes == float("inf"):
             return _usage(f"--{name.replace('_', '-')} needs --minutes")
-    if args.by_clock and "bottleneck" in args.recipe:
-        return _usage("--by-clock: the parts of a bottleneck's training go by steps; use --fit")
+    for name in args.recipe:
+        if args.by_clock and not RECIPES[name].by_clock:
+            return _usage(f"--by-clock: the schedule of {name} is its own; leave it out")
     if args.init not in (None, RELEASE) and len(args.recipe) > 1:
         return _usage("--from CHECKPOINT is for one recipe")
     try:

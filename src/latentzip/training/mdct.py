@@ -40,6 +40,8 @@ class Recipe(trainer.Recipe):
         lowest, highest: qualities are drawn evenly from this range.
     """
 
+    by_clock: ClassVar[bool] = False
+
     name: str = "audio"
     summary: str = "music and speech at any sampling rate, quality 1..100: from 6 kb/s speech to transparent music"
     model: AudioConfig = field(default_factory=AudioConfig)

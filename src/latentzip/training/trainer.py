@@ -44,7 +44,10 @@ class Recipe:
         optimizer: ``"adamw"`` or ``"soap"``.
         drawn: share of the crops that are synthetic: text, flat graphics, screens; of sounds tones, bells, clicks.
         recoloured: share of the other crops whose levels and colours are changed.
+        by_clock: whether a run's schedule may follow the time instead of its steps.
     """
+
+    by_clock: ClassVar[bool] = True
 
     name: str
     summary: str

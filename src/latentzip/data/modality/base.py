@@ -164,9 +164,12 @@ class Modality(ABC):
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    @abstractmethod
     def table(self, facts: Mapping[str, Any]) -> Table | None:
-        """What arrays a stream of a manifest has; None where it has only signals."""
+        """What arrays a stream of a manifest has, its latents; None where it has only signals."""
+        latent = facts["latent"]
+        if latent is None:
+            return None
+        return Table(latent["dtype"], None if latent["fixed_shape"] is None else tuple(latent["fixed_shape"]))
 
     def shape_texts(self, columns: Sequence[np.ndarray]) -> list[str]:
         """The shapes that a manifest counts, a text for each sample; of `shape_columns`."""

@@ -108,12 +108,6 @@ class Pictures(Modality):
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    def table(self, facts: Mapping[str, Any]) -> Table | None:
-        latent = facts["latent"]
-        if latent is None:
-            return None
-        return Table(latent["dtype"], None if latent["fixed_shape"] is None else tuple(latent["fixed_shape"]))
-
     def shape_text(self, fixed: Sequence[int]) -> str:
         return super().shape_text(fixed[1:])  # all have the same channels
 

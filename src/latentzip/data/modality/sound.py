@@ -151,12 +151,6 @@ class Sound(Modality):
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    def table(self, facts: Mapping[str, Any]) -> Table | None:
-        latent = facts["latent"]
-        if latent is None:
-            return None
-        return Table(latent["dtype"], None if latent["fixed_shape"] is None else tuple(latent["fixed_shape"]))
-
     def check_codec(self, facts: Mapping[str, Any], codec: Any) -> None:
         latent = facts["latent"]
         if latent is not None and str(codec.latent_dtype).removeprefix("torch.") != latent["dtype"]:
