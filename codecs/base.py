@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import Any, ClassVar, Literal
@@ -70,6 +70,7 @@ class BaseCodec(nn.Module):
         variable_rate: whether `quality` is understood.
         ordered_channels: whether the first channels of a latent can be decoded alone, and make sense alone.
         declared: every option of the family; `options` are those that apply to this codec.
+        reasons: why one of the others does not, where there is more to say than that.
         fast_coding: whether `compress` takes ``coding="fast"``; the latent must be all that `synthesis` needs.
         precision: "bf16" lets the synthesis networks run in bfloat16: symbols are the same, pixels differ by rounding
             (1 of 255), and processors that multiply bfloat16 decode up to twice as fast.
@@ -85,6 +86,7 @@ class BaseCodec(nn.Module):
     precision: Precision = "fp32"
 
     declared: ClassVar[tuple[Option, ...]] = (QUALITY, CODING)
+    reasons: Mapping[str, str] = {}
     name: str = ""
     family: ClassVar[str] = ""  # what weights files name it, see `registry.FAMILIES`
     _fingerprint: tuple[Any, bytes] | None = None  # of which state of the weights, and what it is
@@ -269,7 +271,7 @@ class Codec(PictureCodec):
     synthesis_halo: int = 0
     latent_transforms: ClassVar[frozenset[str]] = frozenset()
     reads_parts: ClassVar[bool] = False
-    searches: ClassVar[bool] = False
+    searches: bool = False
 
     # --- the three functions -------------------------------------------------------------------------------------
 

@@ -235,6 +235,8 @@ def check_options(
         strange.remove(name)
         given.pop(name)
     if strange:
+        if reason := getattr(codec, "reasons", {}).get(strange[0]):
+            raise InputError(reason)
         raise InputError(
             refusal(strange, codec.name, codec.options, "" if strange[0] in _LACKS else owners(strange[0]))
         )

@@ -25,21 +25,24 @@ from ...entropy.errors import FormatError, InputError, UnsupportedError
 from ...entropy.models import Factorized, Gaussian
 from ...entropy.snap import snap
 from ..base import Codec, Compressed, Region, Shape
+from ..contract import CODING, QUALITY
 from ..samples import Samples
+from ..search.measures import Function
+from ..search.options import SEARCH
+from ..search.run import Progress
 from ..tiling import Tile, tile_grid
+from .layout import HYPER_HALO, Z_CELL, fold, scale_number, unfold
+from .search import CompressAIField
 from .weights import Weights, build_model
 
 SCHEME = "compressai"
-_SCALE_MIN, _SCALE_MAX, _SCALES = 0.11, 256.0, 64  # CompressAI's scale table, which is ours as well
-_SCALE_STEP = np.log(_SCALE_MAX / _SCALE_MIN) / (_SCALES - 1)
 _MEAN_GRID = 1 << 16  # means that feed back into a context are fixed-point numbers
 # float64 noise is below 1e-11 of a table's step and below 1e-11 of a mean: margins keep well above
 _SCALE_MARGIN, _MEAN_MARGIN = 2.0**-26, 2.0**-18
 _HALOS = {"cheng2020-anchor": (4, 7), "cheng2020-attn": (8, 11)}  # of g_a and g_s, in positions of y; 2 for the others
-_HYPER_HALO = 4  # of h_s, in positions of z
-_Z_CELL = 4  # positions of y that one of z covers, along an axis
 _CONTEXT = [(dy, dx) for dy in (-2, -1, 0) for dx in range(-2, 3) if (dy, dx) < (0, 0)]  # causal part of 5 x 5
 
+SEARCHED = "mbt2018-mean, bmshj2018-hyperprior and the factorised priors"
 _STREAMS = 2  # of the coder: a dozen bytes; more would not be noticed beside the transforms
 
 Array = np.ndarray
@@ -62,6 +65,7 @@ class CompressAICodec(Codec):
     factorised priors) with their last sample.
     """
 
+    declared = (QUALITY, CODING, *SEARCH)
     stride = 16
     latent_limit = 32767
 
@@ -78,13 +82,16 @@ class CompressAICodec(Codec):
         self.bank = bottleneck_bank(*parts, self.medians.numpy())
         self.y_channels = self.latent_channels = self.bank.num_tables
         self.has_hyper, self.has_context = hasattr(model, "h_s"), hasattr(model, "context_prediction")
+        self.searches = not self.has_context
         if self.has_hyper:
             self.h_a, self.h_s = model.h_a, model.h_s.double()
             self.scales_only = name == "bmshj2018-hyperprior"
             self.y_channels = model.M
-            self.latent_channels = model.M + -(-self.bank.num_tables // _Z_CELL**2)
-            self.latent_multiple = _Z_CELL
+            self.latent_channels = model.M + -(-self.bank.num_tables // Z_CELL**2)
+            self.latent_multiple = Z_CELL
         if self.has_context:
+            reason = f"{self.name} has no effort: its context decodes one position after the other; {SEARCHED} have one"
+            self.reasons = {option.name: reason for option in SEARCH}
             masked = model.context_prediction
             taps = torch.stack([masked.weight[:, :, 2 + dy, 2 + dx] for dy, dx in _CONTEXT], 1)
             self.register_buffer("context_weight", taps.flatten(1).double())
@@ -96,8 +103,8 @@ class CompressAICodec(Codec):
     # --- transforms ----------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def _y_and_z(self, x: Tensor) -> tuple[Array, Array | None]:
-        """Signal (C, H, W) -> y (M, h, w) float64 and the symbols of z (N, h / 4, w / 4), for hyperpriors."""
+    def real_latents(self, x: Tensor) -> tuple[Array, Array | None]:
+        """Signal (C, H, W) -> y (M, h, w) and, for hyperpriors, z less its medians (N, h / 4, w / 4), both float64."""
         h, w = self.latent_size((x.shape[1], x.shape[2]))
         padding = (0, w * self.stride - x.shape[2], 0, h * self.stride - x.shape[1])
         x = F.pad(x[None], padding, mode="replicate")[0].to(self.device, _dtype(self.g_a))
@@ -105,7 +112,7 @@ class CompressAICodec(Codec):
         z = None
         if self.has_hyper:
             z = self.h_a((y.abs() if self.scales_only else y)[None].to(_dtype(self.h_a)))[0].double()
-            z = self._symbols((z - self.medians[:, None, None]).cpu().numpy())
+            z = (z - self.medians[:, None, None]).cpu().numpy()
         return y.double().cpu().numpy(), z
 
     def _symbols(self, residuals: Array) -> Array:
@@ -122,8 +129,13 @@ class CompressAICodec(Codec):
         signal = self.g_s(part.to(self.device, _dtype(self.g_s)))[0]
         return signal[:, : size[0] - tile.hy0 * self.stride, : size[1] - tile.hx0 * self.stride]
 
-    def _rounding(self, y: Array) -> Choose:
-        return lambda at, means: self._symbols(y[at] - means)
+    def _rounding(self, y: Array, z: Array | None) -> tuple[Array | None, Choose]:
+        """Symbols of z, and what chooses those of y, from what `real_latents` gives."""
+        return None if z is None else self._symbols(z), lambda at, means: self._symbols(y[at] - means)
+
+    def rounded(self, y: Array, z: Array | None) -> Array:
+        """Latent (L, h, w) int32 of one pass."""
+        return self._code(_Replay(), y.shape[1:], *self._rounding(y, z))[0]
 
     # --- the program ---------------------------------------------------------------------------------------------
 
@@ -146,22 +158,22 @@ class CompressAICodec(Codec):
             y_model = Factorized(self.bank, (self.y_channels, *size))
             y = self._checked(coder.code(choose and choose(..., medians), y_model))
             return y, y + medians
-        z_model = Factorized(self.bank, (self.bank.num_tables, size[0] // _Z_CELL, size[1] // _Z_CELL))
+        z_model = Factorized(self.bank, (self.bank.num_tables, size[0] // Z_CELL, size[1] // Z_CELL))
         z = self._checked(coder.code(z, z_model))
         z_hat = torch.from_numpy(z + medians).to(self.device)
         latent = np.empty((self.latent_channels, *size), np.int32)
-        latent[self.y_channels :] = _fold(z)
+        latent[self.y_channels :] = fold(z)
         code = self._code_serially if self.has_context else self._code_at_once
         return latent, code(coder, z_hat, latent[: self.y_channels], choose)
 
     def _code_at_once(self, coder: Coder, z_hat: Tensor, y: Array, choose: Choose | None) -> Array:
         """Fill y, whose parameters come from the hyper-latent alone; returns dequantised y."""
         y_hat = np.empty(y.shape)
-        s = _Z_CELL
-        for t in tile_grid(z_hat.shape[1], z_hat.shape[2], self.tile // s, _HYPER_HALO):
+        s = Z_CELL
+        for t in tile_grid(z_hat.shape[1], z_hat.shape[2], self.tile // s, HYPER_HALO):
             parameters = _by_tiles(self.h_s, z_hat, [t], 1, s).cpu().numpy()
             scales, means = (parameters, 0.0) if self.scales_only else np.split(parameters, 2)
-            (index,) = snap(coder, choose is None, (_scale_number(scales), _SCALE_MARGIN))
+            (index,) = snap(coder, choose is None, (scale_number(scales), _SCALE_MARGIN))
             at = (slice(None), slice(t.y0 * s, t.y1 * s), slice(t.x0 * s, t.x1 * s))
             y[at] = self._checked(coder.code(choose and choose(at, means), _gaussian(index)))
             y_hat[at] = y[at] + means
@@ -174,8 +186,8 @@ class CompressAICodec(Codec):
         w + 3 (h - 1) steps instead of w h. Means are snapped to a grid, so that what feeds back is exact.
         """
         channels, h, w = y.shape
-        tiles = tile_grid(h // _Z_CELL, w // _Z_CELL, self.tile // _Z_CELL, _HYPER_HALO)
-        hyper = _by_tiles(self.h_s, z_hat, tiles, 1, _Z_CELL).permute(1, 2, 0).contiguous()
+        tiles = tile_grid(h // Z_CELL, w // Z_CELL, self.tile // Z_CELL, HYPER_HALO)
+        hyper = _by_tiles(self.h_s, z_hat, tiles, 1, Z_CELL).permute(1, 2, 0).contiguous()
         past = hyper.new_zeros(h + 2, w + 4, channels)  # dequantised y, with a border of what lies outside
         dy, dx = torch.tensor(_CONTEXT, device=hyper.device).T
         for step in range(w + 3 * (h - 1)):
@@ -187,7 +199,7 @@ class CompressAICodec(Codec):
             parameters = self.entropy_parameters(joint.T[None, :, None])[0, :, 0].cpu().numpy()
             scales, means = np.split(parameters, 2)
             means = means.clip(-self.latent_limit, self.latent_limit) * _MEAN_GRID
-            index, grid = snap(coder, choose is None, (_scale_number(scales), _SCALE_MARGIN), (means, _MEAN_MARGIN))
+            index, grid = snap(coder, choose is None, (scale_number(scales), _SCALE_MARGIN), (means, _MEAN_MARGIN))
             means = grid / _MEAN_GRID
             at = (slice(None), rows.cpu().numpy(), cols.cpu().numpy())
             y[at] = self._checked(coder.code(choose and choose(at, means), _gaussian(index)))
@@ -207,7 +219,7 @@ class CompressAICodec(Codec):
         if latent is None:
             return None, None
         y, z = np.split(latent, [self.y_channels])
-        return _unfold(z)[: self.bank.num_tables] if self.has_hyper else None, lambda at, means: y[at]
+        return unfold(z, self.bank.num_tables) if self.has_hyper else None, lambda at, means: y[at]
 
     def coding_arrays(self) -> dict[str, Array]:
         return self.bank.to_arrays()
@@ -216,9 +228,7 @@ class CompressAICodec(Codec):
 
     def latent(self, x: Tensor, quality: float | None = None) -> Tensor:
         self.check_quality(quality)
-        y, z = self._y_and_z(x)
-        latent, _ = self._code(_Replay(), y.shape[1:], z, self._rounding(y))
-        return torch.from_numpy(latent.astype(np.int16))
+        return torch.from_numpy(self.rounded(*self.real_latents(x)).astype(np.int16))
 
     def analysis(self, x: Tensor, quality: float | None = None) -> Tensor:
         return torch.stack([self.latent(signal, quality) for signal in x]).to(x.device)
@@ -231,13 +241,35 @@ class CompressAICodec(Codec):
             signals.append(self._signal(y_hat, whole, size))
         return torch.stack(signals)
 
-    def compress(self, x: Tensor | Samples, quality: float | None = None, coding: str = "default") -> Compressed:
+    def search_field(self, x: Tensor, quality: int) -> CompressAIField:
+        if not self.searches:
+            raise InputError(self.reasons["effort"])
+        return CompressAIField(self, x)
+
+    def compress(
+        self,
+        x: Tensor | Samples,
+        quality: float | None = None,
+        coding: str = "default",
+        *,
+        effort: int = 0,
+        objective: str | Function = "mse",
+        weight: Any = None,
+        thrift: float = 1.0,
+        progress: Progress | None = None,
+    ) -> Compressed:
+        """As in the base; an effort is for models without a context."""
         x = self._check_signal(x).all()
         self.check_quality(quality)
         self.check_coding(coding)
-        y, z = self._y_and_z(x)
+        if effort or objective != "mse" or weight is not None:
+            latent = self.searched(x, 0, effort, objective, weight, thrift, progress)
+            size, given = latent.shape[1:], self._given(latent.numpy().astype(np.int32))
+        else:
+            y, z = self.real_latents(x)
+            size, given = y.shape[1:], self._rounding(y, z)
         encoder = Encoder(_STREAMS)
-        self._code(encoder, y.shape[1:], z, self._rounding(y))
+        self._code(encoder, size, *given)
         return Compressed(b"", [encoder.finish()])
 
     def decompress(
@@ -285,25 +317,6 @@ def _by_tiles(net: nn.Module, x: Tensor, tiles: Sequence[Tile], cell_in: int, ce
         out[:, y : y + part.shape[1], x_ : x_ + part.shape[2]] = part
     assert out is not None
     return out
-
-
-def _fold(z: Array) -> Array:
-    """(N, h, w) -> (ceil(N / 16), 4 h, 4 w): 16 channels in the places of a 4 x 4 block, zeros in free ones."""
-    n, h, w = z.shape
-    padded = np.pad(z, ((0, -n % _Z_CELL**2), (0, 0), (0, 0)))
-    return padded.reshape(-1, _Z_CELL, _Z_CELL, h, w).transpose(0, 3, 1, 4, 2).reshape(-1, h * _Z_CELL, w * _Z_CELL)
-
-
-def _unfold(z: Array) -> Array:
-    """Inverse of `_fold`, with the free channels."""
-    k, h, w = z.shape
-    blocks = z.reshape(k, h // _Z_CELL, _Z_CELL, w // _Z_CELL, _Z_CELL).transpose(0, 2, 4, 1, 3)
-    return np.ascontiguousarray(blocks.reshape(-1, h // _Z_CELL, w // _Z_CELL))
-
-
-def _scale_number(scales: Array) -> Array:
-    """Deviations as fractional numbers of the 64 tables, evenly spaced in log."""
-    return np.log(scales.clip(_SCALE_MIN, _SCALE_MAX) / _SCALE_MIN) / _SCALE_STEP
 
 
 def _gaussian(number: Array) -> Gaussian:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...entropy.banks import NUM_SCALES, frozen_bank, scales
-from ...entropy.models import float_bits, mixture_bits
+from ...entropy.models import mixture_bits
 from ..search.piece import Field, RelaxedPiece, Rounding, Rule, State
+from ..search.rates import Channels, Gaussians, deviations
 from ..tiling import Tile, tile_grid
 from .nets import standardise
 
 HALO = 8  # positions around a chunk that are decoded with it: what lies further away is next to nothing
 LAMBDA_LOW, LAMBDA_HIGH = 0.001, 0.15  # at quality 1 and 100, geometric in between: what the weights are trained with
-_REACH = 1200  # symbols whose bits are looked up; beyond they are an escape's
 
 
 def lambda_of(quality: int) -> float:
@@ -58,7 +55,7 @@ class HyperpriorPiece(RelaxedPiece):
         self.quality = field.quality
         self.q = torch.full((1,), float(field.quality), device=device)
         self.gain = codec.gain(self.q).detach()
-        self._hyper_costs = codec.hyper_costs(field.quality)
+        self._hyper = Channels(codec.hyper_costs(field.quality))
         self.step = 1 / self.gain
         bottom, right = (min(n, t * s) for n, t in zip(field.size, (tile.hy1, tile.hx1)))
         self.box = (tile.hy0 * s, tile.hx0 * s, bottom, right)
@@ -85,7 +82,7 @@ class HyperpriorPiece(RelaxedPiece):
         self.inner_z.copy_(z)
         self._spread = spread_of(self.codec, self.inner_z, self.quality)
         self._coded = self._spread.number > self.codec.config.skip
-        self._z_bits = float(self._hyper_bits(self.inner_z))
+        self._z_bits = float(self._hyper.costs(self.inner_z).sum())
 
     def _whole(self, inner: Tensor, around: Tensor, free: tuple[slice, slice]) -> Tensor:
         """The free part and, around it, what is fixed (zero inside)."""
@@ -135,23 +132,12 @@ class HyperpriorPiece(RelaxedPiece):
             return mean + self._whole(found, self._around, self.free) / self.gain
 
         values = self.codec.refine(self._whole(z, around_z, self._free_z), self.q, fix)
-        bits = (spread.bits(residual) * coded).sum() + self._hyper_bits(z)
+        bits = (spread.bits(residual) * coded).sum() + self._hyper.bits(z).sum()
         return self.decode(values), bits
 
     def adopt(self, variables: Sequence[Tensor]) -> None:
         self.target = variables[0] / self.gain
-        limit = self._hyper_costs.shape[1] // 2
-        self._take_z(variables[1].round().clamp(-limit, limit))
-
-    def _hyper_bits(self, z: Tensor) -> Tensor:
-        """Bits of a hyper-latent under its frozen tables, interpolated between integers."""
-        table = self._hyper_costs
-        reach = table.shape[1] // 2
-        at = z.clamp(-reach, reach) + reach
-        low = at.detach().floor().clamp(0, 2 * reach - 1).long()
-        channel = torch.arange(z.shape[1], device=z.device).view(1, -1, 1, 1)
-        first, second = table[channel, low], table[channel, low + 1]
-        return (first + (second - first) * (at - low)).sum()
+        self._take_z(variables[1].round().clamp(-self._hyper.reach, self._hyper.reach))
 
 
 def _quarter(s: slice) -> slice:
@@ -169,20 +155,6 @@ class Spread(Protocol):
     def costs(self, symbols: Tensor) -> Tensor: ...
 
     def bits(self, residual: Tensor) -> Tensor: ...
-
-
-class Gaussians:
-    """Zero-mean Gaussians by scale number: exact table bits, and their differentiable twin."""
-
-    def __init__(self, number: Tensor) -> None:
-        self.number = number
-        self._row = number.long() * (2 * _REACH + 1) + _REACH
-
-    def costs(self, symbols: Tensor) -> Tensor:
-        return _gaussian_costs(symbols.device)[self._row + symbols.clamp(-_REACH, _REACH).long()]
-
-    def bits(self, residual: Tensor) -> Tensor:
-        return float_bits(residual, _scales(residual.device)[self.number.long()])
 
 
 class Mixtures:
@@ -203,23 +175,7 @@ def spread_of(codec: Any, z: Tensor, quality: int) -> Spread:
     if codec.mixture_net is None:
         return Gaussians(codec.scale_index(z, quality))
     number, weights, means, spread = codec.mixture_numbers(z, quality)
-    sigma = _scales(z.device)
+    sigma = deviations(z.device)
     return Mixtures(
         number, weights / weights.sum(-1, keepdim=True), means * sigma[number.long()][..., None], sigma[spread.long()]
     )
-
-
-@lru_cache(maxsize=4)
-def _scales(device: torch.device) -> Tensor:
-    with torch.inference_mode(False):
-        return torch.tensor(scales(), dtype=torch.float32, device=device)
-
-
-@lru_cache(maxsize=4)
-def _gaussian_costs(device: torch.device) -> Tensor:
-    """Bits of every symbol within +-_REACH under every table, end to end."""
-    values = np.arange(-_REACH, _REACH + 1)
-    bank = frozen_bank("gaussian")
-    rows = [bank.costs(values, np.full(values.size, t)) for t in range(NUM_SCALES)]
-    with torch.inference_mode(False):
-        return torch.tensor(np.concatenate(rows), dtype=torch.float32, device=device)

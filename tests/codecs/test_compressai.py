@@ -13,7 +13,11 @@ import torch
 from safetensors.torch import save_file
 
 import latentzip as lz
+from latentzip.codecs.compressai import search
 from latentzip.codecs.registry import load_codec
+from latentzip.codecs.search import levels, run
+from latentzip.codecs.search.descent import nearest
+from latentzip.entropy.coder import Encoder
 
 pytest.importorskip("compressai")
 from compressai.registry import MODELS as ARCHITECTURES
@@ -358,3 +362,113 @@ def test_importing_and_listing_need_no_compressai():
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(lz.InputError, match="weights"):
         lz.encode(np.zeros((8, 8, 3), np.uint8), codec="compressai:mbt2018")
+
+
+SEARCHED = ("bmshj2018-factorized", "bmshj2018-hyperprior", "mbt2018-mean")
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Models whose decoder undoes the encoder, more or less, as a search needs."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            net = made[name] = network(name)
+            x = torch.stack([picture(64, 64, seed=s) for s in range(4)])
+            optimiser = torch.optim.Adam(net.parameters(), 2e-3)
+            for _ in range(80):
+                out = net.train()(x)
+                bits = sum(-torch.log2(p).sum() for p in out["likelihoods"].values()) / x[:, 0].numel()
+                loss = 0.02 * 255**2 * (out["x_hat"] - x).square().mean() + bits
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+            net.eval()
+        return made[name]
+
+    return get
+
+
+def served(codec, x, **options):
+    """Bits of a stream, and squared error of 8-bit samples as a search counts it, decoded for real."""
+    packed = codec.compress(x, **options)
+    error = codec.decompress(packed.params, packed.chunks, x.shape[-2:]) - x
+    return 8 * len(packed.chunks[0]), float(error.square().sum()) * 255**2 / 3
+
+
+@pytest.mark.parametrize("effort", [3, 6])
+@pytest.mark.parametrize("name", SEARCHED)
+def test_effort_serves_better(name, effort, trained, monkeypatch):
+    if effort == 6:  # annealed rounding, in a tenth of the time
+        monkeypatch.setattr(levels, "LEVELS", (*levels.LEVELS[:6], levels.Level(12, 3)))
+        monkeypatch.setattr(run, "LEVELS", levels.LEVELS)
+    codec, x = codec_of(name, trained(name)), picture(100, 120, seed=6)
+    with torch.no_grad():
+        trade = codec.search_field(x, 0).trade
+    costs = [bits + trade * error for bits, error in (served(codec, x, effort=e) for e in (0, effort))]
+    assert costs[1] <= (costs[0] if effort == 3 else 0.95 * costs[0])
+
+
+@pytest.mark.parametrize("name", SEARCHED)
+def test_pieces_see_their_surroundings(name, trained, monkeypatch):
+    """What a piece says of itself is what the whole picture costs and looks like, less what does not change."""
+    monkeypatch.setattr(search, "PART", 16)
+    codec, x = codec_of(name, trained(name)), picture(256, 512, seed=7)
+    with torch.no_grad():
+        field = codec.search_field(x, 0)
+        first = field.latent.clone()
+        for tile in field.tiles:
+            piece = field.piece(tile)
+            state = piece.settle(piece.target, nearest)
+            y = codec.synthesis(field.latent[None], (256, 512))[0]
+            top, left, bottom, right = piece.box
+            seen = piece.decode(state.values)[0, :, : bottom - top, : right - left]
+            rows, columns = (slice(f.start * 16, f.stop * 16) for f in piece.free)
+            assert torch.allclose(seen[:, rows, columns], y[:, top:bottom, left:right][:, rows, columns], atol=1e-4)
+            field.accept(tile, piece, state)
+            assert torch.equal(field.latent, first)
+    plain, found = served(codec, x), served(codec, x, effort=3)
+    assert found[0] + field.trade * found[1] <= plain[0] + field.trade * plain[1]
+
+
+def test_what_moves_in_the_hyper_latent_is_paid_for(nets, monkeypatch):
+    monkeypatch.setattr(search, "PART", 16)
+    codec, x = codec_of("mbt2018-mean", nets("mbt2018-mean")), picture(256, 512, seed=7)
+    with torch.no_grad():
+        field = codec.search_field(x, 0)
+        piece: Any = field.piece(field.tiles[0])
+        before = piece.settle(piece.target, nearest)
+        whole = served_latent(codec, field.latent)
+        moved = piece.variables()
+        moved[1] = moved[1].round()
+        moved[1][..., -1] += 1  # next to the other piece
+        piece.adopt(moved)
+        after = piece.settle(piece.target, nearest)
+        field.accept(field.tiles[0], piece, after)
+    assert after.bits - before.bits == pytest.approx(served_latent(codec, field.latent) - whole, abs=40)
+
+
+def served_latent(codec, latent):
+    encoder = Encoder(1)
+    codec.program(encoder, latent.numpy().astype(np.int32), latent.shape)
+    return 8 * len(encoder.finish())
+
+
+@pytest.mark.parametrize("name", ["mbt2018", "cheng2020-anchor"])
+def test_serial_contexts_have_no_effort(name, nets):
+    codec, x = codec_of(name, nets(name)), picture(64, 64)
+    for call in (lambda: codec.compress(x, effort=3), lambda: lz.encode(x, codec=codec, effort=3)):
+        with pytest.raises(lz.InputError, match=f"{name} has no effort: its context .*; mbt2018-mean, .* have one"):
+            call()
+    assert len(lz.encode(x, codec=codec, effort=None)) > 0
+
+
+def test_effort_through_the_face(nets):
+    codec, x = codec_of("mbt2018-mean", nets("mbt2018-mean")), picture(64, 80)
+    assert lz.encode(x, codec=codec, effort=0) == lz.encode(x, codec=codec)
+    weight = np.ones((64, 80))
+    blob = lz.encode(x, codec=codec, effort=1, weight=weight)
+    assert lz.decode(blob, codec=codec).shape == (3, 64, 80)
+    with pytest.raises(lz.InputError, match=r"\(8, 8\), the picture \(64, 80\)"):
+        lz.encode(x, codec=codec, effort=1, weight=np.ones((8, 8)))

@@ -207,8 +207,9 @@ def test_compressai_models_through_their_checkpoint(picture, tmp_path):
     path = tmp_path / "model.pth.tar"
     torch.save(zoo.models["bmshj2018-factorized"](quality=1).state_dict(), path)
     name = "compressai:bmshj2018-factorized"
-    result = evaluate(picture(0), [name], weights={name: path}, metrics=["psnr"], threads=1)
+    result = evaluate(picture(0), [name, f"{name}@e1"], weights={name: path}, metrics=["psnr"], threads=1)
     assert result.failed == []
+    assert [row["codec"] for row in result.rows] == [name, f"{name}@e1"]
     assert result.rows[0]["kind"] == "compressai"
     assert result.rows[0]["psnr"] > 3
 

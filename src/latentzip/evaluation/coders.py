@@ -209,14 +209,15 @@ class Features(Coder):
 class CompressAI(Coder):
     """A picture model of CompressAI in our container; settings are qualities of its zoo, or weights of one's own.
 
-    Without ``weights`` the zoo fetches its checkpoints, which needs a network.
+    Without ``weights`` the zoo fetches its checkpoints, which needs a network. ``effort`` as in `Ours`.
     """
 
     kind = "compressai"
 
-    def __init__(self, name: str, weights: Any = None, device: str = "cpu") -> None:
-        super().__init__(name, "image", "" if weights else "model", () if weights else range(1, 9))
-        self.checkpoint, self.device = weights, device
+    def __init__(self, name: str, weights: Any = None, device: str = "cpu", effort: int = 0) -> None:
+        shown = f"{name}@e{effort}" if effort else name
+        super().__init__(shown, "image", "" if weights else "model", () if weights else range(1, 9))
+        self.model, self.checkpoint, self.device, self.effort = name, weights, device, effort
         self._loaded: tuple[Setting, Any] | None = None
 
     def _model(self, setting: Setting) -> Any:
@@ -225,17 +226,17 @@ class CompressAI(Coder):
             if source is None:
                 from compressai import zoo
 
-                model = self.name.partition(":")[2]
+                model = self.model.partition(":")[2]
                 if model not in zoo.models:
                     raise InputError(f"CompressAI has no model {model!r}; known: {', '.join(sorted(zoo.models))}")
                 try:
                     source = zoo.models[model](quality=int(setting.value or 1), pretrained=True)
                 except OSError as error:
                     raise InputError(
-                        f"the weights of {self.name} {setting.label} cannot be fetched ({error}); "
-                        f"give a checkpoint with --weights {self.name}=PATH"
+                        f"the weights of {self.model} {setting.label} cannot be fetched ({error}); "
+                        f"give a checkpoint with --weights {self.model}=PATH"
                     ) from error
-            self._loaded = setting, load_codec(self.name, self.device, weights=source)
+            self._loaded = setting, load_codec(self.model, self.device, weights=source)
         return self._loaded[1]
 
     @property
@@ -245,7 +246,7 @@ class CompressAI(Coder):
     def encode(self, signal: Signal, setting: Setting) -> bytes:
         from ..api import encode
 
-        return encode(signal.data, codec=self._model(setting))
+        return encode(signal.data, codec=self._model(setting), effort=self.effort or None)
 
     def decode(self, data: bytes, signal: Signal, setting: Setting) -> np.ndarray:
         from ..api import decode
@@ -331,13 +332,13 @@ def coder(
     elif name in CONVENTIONAL_TENSOR:
         made = Plain(CONVENTIONAL_TENSOR[name])
     elif name.partition(":")[0] in SCHEMES:
-        made = CompressAI(name, (weights or {}).get(name), device)
+        made = CompressAI(name, (weights or {}).get(name), device, effort)
     elif name in WEIGHTLESS and WEIGHTLESS[name].modality == "tensor":
         made = Features()
     else:
         check_name(name)
         made = Ours(name, device, effort)
-    if effort and not isinstance(made, Ours):
+    if effort and not isinstance(made, Ours | CompressAI):
         raise InputError(f"{name} has no effort: leave out e{effort}")
     return _with_settings(made, parse_settings(settings) if settings else None, quality)
 
