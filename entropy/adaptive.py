@@ -19,14 +19,14 @@ The coder's state is an int64 array:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from ..kernels.compiled import compiled, usable
+from ..kernels.compiled import compiled
 from .errors import FormatError
+from .lanes import COMPILED, FOUR, stretched_sum, weights_step
 
 LOW, WIDTH, VALUE, AT, READS = range(5)
 START = 1 << 30  # a counter that was never used: probability 1/2, seen 0 times
@@ -34,6 +34,8 @@ REACH = 3071  # largest stretched probability, in steps of 1/256
 CELLS = 33  # of a row of the refining table
 _CELL = 192  # stretched steps between two cells
 _TOP = (1 << 48) - 1
+_PLACE = (1 << 31) - 1  # of an index: tells the compiler that it is not negative
+_MOST = 1 << 20  # largest weight
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,7 +45,7 @@ def loop(function: F, inline: bool = False) -> F:
 
     Loops make no arrays: what they need besides their input is handed in.
     """
-    if os.environ.get("LATENTZIP_NO_NUMBA", "0") not in ("", "0") or not usable():
+    if not COMPILED:
         return function
     # without counts of references: they would cost more than the loops, which make no arrays
     return cast(F, compiled(function, _nrt=False, forceinline=inline))
@@ -56,12 +58,12 @@ def part(function: F) -> F:
 
 def _stretch() -> np.ndarray:
     p = (np.arange(4096) + 0.5) / 4096
-    return np.rint(np.log(p / (1 - p)) * 256).astype(np.int32)
+    return np.rint(np.log(p / (1 - p)) * 256).astype(np.int16)
 
 
 def _squash() -> np.ndarray:
     x = np.arange(-REACH - 1, REACH + 1) / 256
-    return np.clip(np.rint(65536 / (1 + np.exp(-x))), 1, 65535).astype(np.int32)
+    return np.clip(np.rint(65536 / (1 + np.exp(-x))), 1, 65535).astype(np.uint16)
 
 
 STRETCH = _stretch()
@@ -72,7 +74,7 @@ RATE = np.array([(65536 * 10) // (10 * n + 16) for n in range(512)], np.int32)
 def refining(rows: int) -> np.ndarray:
     """`rows` rows of a refining table that change nothing yet, flat."""
     at = np.clip((np.arange(CELLS) - 16) * _CELL + REACH + 1, 0, 2 * REACH + 1)
-    return np.tile(SQUASH[at], rows)
+    return np.tile(SQUASH[at].astype(np.int32), rows)
 
 
 @part
@@ -115,14 +117,16 @@ def decide(coder, words, memory, slots, n, first, second, cell, pace, limit, str
     refining table lies; pace: how fast weights learn; limit: how often a counter counts; stretched: scratch (n,) int32;
     bit: 0 or 1, ignored by a decoder.
     """
-    for i in range(n):
-        stretched[i] = STRETCH[memory[slots[i]] >> 19]
+    whole = n & ~(FOUR - 1)
     dot = 0
-    for i in range(n):
-        dot += int(stretched[i]) * (int(memory[first + i]) + int(memory[second + i]))
+    for i in range(0, whole, FOUR):
+        dot += stretched_sum(memory, slots, i, first, second, STRETCH, stretched)
+    for i in range(whole, n):
+        stretched[i] = STRETCH[memory[slots[i] & _PLACE] >> 19]
+        dot += int(stretched[i]) * (int(memory[first + i & _PLACE]) + int(memory[second + i & _PLACE]))
     z = min(max(dot >> 16, -REACH), REACH) + REACH + 1
-    p = int(SQUASH[z])
-    j = z // _CELL
+    p = int(SQUASH[z & 8191])
+    j = ((z * 43691) >> 23) & 63  # z // _CELL
     f = z - j * _CELL
     left = cell + j
     final = (p + (int(memory[left]) * (_CELL - f) + int(memory[left + 1]) * f) // _CELL + 1) >> 1
@@ -149,14 +153,14 @@ def decide(coder, words, memory, slots, n, first, second, cell, pace, limit, str
     coder[WIDTH] = width
 
     error = ((bit << 16) - p) * pace
+    for at in (first, second):
+        for i in range(0, whole, FOUR):
+            weights_step(memory, at, stretched, i, error, _MOST)
+        for i in range(whole, n):
+            step = (int(stretched[i]) * error + (1 << 17)) >> 18
+            memory[at + i & _PLACE] = min(max(int(memory[at + i & _PLACE]) + step, -_MOST), _MOST)
     for i in range(n):
-        stretched[i] = (int(stretched[i]) * error + (1 << 17)) >> 18
-    for i in range(n):
-        memory[first + i] = min(max(int(memory[first + i]) + int(stretched[i]), -(1 << 20)), 1 << 20)
-    for i in range(n):
-        memory[second + i] = min(max(int(memory[second + i]) + int(stretched[i]), -(1 << 20)), 1 << 20)
-    for i in range(n):
-        at = slots[i]
+        at = slots[i] & _PLACE
         state = int(memory[at])
         count = state & 511
         chance = state >> 9

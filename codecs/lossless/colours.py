@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ...entropy.adaptive import CELLS, START, decide, even, loop, refining
+from .planes import FULL, MARGIN, MOST_WORDS
 
-MARGIN = 4
 COUNTERS = 6
 _GUESSES = 8  # by a long match, three memories, a short match, left, above, a corner
 _TABLE = 16  # log2 of the entries of each memory
@@ -96,7 +96,7 @@ def _like(x, row, width, stride, y, up):  # type: ignore[no-untyped-def]
 
 @loop
 def code_colours(coder, words, x, size, colours, memory, state, pace, limit):  # type: ignore[no-untyped-def]
-    """Code the colour numbers of a chunk, flat with margins of `MARGIN`; 0, or -1 where a decoder meets nonsense."""
+    """Code the colour numbers of a chunk, flat with margins of `MARGIN`; 0, -1 at nonsense, or FULL."""
     height, width, stride = size
     bits = 0
     while (1 << bits) < colours:
@@ -110,6 +110,8 @@ def code_colours(coder, words, x, size, colours, memory, state, pace, limit):  #
     copied, up = 0, 0  # rows that were copied, up to the last one; from how far above
     run, last = 0, 0  # pixels whose first guess was right, up to the last one; its octave
     for y in range(height):
+        if not reads and int(coder[3]) + MOST_WORDS * (width + 1) > words.shape[0]:
+            return FULL
         row = (MARGIN + y) * stride + MARGIN
         for k in range(1, MARGIN + 1):
             x[row - k] = x[row - stride]

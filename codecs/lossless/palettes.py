@@ -102,7 +102,7 @@ def pack(palette: npt.NDArray[np.int32]) -> bytes:
     if columns.shape[1] > 2:
         columns[:, -2:] -= columns[:, -3:-2]
     steps = np.diff(columns, axis=0, prepend=0).astype(np.int32).reshape(-1)
-    coder, words = writer(4 * steps.size + 64)
+    coder, words = writer(2 * (_OCTAVES + 1) * steps.size + 64)
     code_steps(coder, words, steps, palette.shape[1], _memory(), np.zeros(3, np.int64), np.zeros(3, np.int32))
     return finished(coder, words)
 

@@ -86,7 +86,7 @@ def plan_of(x: np.ndarray, effort: int) -> tuple[Plan, np.ndarray]:
     """
     has_alpha = x.shape[0] in (2, 4)
     inks = x[: x.shape[0] - has_alpha]
-    colour, alpha = Values.of(inks), Values.of(x[-1:]) if has_alpha else Values(0)
+    colour, alpha = _values(inks), _values(x[-1:]) if has_alpha else Values(0)
     ranks = [colour.ranks(inks)] + ([alpha.ranks(x[-1:])] if has_alpha else [])
     coded = np.concatenate(ranks)
     palette, numbers = _palette(x)
@@ -95,6 +95,24 @@ def plan_of(x: np.ndarray, effort: int) -> tuple[Plan, np.ndarray]:
     transform = _transform(coded[:3]) if len(inks) == 3 else 0
     plan = Plan(effort, transform, colour, alpha, palette, palette is not None)
     return plan, coded if numbers is None else np.concatenate([coded, numbers[None]])
+
+
+def _values(planes_: np.ndarray) -> Values:
+    """Which values occur, in a list where that saves more than it takes."""
+    values = Values.of(planes_)
+    if values.listed is None:
+        return values
+    part = planes_[:, :1024, :1024]
+    saved = _rough(part.astype(np.int32)) - _rough(values.ranks(part))
+    listed = 8 * (len(values.pack()) - 3)
+    return values if saved * planes_.size / part.size > listed else Values(int(values.listed[-1]))
+
+
+def _rough(planes_: np.ndarray) -> float:
+    """About how many bits the differences of planes (C, H, W) between neighbours take."""
+    padded = np.pad(planes_, ((0, 0), (1, 0), (1, 0)), "edge")
+    error = planes_ - padded[:, 1:, :-1] - padded[:, :-1, 1:] + padded[:, :-1, :-1]
+    return float(np.log2(1.0 + np.abs(error)).sum())
 
 
 def _palette(x: np.ndarray) -> tuple[npt.NDArray[np.int32] | None, npt.NDArray[np.int32] | None]:
@@ -168,9 +186,15 @@ def _empty(h: int, w: int, start: int) -> npt.NDArray[np.int32]:
 
 def encode_chunk(plan: Plan, part: np.ndarray, channels: int) -> bytes:
     """One chunk of what `plan_of` gave, (planes, h, w)."""
-    coder, words = writer(3 * part.size + 64)
-    _code(plan, part, part.shape[1], part.shape[2], channels, coder, words)
-    return finished(coder, words)
+    room = part.shape[2] * planes.MOST_WORDS + part.size + 64
+    while True:
+        coder, words = writer(room)
+        try:
+            _code(plan, part, part.shape[1], part.shape[2], channels, coder, words)
+        except OutOfRoom:  # noise: again with more
+            room *= 2
+        else:
+            return finished(coder, words)
 
 
 def decode_chunk(plan: Plan, data: bytes, h: int, w: int, channels: int) -> np.ndarray:
@@ -263,6 +287,12 @@ def _plane(
     return _inside(x, h, w) + base
 
 
+class OutOfRoom(Exception):
+    """An encoder has no room for the words of another row."""
+
+
 def _checked(result: int) -> None:
+    if result == planes.FULL:
+        raise OutOfRoom
     if result:
         raise FormatError("lossless: a chunk is corrupt, or of another coding")

@@ -17,8 +17,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ...entropy.adaptive import CELLS, START, decide, even, loop, part, refining
+from ...entropy.lanes import WIDTH, product_sum, products_fade, rest_fade, rest_less
 
 MARGIN = 4
+MOST_WORDS = 48  # that a sample may take: one a decision
+FULL = -2  # result of a loop whose encoder has no room for the words of another row
 ENERGIES = 48  # levels of error energy, 3 an octave
 _CLASSES = 16  # of slopes
 _BIAS = 2048
@@ -104,38 +107,36 @@ class Predictors(NamedTuple):
 
 def predictors(kinds: int, banks: int, n: int, stride: int) -> Predictors:
     """Fresh ones: `kinds` of `n` inputs, with at most so many banks each."""
-    cov = np.tile(np.eye(n, dtype=np.int32).reshape(-1) << 12, kinds * banks)
-    rest, wgt = np.zeros(kinds * banks * n, np.int64), np.zeros(kinds * banks * n, np.int32)
-    past, inputs, weighed = np.zeros(kinds * 3 * stride, np.int32), np.zeros(n, np.int32), np.zeros(n, np.int32)
+    room = -(-n // WIDTH) * WIDTH
+    cov = np.tile(np.eye(room, dtype=np.int32).reshape(-1) << 12, kinds * banks)
+    rest, wgt = np.zeros(kinds * banks * room, np.int64), np.zeros(kinds * banks * room, np.int32)
+    past, inputs, weighed = np.zeros(kinds * 3 * stride, np.int32), np.zeros(room, np.int32), np.zeros(room, np.int32)
     bank, guess, base, slots = np.zeros((4, max(kinds, MAX_COUNTERS)), np.int64)
     stretched = np.zeros(MAX_COUNTERS, np.int32)
     return Predictors(cov, rest, wgt, past, inputs, weighed, bank, guess, base, slots, stretched)
 
 
 @part
-def learn(cov, rest, wgt, at, v, n, e, decay, turn):  # type: ignore[no-untyped-def]
+def learn(cov, rest, wgt, at, v, n, room, e, decay, turn):  # type: ignore[no-untyped-def]
     """One step of recursive least squares: forget, add a sample, put three of the weights right.
 
-    at: number of the bank; v: (n,) weighed inputs, below 2**9; e: weighed error in eighths.
+    at: number of the bank; v: (room,) weighed inputs, below 2**9, the first n count; e: weighed error in eighths.
     """
-    own, fade = at * n, np.int32(decay & 15)
-    whole = own * n
+    own = at * room
+    whole = own * room
     for i in range(n):
-        g, row = v[i], whole + i * n
-        for j in range(n):
-            c = cov[row + j]
-            cov[row + j] = np.int32(c + np.int32(g * v[j])) - np.int32(c >> fade)
-    for i in range(n):
-        r = int(rest[own + i])
-        rest[own + i] = r + ((int(v[i]) * e) >> 2) - (r >> decay)
+        for j in range(0, room, WIDTH):
+            products_fade(cov, whole + i * room, v, j, int(v[i]), decay)
+    for j in range(0, room, WIDTH):
+        rest_fade(rest, own, v, j, e, decay)
     for z in range(3):
         i = (turn + z) % n
-        row = whole + i * n
+        row = whole + i * room
         g = (int(rest[own + i]) << 15) // (int(cov[row + i]) + 256)
         g = min(max(g, -(1 << 18)), 1 << 18)
         wgt[own + i] = min(max(int(wgt[own + i]) + g, -(1 << 20)), 1 << 20)
-        for j in range(n):
-            rest[own + j] = int(rest[own + j]) - ((int(cov[row + j]) * g) >> 15)
+        for j in range(0, room, WIDTH):
+            rest_less(rest, own, cov, row, j, g)
 
 
 def nodes_of(top: int) -> int:
@@ -161,7 +162,7 @@ def memory_of(top: int, counters: int) -> np.ndarray:
 def code_plane(  # type: ignore[no-untyped-def]
     coder, words, x, offset, refs, err, before, known, size, taps, near, spec, top, memory, state, counters, pace, limit
 ):
-    """Code a plane; 0, or -1 where a decoder meets what no encoder writes.
+    """Code a plane; 0, -1 where a decoder meets what no encoder writes, or FULL.
 
     x: flat, with margins; filled by a decoder. Its samples are those of the picture less `offset` (of the same form).
     refs: (R, flat) earlier planes, complete; err: errors in eighths, flat, filled; before: those of the last plane.
@@ -174,7 +175,8 @@ def code_plane(  # type: ignore[no-untyped-def]
     own, around, many, kinds = taps.shape[0], near.shape[0], refs.shape[0], spec.shape[0]
     n = own + around * many
     cov, rest, wgt, past, u, v, bank, guess, base, slots, stretched = state
-    banks = wgt.shape[0] // max(kinds * n, 1)
+    room = (n + WIDTH - 1) // WIDTH * WIDTH
+    banks = wgt.shape[0] // max(kinds * room, 1)
     buckets = bucket_of(top) + 1
     nodes = 4 * buckets + 8
     sign_at, place_at = 2 * buckets, 2 * buckets + 8
@@ -188,6 +190,8 @@ def code_plane(  # type: ignore[no-untyped-def]
         depth += 1
     turn = 0
     for y in range(height):
+        if not reads and int(coder[3]) + MOST_WORDS * width + 8 > words.shape[0]:
+            return FULL
         row = first + y * stride
         fill = int(x[row - stride])
         for k in range(1, MARGIN + 1):
@@ -236,9 +240,9 @@ def code_plane(  # type: ignore[no-untyped-def]
                     k = slopes if spec[q, 1] < 0 else col // spec[q, 1]
                     k += q * banks
                     bank[q] = k
-                    dot, k = 0, k * n
-                    for i in range(n):
-                        dot += int(wgt[k + i]) * int(u[i])
+                    dot = 0
+                    for i in range(0, room, WIDTH):
+                        dot += product_sum(wgt, k * room, u, i)
                     g = min(max((m << 3) + ((dot + 4096) >> 13), low), high)
                     guess[q] = g
                     if kinds == 1:
@@ -397,7 +401,7 @@ def code_plane(  # type: ignore[no-untyped-def]
                     e = (s << 3) - guess[q]
                     past[(3 * q + y % 3) * stride + col + MARGIN] = abs(e)
                     e = min(max((e * f) >> 12, -8 * SCALE), 8 * SCALE)
-                    learn(cov, rest, wgt, bank[q], v, n, e, int(spec[q, 0]), turn)
+                    learn(cov, rest, wgt, bank[q], v, n, room, e, int(spec[q, 0]), turn)
                 turn += 3
         fill, last = int(x[row + width - 1]), row + width
         for k in range(MARGIN):

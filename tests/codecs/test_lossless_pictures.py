@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import latentzip as lz
+from latentzip.codecs.lossless import pictures
+from latentzip.codecs.lossless.values import Values
 from latentzip.entropy import adaptive, container
 
 
@@ -43,6 +45,38 @@ def test_every_effort_and_more_is_smaller(effort):
     x = wave(48, 56)
     blob = lz.encode(x, codec="lossless", effort=effort, verify=True)
     assert np.array_equal(lz.decode(blob), x)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 9, 12, 15, 16])
+@pytest.mark.parametrize("effort", [1, 5, 9])
+def test_noise_of_every_depth_is_coded_in_few_more_bytes_than_its_bits(bits, effort):
+    x = np.random.default_rng(bits).integers(0, 1 << bits, (70, 90)).astype(np.uint8 if bits <= 8 else np.uint16)
+    blob = lz.encode(x, codec="lossless", effort=effort, metadata="none")
+    assert np.array_equal(lz.decode(blob), x)
+    assert len(blob) < x.size * bits / 8 * 1.25 + 400
+
+
+@pytest.mark.parametrize("loop", ["code_plane", "code_colours"])
+def test_an_encoder_without_room_starts_again_with_more(loop, monkeypatch):
+    room, rooms = pictures.writer, []
+    monkeypatch.setattr(pictures, "writer", lambda n: room(rooms.append(n) or (n if len(rooms) > 8 else n >> 7)))
+    x = np.random.default_rng(4).integers(0, 5 if loop == "code_colours" else 256, (64, 64)).astype(np.uint8)
+    assert np.array_equal(back(x), x)
+    assert len(rooms) > 1
+
+
+def test_a_list_of_sparse_values_is_kept_only_where_it_pays():
+    y, x = np.mgrid[:128, :128]
+    smooth = (np.sin(x / 19) + np.cos(y / 23) + 2) / 4
+    noise = np.random.default_rng(0).normal(0, 1, x.shape)
+    thin = np.rint(smooth * 40000 + noise * 800).clip(0, 65535).astype(np.uint16)  # a third of the values occur
+    plan, coded = pictures.plan_of(thin[None], 5)
+    assert plan.colour.listed is None
+    listed = pictures.Plan(5, 0, Values.of(thin), Values(0))
+    with_list = len(listed.pack()) + len(pictures.encode_chunk(listed, Values.of(thin).ranks(thin)[None], 1))
+    assert len(plan.pack()) + len(pictures.encode_chunk(plan, coded, 1)) < with_list
+    spread = np.rint(smooth * 2500 + noise * 8).clip(0, 4095).astype(np.uint16) * 16  # 12 bits in 16
+    assert pictures.plan_of(spread[None], 5)[0].colour.listed is not None
 
 
 def test_efforts_pay():
