@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ..kernels.pairs import pairs
 from .coder import Decoder
 from .compiled import wavefront as loops
 from .contract import Model
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .coder import Encoder
 
 Ints = npt.NDArray[np.int32]
+Features = npt.NDArray[np.int16]
 LIMIT = loops.LIMIT
 _REACH = 4
 _WEIGHT_LIMIT = 1 << 11  # of a weight: 4.0
@@ -38,8 +40,8 @@ _MAX_INPUTS = 32
 class ContextNet:
     """Weights in integers; a weight of one is ``1 << WEIGHT_BITS``, a bias of one ``1 << INPUT_BITS + WEIGHT_BITS``.
 
-    dy, dx: (S,) int64, places of the neighbours, causal and within 4. w1, w2: (C, C) without the identity, which is
-    added here; b1, b2: (C,); w3: (2, 2C), b3: (2,); C - S inputs are features of coarser grids.
+    dy, dx: (S,) int64, places of the neighbours, causal and within 4; S is even. w1, w2: (C, C) without the identity,
+    which is added here; b1, b2: (C,); w3: (2, 2C), b3: (2,); C - S inputs are features of coarser grids.
 
     Raises:
         FormatError: a number is out of range: sums could leave int32.
@@ -56,7 +58,7 @@ class ContextNet:
 
     def __post_init__(self) -> None:
         c = len(self.b1)
-        if c % 4 or not 4 <= c <= _MAX_INPUTS or not 1 <= len(self.dy) <= c:
+        if c % 4 or not 4 <= c <= _MAX_INPUTS or not 2 <= len(self.dy) <= c or len(self.dy) % 2:
             raise FormatError(f"a context net of {c} inputs, {len(self.dy)} neighbours, is not possible")
         for name in ("w1", "w2", "w3"):
             if int(np.abs(getattr(self, name)).max()) >= _WEIGHT_LIMIT:
@@ -66,12 +68,18 @@ class ContextNet:
                 raise FormatError(f"a context net with biases {name} of 256 and more is not possible")
 
     @property
+    def identity(self) -> Ints:
+        """What a layer adds to its inputs, as weights (C, C)."""
+        return np.eye(len(self.b1), dtype=np.int32) << loops.WEIGHT_BITS
+
+    @property
     def arguments(self) -> tuple[Any, ...]:
-        """What the loops take."""
-        eye = np.eye(len(self.b1), dtype=np.int32) << loops.WEIGHT_BITS
-        w3, b3 = np.zeros((4, self.w3.shape[1]), np.int32), np.zeros(4, np.int32)
-        w3[:2], b3[:2] = self.w3, self.b3
-        return self.dy, self.dx, self.w1 + eye, self.b1, self.w2 + eye, self.b2, w3, b3
+        """What the loops take: weights in pairs, biases with the half that rounds."""
+        c = len(self.b1)
+        half, shift = 1 << (loops.WEIGHT_BITS - 1), np.full(c, loops.WEIGHT_BITS, np.int32)
+        first, second = pairs(self.w1 + self.identity), pairs(self.w2 + self.identity)
+        last = pairs(self.w3[:, c:]), pairs(self.w3[:, :c]), self.b3 + (1 << (loops.OUTPUT_SHIFT - 1))
+        return self.dy, self.dx, first, self.b1 + half, second, self.b2 + half, shift, *last
 
     @property
     def lag(self) -> int:
@@ -86,18 +94,19 @@ class Wavefront(Model):
     Args:
         net: what foretells them.
         bank: 512 tables, see `laplace_tables`.
-        features: (F, ceil(h / 2), ceil(w / 2)) int32 within +-2**14, or None: zeros.
+        features: (ceil(h / 2), ceil(w / 2), F) int16 below 2**14 in magnitude, or None: zeros.
     """
 
-    def __init__(self, net: ContextNet, bank: TableBank, shape: tuple[int, int], features: Ints | None) -> None:
+    def __init__(self, net: ContextNet, bank: TableBank, shape: tuple[int, int], features: Features | None) -> None:
         self.net, self.bank, self.shape = net, bank, shape
         self._own = features is not None
-        none = np.zeros((len(net.b1) - len(net.dy), 1, 1), np.int32)
-        self.features = none if features is None else np.ascontiguousarray(features, np.int32)
+        none = np.zeros((1, 1, len(net.b1) - len(net.dy)), np.int16)
+        self.features = none if features is None else np.ascontiguousarray(features)
         if bank.num_tables != loops.SCALES * loops.FRACTIONS or not bank.has_lut:
             raise InputError(f"a wavefront takes a bank of {loops.SCALES * loops.FRACTIONS} tables with lookup slots")
-        if self._own and int(np.abs(self.features).max(initial=0)) > loops.CLAMP:
-            raise InputError(f"features lie within +-{loops.CLAMP}")
+        most = max(int(self.features.max(initial=0)), -int(self.features.min(initial=0)))
+        if self.features.dtype != np.int16 or most > loops.CLAMP:
+            raise InputError(f"features are int16 within +-{loops.CLAMP}")
 
     def order(self) -> npt.NDArray[np.int64]:
         """Positions in the order in which they are coded: front by front, each from the top."""
@@ -122,7 +131,7 @@ class Wavefront(Model):
         index, offset = np.empty(self.shape, np.int32), np.empty(self.shape, np.int32)
         dy, dx, *weights = self.net.arguments
         tables: Any = loops.grid_tables
-        tables(padded, h, w, self.features, self._own, dy, dx, *weights, index, offset)
+        tables(padded, h, w, self.features.view(np.int32), self._own, dy, dx, *weights, index, offset)
         return index, offset
 
     def _plain_tables(self, padded: Ints) -> tuple[Ints, Ints]:
@@ -137,20 +146,20 @@ class Wavefront(Model):
 
     def _plain_features(self, ys: Any, xs: Any) -> Ints:
         if not self._own:
-            return np.zeros((len(self.features), len(ys)), np.int32)
-        return self.features[:, ys >> 1, xs >> 1]
+            return np.zeros((self.features.shape[2], len(ys)), np.int32)
+        return self.features[ys >> 1, xs >> 1].T.astype(np.int32)
 
     def _plain_net(self, near: Ints, features: Ints) -> tuple[Ints, Ints]:
         """The net in numpy; products in float64 are exact below 2**53."""
-        _, _, w1, b1, w2, b2, w3, b3 = self.net.arguments
+        net = self.net
         x = np.concatenate([near << loops.INPUT_BITS, features]).astype(np.float64)
 
         def layer(w: Ints, b: Ints, x: Any) -> Any:
             y = (w.astype(np.float64) @ x + b[:, None]).astype(np.int64)
             return ((y + (1 << loops.WEIGHT_BITS - 1)) >> loops.WEIGHT_BITS).clip(0, loops.CLAMP).astype(np.float64)
 
-        h = layer(w2, b2, layer(w1, b1, x))
-        out = (w3[:2].astype(np.float64) @ np.concatenate([h, x]) + b3[:2, None]).astype(np.int64)
+        h = layer(net.w2 + net.identity, net.b2, layer(net.w1 + net.identity, net.b1, x))
+        out = (net.w3.astype(np.float64) @ np.concatenate([h, x]) + net.b3[:, None]).astype(np.int64)
         mean, raw = (out + (1 << loops.OUTPUT_SHIFT - 1)) >> loops.OUTPUT_SHIFT
         scale = (raw + 24).clip(0, loops.SCALES - 1)
         whole = (mean + 4) >> 3
@@ -168,7 +177,7 @@ class Wavefront(Model):
         if current_engine().name == "plain":
             self._plain_decode(decoder, symbols)
         else:
-            args = (symbols, self.net.lag, self.features, self._own, *self.net.arguments)
+            args = (symbols, self.net.lag, self.features.view(np.int32), self._own, *self.net.arguments)
             loop: Any = loops.decode_grid
             decoder.loop(self.bank, lambda state, plain: loop(*state, *args))
         return symbols

@@ -56,7 +56,7 @@ def finish(finest: Ints, planes: Ints, nets: IntegerNets, workers: Workers) -> I
     """The finest grid and the planes below it -> samples."""
     h, w = finest.shape
     layers = [np.empty((nets.channels, h + 2, w + 2), np.int32) for _ in range(2)]
-    args = (finest, planes, nets.taps(0), *nets.pointwise, layers[0])
+    args = (finest, planes, nets.taps(0), *nets.pointwise_loops, layers[0])
     rows = strips(h, even=False)
     workers.run([partial(exact.pointwise_rows, *args, *r) for r in rows])
     for k, (kernel, bias) in enumerate(nets.residuals):

@@ -12,12 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ...entropy import wavefront
+from ...entropy.engine import current_engine
 from ...entropy.errors import FormatError
 from ...entropy.wavefront import ContextNet
+from ...kernels.pairs import pairs
 from ...kernels.pyramid import exact
 from .nets import LEVELS, Nets, Size, layout, neighbours
 
 Ints = npt.NDArray[np.int32]
+Features = npt.NDArray[np.int16]
 
 # fractional bits of a weight, by group: the finest step that it can be stored with
 BITS = {
@@ -94,12 +97,22 @@ class IntegerNets:
         return self._view[f"up{k}"]
 
     def _pointwise(self) -> tuple[Ints, Ints, Ints, Ints]:
+        """Weights and biases of the hidden layer, and of the way out."""
         v = self._view
-        w1 = np.zeros((self.size.width, 8), np.int32)
-        w1[:, :LEVELS] = v["s1"]
         b1 = v["sb1"] << (exact.PLANE_BITS + exact.WEIGHT_BITS - BITS["synthesis-bias"])
         b2 = v["sb2"] << (2 * exact.WEIGHT_BITS - BITS["synthesis-bias"])
-        return w1, b1, np.ascontiguousarray(v["s2"]), b2
+        return v["s1"], b1, v["s2"], b2
+
+    @property
+    def pointwise_loops(self) -> tuple[Ints, ...]:
+        """`pointwise` as `exact.pointwise_rows` takes it."""
+        w1, b1, w2, b2 = self.pointwise
+        wide = self.size.width
+        first, last = np.zeros((wide, LEVELS + 1), np.int32), np.zeros((4, wide + LEVELS + 1), np.int32)
+        first[:, :LEVELS], last[: self.channels, :-1] = w1, w2
+        halves = [np.int32(1 << shift - 1) for shift in (exact.HIDDEN_SHIFT, exact.OUT_SHIFT)]
+        shifts = np.full(wide, exact.HIDDEN_SHIFT, np.int32)
+        return pairs(first), b1 + halves[0], shifts, pairs(last[:, wide:]), pairs(last[:, :wide]), b2 + halves[1]
 
     def _check(self) -> None:
         w1, b1, w2, b2 = self.pointwise
@@ -114,16 +127,22 @@ class IntegerNets:
         if max(int(m.max()) for m in most) >= _INT32 - (1 << 20):
             raise FormatError("the synthesis of a fitted net is out of range: the stream is corrupt")
 
-    def features(self, k: int, grids: list[Ints]) -> Ints:
-        """Features of grid k from the coarser ones, which are in ``grids``: (F, ceil(h / 2), ceil(w / 2)) int32."""
-        w, b = self._view[f"fw{k}"].astype(np.int64), self._view[f"fb{k}"].astype(np.int64)
-        h, width = grids[k + 1].shape
-        out = np.empty((len(b), h, width), np.int64)
-        out[:] = b[:, None, None]
-        for j in range(k + 1, LEVELS):
-            times = j - k - 1
-            share = w[:, j - k - 1, None, None] * grids[j].astype(np.int64)
-            out += share.repeat(1 << times, 1).repeat(1 << times, 2)[:, :h, :width]
-        shift = BITS["features"] - _FEATURE_BITS
-        top = wavefront.loops.CLAMP
-        return ((out + (1 << shift - 1)) >> shift).clip(-top, top).astype(np.int32)
+    def features(self, k: int, grids: list[Ints]) -> Features:
+        """Features of grid k from the coarser ones, which are in ``grids``: (ceil(h / 2), ceil(w / 2), F) int16."""
+        weights = np.ascontiguousarray(self._view[f"fw{k}"].T)
+        h, w = (-(-n // 2) for n in grids[-1].shape)
+        sums = np.broadcast_to(self._view[f"fb{k}"], (h, w, weights.shape[1])).astype(np.int32)
+        shift, top = BITS["features"] - _FEATURE_BITS, wavefront.loops.CLAMP
+        plain = current_engine().name == "plain"
+        for j in range(LEVELS - 1, k, -1):
+            args = (sums, grids[j], weights[j - k - 1])
+            if plain:
+                sums = exact.plain_add_level(*args)
+            else:
+                sums = np.empty((*grids[j].shape, weights.shape[1]), np.int32)
+                exact.add_level(*args, sums)
+        if plain:
+            return exact.plain_round_features(sums, shift, top)
+        out = np.empty(sums.shape, np.int16)
+        exact.round_features(sums, shift, top, out)
+        return out

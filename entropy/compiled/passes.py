@@ -14,7 +14,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...kernels.compiled import compiled as _jit
-from .tile import WIDTH, hidden_tile, last_tile
+from ...kernels.pairs import WIDTH
+from ...kernels.tile import hidden_tile, last_tile
 
 REACH = 3
 BLOCK = 256  # points whose taps and sums lie in a core's nearer caches
@@ -202,7 +203,7 @@ def predict(store, tables, samples, net, start, drop, planes, channel, h, w, str
             break
         for p in range(0, n, WIDTH):
             for o in range(0, units, 4):
-                hidden_tile(front, x, bias, shift, hidden, o, p, pairs)  # type: ignore[call-arg]
+                hidden_tile(front, x, bias, shift, 255, hidden, o, p, pairs)  # type: ignore[call-arg]
             last_tile(front, x, pairs, rear, hidden, units >> 1, units, y, p)  # type: ignore[call-arg]
         _conclude(y, b, start, drop, n, index[done : done + n], offset[done : done + n])
         done += n

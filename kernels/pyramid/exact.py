@@ -11,7 +11,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ..compiled import usable
+from ..pairs import WIDTH
 from .jit import compiled_exact
+
+if usable():  # the plain bodies take their place
+    from ..tile import hidden_tile, sums_tile
 
 Ints = npt.NDArray[np.int32]
 
@@ -20,8 +25,8 @@ PLANE_LIMIT = HIDDEN_LIMIT = SAMPLE_LIMIT = (1 << 15) - 1  # values between laye
 BLOCK = 128
 
 # the two shifts of the pointwise layers: planes times weights to the hidden layer's unit, and out to samples
-_HIDDEN_SHIFT = PLANE_BITS
-_OUT_SHIFT = 2 * WEIGHT_BITS - FINE_BITS
+HIDDEN_SHIFT = PLANE_BITS
+OUT_SHIFT = 2 * WEIGHT_BITS - FINE_BITS
 _PLANE_TO_OUT = WEIGHT_BITS - PLANE_BITS  # planes are finer by so much where they meet hidden values
 
 
@@ -66,69 +71,60 @@ def upsample_rows(grid, below, taps, out, y0, y1):
 
 
 @compiled_exact
-def _hidden_products(w, b, x, y, n):
-    """y = clamp(round(b + w x), 0, HIDDEN_LIMIT) of 7 planes."""
-    half, shift = np.int32(1 << (_HIDDEN_SHIFT - 1)), np.int32(_HIDDEN_SHIFT)
-    top, zero = np.int32(HIDDEN_LIMIT), np.int32(0)
-    for o in range(w.shape[0]):
-        a0, a1, a2, a3 = w[o, 0], w[o, 1], w[o, 2], w[o, 3]
-        a4, a5, a6 = w[o, 4], w[o, 5], w[o, 6]
-        begin = b[o] + half
-        for p in range(n):
-            y[o, p] = (
-                begin + a0 * x[0, p] + a1 * x[1, p] + a2 * x[2, p] + a3 * x[3, p]
-                + a4 * x[4, p] + a5 * x[5, p] + a6 * x[6, p]
-            )  # fmt: skip
-        for p in range(n):  # apart from the sums, which would be taken in 64 bits to be shifted
-            y[o, p] = min(max(y[o, p] >> shift, zero), top)
+def add_level(below, grid, weights, out):
+    """Weighted sums of grids, out (h, w, F) int32: those of coarser grids (``below``), repeated, and one grid more."""
+    for y in range(grid.shape[0]):
+        for x in range(grid.shape[1]):
+            value = grid[y, x]
+            for f in range(weights.shape[0]):
+                out[y, x, f] = below[y >> 1, x >> 1, f] + weights[f] * value
 
 
 @compiled_exact
-def _out_products(w, b, hidden, x, y, channels, n):
-    """y = clamp(round(b + w [hidden, x])) for hidden layers in eights and 7 planes."""
-    wide = hidden.shape[0]
-    half, shift = np.int32(1 << (_OUT_SHIFT - 1)), np.int32(_OUT_SHIFT)
-    low, top, up = np.int32(-SAMPLE_LIMIT), np.int32(SAMPLE_LIMIT), np.int32(_PLANE_TO_OUT)
-    for c in range(channels):
-        for p in range(n):
-            v = w[c, wide] * x[0, p] + w[c, wide + 1] * x[1, p] + w[c, wide + 2] * x[2, p] + w[c, wide + 3] * x[3, p]
-            v += w[c, wide + 4] * x[4, p] + w[c, wide + 5] * x[5, p] + w[c, wide + 6] * x[6, p]
-            y[c, p] = b[c] + half + (v << up)
-        for i in range(0, wide, 8):
-            a0, a1, a2, a3 = w[c, i], w[c, i + 1], w[c, i + 2], w[c, i + 3]
-            a4, a5, a6, a7 = w[c, i + 4], w[c, i + 5], w[c, i + 6], w[c, i + 7]
-            for p in range(n):
-                y[c, p] += (
-                    a0 * hidden[i, p] + a1 * hidden[i + 1, p] + a2 * hidden[i + 2, p] + a3 * hidden[i + 3, p]
-                    + a4 * hidden[i + 4, p] + a5 * hidden[i + 5, p] + a6 * hidden[i + 6, p] + a7 * hidden[i + 7, p]
-                )  # fmt: skip
-        for p in range(n):
-            y[c, p] = min(max(y[c, p] >> shift, low), top)
+def round_features(sums, shift, limit, out):
+    """out (h, w, F) int16 = clamp(round(sums >> shift))."""
+    half, by = np.int32(1 << (shift - 1)), np.int32(shift)
+    low, top = np.int32(-limit), np.int32(limit)
+    for y in range(sums.shape[0]):
+        for x in range(sums.shape[1]):
+            for f in range(sums.shape[2]):
+                out[y, x, f] = min(max((sums[y, x, f] + half) >> by, low), top)
 
 
 @compiled_exact
-def pointwise_rows(grid, below, taps, w1, b1, w2, b2, out, y0, y1):
-    """Rows y0..y1: the finest grid and the planes below it -> samples in out (channels, h + 2, w + 2), inside."""
+def pointwise_rows(grid, below, taps, w1, b1, shift, planes, hidden, b2, out, y0, y1):
+    """Rows y0..y1: the finest grid and the planes below it -> samples in out (channels, h + 2, w + 2), inside.
+
+    Weights are pairs (see `tile`): of the hidden layer (W, 4); out of planes (4, 4) and of hidden values (4, W / 2).
+    Biases have the half that rounds.
+    """
     w, channels, wide = grid.shape[1], out.shape[0], w1.shape[0]
     t = np.empty(below.shape[2] + 4, np.int32)
-    line = np.empty((7, w), np.int32)
-    part, hidden = np.empty((7, BLOCK), np.int32), np.empty((wide, BLOCK), np.int32)
-    y = np.empty((channels, BLOCK), np.int32)
+    line = np.zeros((8, w), np.int32)
+    x, h = np.zeros((4, BLOCK), np.int32), np.zeros((wide >> 1, BLOCK), np.int32)
+    y, z = np.empty((4, BLOCK), np.int32), np.empty((4, BLOCK), np.int32)
+    by, up = np.int32(OUT_SHIFT), np.int32(_PLANE_TO_OUT)
+    low, top = np.int32(-SAMPLE_LIMIT), np.int32(SAMPLE_LIMIT)
     for row in range(y0, y1):
-        for x in range(w):
-            line[0, x] = grid[row, x] << np.int32(PLANE_BITS)
+        for i in range(w):
+            line[0, i] = grid[row, i] << np.int32(PLANE_BITS)
         for c in range(6):
             _upsampled_row(below, c, taps, row, w, t, line[c + 1])
         for x0 in range(0, w, BLOCK):
             n = min(BLOCK, w - x0)
-            for c in range(7):  # a slice of the lines would do, but loops over it are not vectorised
+            for c in range(4):
                 for p in range(n):
-                    part[c, p] = line[c, x0 + p]
-            _hidden_products(w1, b1, part, hidden, n)
-            _out_products(w2, b2, hidden, part, y, channels, n)
+                    x[c, p] = (line[2 * c, x0 + p] & np.int32(0xFFFF)) | (line[2 * c + 1, x0 + p] << np.int32(16))
+            for p in range(0, n, WIDTH):
+                for o in range(0, wide, 4):
+                    hidden_tile(w1, x, b1, shift, HIDDEN_LIMIT, h, o, p, 4)  # type: ignore[call-arg]
+                sums_tile(planes, x, y, p, 4)  # type: ignore[call-arg]
+                sums_tile(hidden, h, z, p, wide >> 1)  # type: ignore[call-arg]
             for c in range(channels):
                 for p in range(n):
-                    out[c, row + 1, x0 + 1 + p] = y[c, p]
+                    y[c, p] = (y[c, p] << up) + z[c, p] + b2[c]
+                for p in range(n):  # apart from the sums, which would be taken in 64 bits to be shifted
+                    out[c, row + 1, x0 + 1 + p] = min(max(y[c, p] >> by, low), top)
 
 
 @compiled_exact
@@ -191,13 +187,24 @@ def plain_upsample(grid: Ints, below: Ints, taps: Ints) -> npt.NDArray[np.int64]
     return np.concatenate([grid.astype(np.int64)[None] << PLANE_BITS, planes])
 
 
+def plain_add_level(below: Ints, grid: Ints, weights: Ints) -> Ints:
+    """`add_level` in numpy."""
+    h, w = grid.shape
+    return below.repeat(2, 0).repeat(2, 1)[:h, :w] + grid[..., None] * weights
+
+
+def plain_round_features(sums: Ints, shift: int, limit: int) -> npt.NDArray[np.int16]:
+    """`round_features` in numpy."""
+    return _rounded(sums.astype(np.int64), shift, -limit, limit).astype(np.int16)
+
+
 def plain_pointwise(planes: npt.NDArray[np.int64], w1: Ints, b1: Ints, w2: Ints, b2: Ints) -> npt.NDArray[np.int64]:
     """Planes (7, h, w) -> samples (channels, h, w)."""
     x = planes.reshape(len(planes), -1)
-    weights, wide = [w.astype(np.int64) for w in (w1[:, :7], b1[:, None], w2, b2[:, None])], len(w1)
-    hidden = _rounded(weights[0] @ x + weights[1], _HIDDEN_SHIFT, 0, HIDDEN_LIMIT)
+    weights, wide = [w.astype(np.int64) for w in (w1, b1[:, None], w2, b2[:, None])], len(w1)
+    hidden = _rounded(weights[0] @ x + weights[1], HIDDEN_SHIFT, 0, HIDDEN_LIMIT)
     out = weights[2][:, :wide] @ hidden + ((weights[2][:, wide : wide + 7] @ x) << _PLANE_TO_OUT) + weights[3]
-    return _rounded(out, _OUT_SHIFT, -SAMPLE_LIMIT, SAMPLE_LIMIT).reshape(-1, *planes.shape[1:])
+    return _rounded(out, OUT_SHIFT, -SAMPLE_LIMIT, SAMPLE_LIMIT).reshape(-1, *planes.shape[1:])
 
 
 def plain_residual(p: npt.NDArray[np.int64], k: Ints, b: Ints, low: int) -> npt.NDArray[np.int64]:

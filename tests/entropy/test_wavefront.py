@@ -34,7 +34,7 @@ def _coded(symbols, model):
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.booleans(), st.sampled_from([10, 14]))
 def test_what_is_written_is_read(h, w, seed, own, count):
     rng = np.random.default_rng(seed)
-    features = rng.integers(-900, 900, (6, (h + 1) // 2, (w + 1) // 2)).astype(np.int32) if own else None
+    features = rng.integers(-900, 900, ((h + 1) // 2, (w + 1) // 2, 6)).astype(np.int16) if own else None
     model = Wavefront(_net(rng, count), BANK, (h, w), features)
     symbols = np.clip(np.rint(rng.laplace(0, rng.choice([0.1, 2, 60]), (h, w))), -LIMIT, LIMIT).astype(np.int32)
     data = _coded(symbols, model)
@@ -49,7 +49,7 @@ def test_what_is_written_is_read(h, w, seed, own, count):
 def test_the_plain_body_writes_and_reads_the_same_bytes(shape, own, monkeypatch):
     rng = np.random.default_rng(3)
     h, w = shape
-    features = rng.integers(-900, 900, (6, (h + 1) // 2, (w + 1) // 2)).astype(np.int32) if own else None
+    features = rng.integers(-900, 900, ((h + 1) // 2, (w + 1) // 2, 6)).astype(np.int16) if own else None
     model = Wavefront(_net(rng), BANK, shape, features)
     symbols = np.rint(rng.laplace(0, 3, shape)).astype(np.int32)
     data = _coded(symbols, model)
@@ -82,7 +82,7 @@ def test_extreme_weights_stay_inside_int32():
         np.full((2, 2 * c), 2047, np.int32), np.zeros(2, np.int32),
     )  # fmt: skip
     symbols = np.full((6, 8), LIMIT, np.int32)
-    features = np.full((6, 3, 4), 16383, np.int32)
+    features = np.full((3, 4, 6), 16383, np.int16)
     compiled = Wavefront(net, BANK, (6, 8), features)
     padded = np.zeros((10, 16), np.int32)
     padded[4:, 4:12] = symbols

@@ -12,7 +12,6 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-WIDTH = 16  # points of a tile: two vectors of eight
 _I32 = ir.IntType(32)
 _VECTOR, _PAIRS, _WIDE = ir.VectorType(_I32, 8), ir.VectorType(ir.IntType(16), 16), ir.VectorType(_I32, 16)
 
@@ -69,17 +68,19 @@ _NONE = ir.Constant(_VECTOR, None)
 
 
 @intrinsic
-def hidden_tile(typing, w, x, bias, shift, y, o, p, count):  # type: ignore[no-untyped-def]
-    """Pairs of four hidden units o..o + 3: y[o / 2 + i, p : p + WIDTH], each clip((w x + bias) >> shift, 0, 255).
+def hidden_tile(typing, w, x, bias, shift, top, y, o, p, count):  # type: ignore[no-untyped-def]
+    """Pairs of four hidden units o..o + 3: y[o / 2 + i, p : p + WIDTH], each clip((w x + bias) >> shift, 0, top).
 
     w: (units, count) and x: (count, n) int32 of pairs, y: (units / 2, n) int32, bias and shift int32, all in C
-    order. Nothing is checked.
+    order; top below 2**15. Nothing is checked.
     """
 
     def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        w, x, bias, shift, y = _unpack(context, b, signature.args[:5], args[:5])
-        o, p, count = args[5:]
-        top = ir.Constant(_VECTOR, [255] * 8)
+        kinds = signature.args
+        w, x, bias, shift = _unpack(context, b, kinds[:4], args[:4])
+        (y,) = _unpack(context, b, kinds[5:6], args[5:6])
+        o, p, count = args[6:]
+        top = _spread(b, b.trunc(args[4], _I32))
         units = []
         for r, vectors in enumerate(_sums(b, w, x, [[_NONE] * 2] * 4, o, p, count)):
             add, by = (_spread(b, b.load(b.gep(a[0], [b.add(o, _number(r))]))) for a in (bias, shift))
@@ -96,7 +97,8 @@ def hidden_tile(typing, w, x, bias, shift, y, o, p, count):  # type: ignore[no-u
                 b.store(pair, _at(b, y, row, b.add(p, _number(8 * v))), align=4)
         return context.get_dummy_value()
 
-    return types.void(w, x, bias, shift, y, *[types.intp] * 3), generate
+    i = types.intp
+    return types.void(w, x, bias, shift, i, y, i, i, i), generate
 
 
 @intrinsic
@@ -116,3 +118,18 @@ def last_tile(typing, w, x, count, rear, hidden, pairs, o, y, p):  # type: ignor
 
     i = types.intp
     return types.void(w, x, i, rear, hidden, i, i, y, i), generate
+
+
+@intrinsic
+def sums_tile(typing, w, x, y, p, count):  # type: ignore[no-untyped-def]
+    """y[:4, p : p + WIDTH] = w[:4, :count] x; arrays as in `hidden_tile`."""
+
+    def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        w, x, y = _unpack(context, b, signature.args[:3], args[:3])
+        p, count = args[3:]
+        for r, vectors in enumerate(_sums(b, w, x, [[_NONE] * 2] * 4, _number(0), p, count)):
+            for v, value in enumerate(vectors):
+                b.store(value, _at(b, y, _number(r), b.add(p, _number(8 * v))), align=4)
+        return context.get_dummy_value()
+
+    return types.void(w, x, y, types.intp, types.intp), generate
