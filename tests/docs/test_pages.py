@@ -46,8 +46,9 @@ def test_examples(page, folder):
     scope: dict[str, object] = {}
     blocks = BLOCK.findall((DOCS / page).read_text())
     assert any(language == "python" for language, _ in blocks)
-    if "zarr" in (DOCS / page).read_text():
-        pytest.importorskip("zarr")
+    for extra in ("zarr", "timm"):
+        if f"import {extra}" in (DOCS / page).read_text():
+            pytest.importorskip(extra)
     for language, text in blocks:
         if language == "python":
             exec(compile(text, page, "exec"), scope)
