@@ -1,8 +1,13 @@
 """Reproduce the figures that README and docs quote: `python scripts/benchmark.py KIND [--data DIR] [--json OUT]`.
 
+    python scripts/benchmark.py all --quick --json today.json
+    python scripts/benchmark.py compare yesterday.json today.json
+
 KIND is one of rd, overfit, speed, entropy, audio, loader, features, lossless, perception, gpu. Each prints a Markdown
 table; --json writes all rows, the machine, versions, commit and threads, and a flat summary. --quick answers in under
-50 s with less data (overfit takes minutes; gpu takes longer, and a GPU).
+50 s with less data (overfit takes minutes; gpu takes longer, and a GPU). `all` runs those that need no more than the
+package, each in a process of its own; `compare` says what got worse between two files, and ends with status 1 if
+anything did.
 """
 
 from __future__ import annotations
@@ -19,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from bench import history
 
 KINDS = ("rd", "overfit", "speed", "entropy", "audio", "loader", "features", "lossless", "perception", "gpu")
 
@@ -55,7 +62,8 @@ def machine() -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("kind", choices=(*KINDS, "all", "compare"))
+    parser.add_argument("files", type=Path, nargs="*", help="compare: two JSON files, the earlier one first")
     parser.add_argument(
         "--data", type=Path, help="folder of test pictures or sounds (default: pictures that scikit-image brings)"
     )
@@ -86,11 +94,19 @@ def main() -> int:
     parser.add_argument("--limit", type=int, metavar="N", help="perception, lossless: samples of each set")
     parser.add_argument("--model", type=Path, help="perception: TorchScript classifier, or weights of an earlier run")
     parser.add_argument("--listening", type=Path, help="audio: folder of sounds, a sub-folder a class")
+    parser.add_argument("--tolerance", type=float, default=10.0, help="compare: percent by which speeds may differ")
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
+    if len(args.files) != 2 * (args.kind == "compare"):
+        parser.error("compare takes two files, the other kinds none")
+    if args.kind == "compare":
+        return compare(args.files, args.tolerance)
 
     about = machine()
-    result = importlib.import_module(f"bench.{args.kind}").run(args)
+    if args.kind == "all":
+        result = history.run_all(args.quick, args.threads)
+    else:
+        result = importlib.import_module(f"bench.{args.kind}").run(args)
     print(result["markdown"])
     print(json.dumps(result["summary"], indent=1))
     if args.out:
@@ -101,7 +117,15 @@ def main() -> int:
         args.json.write_text(
             json.dumps({"kind": args.kind, "machine": about, "threads": args.threads, **result}, indent=1)
         )
-    return 0
+    return 1 if result.get("failed") else 0
+
+
+def compare(files: list[Path], tolerance: float) -> int:
+    """Print what changed between two files; 1 where anything got worse."""
+    before, after = (json.loads(path.read_text()) for path in files)
+    changes = history.compare(before, after, tolerance)
+    print(history.report(before, after, changes))
+    return int(any(change.worse for change in changes))
 
 
 if __name__ == "__main__":
