@@ -31,6 +31,7 @@ from .samples import Samples, header_dtype
 from .search.levels import check_effort
 from .search.measures import Function, Objective
 from .search.piece import Field
+from .search.retuning import retuned
 from .search.run import Progress, frozen, search
 from .surroundings import plainly
 from .tiling import Tile, tile_grid
@@ -379,6 +380,7 @@ class Codec(PictureCodec):
         x = x.all() if isinstance(x, Samples) else x
         aim = Objective(x.to(self.device), objective, weight)
         with torch.no_grad(), frozen(self):
+            thrift /= retuned(self.name, effort, quality)
             return search(self.search_field(x, quality), aim, effort, thrift, progress)
 
     @plainly

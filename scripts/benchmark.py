@@ -76,8 +76,15 @@ def main() -> int:
     parser.add_argument("--qualities", type=int, nargs="+", help="rd: of codecs with a variable rate")
     parser.add_argument(
         "--effort", type=int, nargs="+", metavar="N",
-        help="rd: what these efforts bring, and their seconds, beside AVIF at its speeds; overfit: one of 1 to 9",
+        help="rd: what these efforts bring, and their seconds, beside AVIF at its speeds; overfit: one of 1 to 9; "
+        "perception: what they bring to the classifier",
     )  # fmt: skip
+    parser.add_argument(
+        "--objective", default="mse", help="rd --effort: another one of the search, beside mse: ms-ssim"
+    )
+    parser.add_argument(
+        "--side", type=int, metavar="N", help="rd --effort: only the middle of each picture, N x N pixels"
+    )
     parser.add_argument(
         "--published", type=Path, nargs="+", metavar="PATH", default=[],
         help="rd, overfit: published curves to compare with, folders or files in CompressAI's JSON form",
@@ -91,7 +98,7 @@ def main() -> int:
     parser.add_argument("--reuse", type=Path, help="rd, overfit: take the rows that this earlier --json file has")
     parser.add_argument("--segmented", type=Path, help="perception: folder with images/ and masks/")
     parser.add_argument("--sounds", type=Path, help="perception: folder of sounds")
-    parser.add_argument("--limit", type=int, metavar="N", help="perception, lossless: samples of each set")
+    parser.add_argument("--limit", type=int, metavar="N", help="perception, lossless, rd --effort: samples of each set")
     parser.add_argument("--model", type=Path, help="perception: TorchScript classifier, or weights of an earlier run")
     parser.add_argument("--listening", type=Path, help="audio: folder of sounds, a sub-folder a class")
     parser.add_argument("--tolerance", type=float, default=10.0, help="compare: percent by which speeds may differ")

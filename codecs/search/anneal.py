@@ -15,7 +15,7 @@ from torch import Tensor
 from .measures import Measure
 from .piece import RelaxedPiece
 
-RATE, SIDE_RATE = 0.03, 0.015  # steps a step of Adam, at first: of the latent, and of what is coded beside it
+RATE, SIDE_RATE = 0.015, 0.01  # steps a step of Adam, at first: of the latent, and of what is coded beside it
 WARM, COLD, FLAT = 0.5, 0.1, 0.3  # temperatures, and the share of the search that stays warm
 
 

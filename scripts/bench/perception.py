@@ -3,7 +3,8 @@
 --data has train/ and test/ with a folder a class; --segmented has images/ and masks/; --sounds has sounds, of which
 log-mel features at 16 kHz are compared. One at least is needed; --limit takes some of each, evenly. --model is a
 TorchScript module of one's own (it gets pictures of S x S, uint8) or weights from an earlier run; without it a small
-network is trained, 16 epochs, and its weights are kept beside --json.
+network is trained, 16 epochs, and its weights are kept beside --json. --effort measures what a search brings
+to it, by squared error and by its own features.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,10 @@ import torch
 from torch import Tensor
 
 from latentzip.evaluation import signals
+from latentzip.evaluation.coders import Ours
 from latentzip.evaluation.perception.agreement import Perception, SegmentedFolder, class_folders, perceive
 from latentzip.evaluation.perception.tasks import Boundaries, LogMel, Network, canny, felzenszwalb, sound_tensor
+from latentzip.training.distortion import FeatureDistortion
 
 from . import perception_net
 
@@ -29,6 +33,7 @@ CODECS = (
 )  # fmt: skip
 SOUND = ("audio@10,20,30,45", "opus@6,12,24,48", "mp3@32,64,128")
 QUICK = ("hyperprior-fast@25", "jpeg@10")
+SEARCHED, LOW = ("hyperprior-fast",), (1, 5, 10, 20)
 GOAL = 0.95
 RATE = 16000
 
@@ -51,7 +56,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         pairs, _ = class_folders(args.data / "test")
         layer = None if isinstance(model, torch.jit.ScriptModule) else perception_net.FEATURES
         task = Network("class", model, perception_net.prepare, layer=layer)
-        results["labelled"] = perceive(some(pairs, args), codecs, [task], progress=progress)
+        coders = searched(args, model) if args.effort else codecs
+        results["labelled"] = perceive(some(pairs, args), coders, [task], progress=progress)
     if args.segmented is not None:
         tasks = [Boundaries("edges", canny), Boundaries("segments", felzenszwalb)]
         data = SegmentedFolder(args.segmented)
@@ -64,6 +70,32 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if set(results) - {"sounds"}:
         text += "\n\n" + goals(results)
     return {"rows": {k: r.rows for k, r in results.items()}, "summary": summary(results), "markdown": text}
+
+
+class Searched(Ours):
+    """A codec that searches towards what a network sees, or towards squared error."""
+
+    def __init__(self, codec: str, effort: int, qualities: Sequence[int], distortion: FeatureDistortion | None) -> None:
+        super().__init__(codec, effort=effort)
+        self.values = tuple(qualities)
+        if distortion is not None:
+            self.options["objective"] = distortion
+            self.name += ", its features"
+
+
+def searched(args: argparse.Namespace, model: torch.nn.Module) -> list[Searched]:
+    """Codecs at every effort asked for, with both objectives."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise SystemExit(
+            "perception --effort needs to see a layer: leave --model out, or give weights of an earlier run"
+        )
+    own = FeatureDistortion(model, [perception_net.FEATURES], prepare=perception_net.window)
+    return [
+        Searched(name, effort, args.qualities or LOW, distortion)
+        for name in args.codec or SEARCHED
+        for effort in sorted({0, *args.effort})
+        for distortion in ([None, own] if effort else [None])
+    ]
 
 
 def some(data: Any, args: argparse.Namespace) -> Any:

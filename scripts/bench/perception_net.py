@@ -46,14 +46,19 @@ def train(data: Path, epochs: int = EPOCHS, seed: int = 0) -> nn.Module:
     return model.eval()
 
 
-def prepare(image: Image.Image) -> Tensor:
-    """The middle square of a picture, at the size of training -> (3, S, S) uint8."""
-    edge = min(image.size)
-    left, top = (image.width - edge) // 2, (image.height - edge) // 2
+def window(x: Tensor) -> Tensor:
+    """The middle square of pictures (B, 3, H, W) in [0, 1], at the size of training, in 0..255; differentiable."""
+    height, width = x.shape[-2:]
+    edge = min(height, width)
     size = edge // STRIDE * STRIDE - MARGIN * STRIDE
-    cut = MARGIN * STRIDE // 2
-    box = (left + cut, top + cut, left + cut + size, top + cut + size)
-    return torch.from_numpy(np.asarray(image.crop(box)).copy()).permute(2, 0, 1)
+    top, left = ((n - edge) // 2 + MARGIN * STRIDE // 2 for n in (height, width))
+    return 255 * x[..., top : top + size, left : left + size]
+
+
+def prepare(image: Image.Image) -> Tensor:
+    """The same of one picture -> (3, S, S) uint8."""
+    x = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
+    return (window(x[None] / 255)[0]).round().to(torch.uint8)
 
 
 def save(model: nn.Module, path: Path) -> None:

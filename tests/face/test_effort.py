@@ -111,6 +111,7 @@ def test_any_codec_of_variable_rate_has_targets(photo):
         ("walloc-rgb-16x", {"target_size": 500}, "walloc-rgb-16x has no quality to reach a target by"),
         ("hyperprior-fast", {"effort": 12}, "effort is 12"),
         ("hyperprior-fast", {"effort": 1, "weight": np.ones((5, 5))}, r"\(5, 5\), the picture \(96, 128\)"),
+        ("hyperprior-fast", {"effort": 1, "weight": np.zeros((96, 128))}, "zero everywhere"),
         ("hyperprior-fast", {"weight": np.ones((96, 128))}, "give an effort from 1 to 9"),
     ],
 )
@@ -128,7 +129,13 @@ def test_command_line(photo, tmp_path, capsys):
     options = ["-c", "hyperprior-fast", "--target", "0.8KB", "--effort", "1", "--weight", str(tmp_path / "w.png")]
     assert main(["encode", source, "-o", target, *options]) == 0
     assert 0.97 * 800 <= (tmp_path / "a.ltz").stat().st_size <= 800
-    for wrong in (["--target", "1KB", "-q", "5"], ["--target", "1 apple"], ["--effort", "10"]):
+    small = np.zeros((9, 9), np.uint8)
+    Image.fromarray(small).save(tmp_path / "small.png")
+    wrong = ["-c", "hyperprior-fast", "--effort", "1", "--weight", str(tmp_path / "small.png")]
+    assert main(["encode", source, "-o", str(tmp_path / "b.ltz"), *wrong]) == 1
+    assert "(9, 9), the picture (96, 128)" in capsys.readouterr().err
+    twice = ["--target", "1KB", "--target", "2KB"]
+    for wrong in (twice, ["--target", "1KB", "-q", "5"], ["--target", "1 apple"], ["--effort", "10"]):
         try:
             code = main(["encode", source, "-o", str(tmp_path / "b.ltz"), "-c", "hyperprior-fast", *wrong])
         except SystemExit as stop:

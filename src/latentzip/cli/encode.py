@@ -37,10 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     options.add_arguments(parser)
     parser.add_argument(
-        "--target", type=target, metavar="60KB|0.5bpp|38dB|64kbps",
+        "--target", type=target, action=Once, metavar="60KB|0.5bpp|38dB|64kbps",
         help="instead of a quality: at most this size or rate (bpp: pictures, kbps: sound), or at least this PSNR",
     )  # fmt: skip
     parser.add_argument("--profile", type=Path, metavar="PATH", help="what FeatureCodec.fit learned and saved")
+
+
+class Once(argparse.Action):
+    """An option that may not be repeated: the last one would count, and nobody would know."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        if getattr(namespace, self.dest, None) is not None:
+            parser.error(f"{option_string} is given twice: there is one goal at a time")
+        setattr(namespace, self.dest, values)
 
 
 def value_range(text: str) -> Any:
