@@ -109,6 +109,11 @@ class BaseCodec(nn.Module):
         extra = {CHANNELS: self.ordered_channels, FAST: self.fast_coding}
         return frozenset({LATENT, *(name for name, has in extra.items() if has)})
 
+    @property
+    def decodes_batches(self) -> bool:
+        """Whether `decode` takes the streams of a batch to its device as they are, and codes and transforms there."""
+        return False
+
     # --- identity ------------------------------------------------------------------------------------------------
 
     @property

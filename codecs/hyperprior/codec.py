@@ -383,6 +383,10 @@ class HyperpriorCodec(Codec):
         arrays = {f"hyper.{key}": array for key, array in self.hyper_bank.to_arrays().items()}
         return arrays | {"gain_offsets": self.gain_offsets, "skip": np.array(self.config.skip)}
 
+    @property
+    def decodes_batches(self) -> bool:
+        return self._batch() is not None
+
     def encode(self, x: Tensor, quality: float | None = None) -> list[bytes]:
         """As in the base; a batch on a GPU is coded there as a whole (`batch`)."""
         batch = self._batch()

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from latentzip.codecs.hyperprior.codec import HyperpriorCodec, HyperpriorConfig
+from latentzip.data.modality.pictures import PICTURES
 from latentzip.entropy import FormatError, UnsupportedError
 from latentzip.entropy.tables import TableBank, normalise
 
@@ -40,6 +41,24 @@ def test_files_of_either_side(device):
         assert streams == expected
     for picture, reference in zip(batch.decode(expected), codec.decode(expected)):
         torch.testing.assert_close(picture.cpu(), reference, atol=1e-4, rtol=1e-4)
+
+
+def test_packs_are_decoded_on_the_device(device, monkeypatch):
+    """Compressed bytes go to the device and pixels come from it, the same as one by one on the CPU."""
+    codec = tiny()
+    blobs = [codec.encode(torch.rand(1, 3, h, w), 40)[0] for h, w in ((64, 60), (32, 48), (64, 60))]
+    expected = PICTURES.signals(blobs, codec, 1)
+    there = copy.deepcopy(codec).to(device)
+    batch, seen = HyperpriorBatch(there), []
+    monkeypatch.setattr(HyperpriorCodec, "_batch", lambda self: batch)
+    monkeypatch.setattr(
+        batch, "decode", lambda streams, decode=batch.decode: seen.append(len(streams)) or decode(streams)
+    )
+    found = PICTURES.signals(blobs, there, 1)
+    assert seen == [3]
+    for ours, theirs in zip(found, expected):
+        assert ours.device.type == device.type
+        torch.testing.assert_close(ours.cpu(), theirs, atol=1e-4, rtol=1e-4)
 
 
 def test_other_weights_and_mixtures_are_refused(device):

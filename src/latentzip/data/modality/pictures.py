@@ -158,6 +158,12 @@ class Pictures(Modality):
         streams = [_open(blob, codec, fingerprint) for blob in blobs]
         if keeps_signals(codec):
             return run_batch(lambda blob: decode(blob, "tensor", codec=codec), blobs, threads=threads)
+        sizes = [(stream.header.shape[-2], stream.header.shape[-1]) for stream in streams]
+        small = all(max(codec.latent_size(size)) <= codec.tile for size in sizes)  # larger ones go tile by tile
+        if small and codec.decodes_batches:
+            return codec.decode(blobs)
+        if not codec.fast_coding:  # what the latent alone does not decide is the codec's business
+            return [codec.decompress(s.header.params, s.chunks, size) for s, size in zip(streams, sizes)]
         latents = self.arrays(blobs, codec, threads, Table(None, None))
         out: list[Tensor | None] = [None] * len(blobs)
         groups: dict[tuple[bytes, tuple[int, ...]], list[int]] = defaultdict(list)
@@ -165,8 +171,7 @@ class Pictures(Modality):
             groups[stream.header.params, stream.header.shape].append(i)
         for (params, shape), members in groups.items():
             size = shape[-2], shape[-1]
-            # large pictures go tile by tile, and what the latent alone does not decide is the codec's business
-            if max(latents[members[0]].shape[-2:]) > codec.tile or not codec.fast_coding:
+            if max(latents[members[0]].shape[-2:]) > codec.tile:
                 for i in members:
                     out[i] = codec.decompress(params, streams[i].chunks, size)
                 continue
