@@ -91,9 +91,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if peer != name:
             summary[f"bd_rate_vs_{peer.replace(' ', '_')}_pct"] = _round(bd_rate(curve(table, peer), ours))
     summary["bd_rate_vs_avif_pct"] = summary["bd_rate_vs_avif_speed_6_4:4:4_pct"]
+    against = {peer: curve(table, peer) for peer in dict.fromkeys(r["codec"] for r in table) if peer != name}
     titles = [title for title, _ in images]
     for label, points in published_curves(args.published, titles):
         summary[f"bd_rate_vs_{label}_pct"] = _round(bd_rate(points, ours))
+        against[label] = points
+    for row in (r for r in table if r["codec"] == name):
+        summary[f"bytes_at_{row['setting']}_pct"] = {
+            peer: _round(bytes_at_equal_psnr(points, row["bpp"], row["psnr"])) for peer, points in against.items()
+        }
     own = [r for r in rows if r["codec"] == name]
     summary["encode_s_per_mp"] = round(1e6 * sum(r["encode_s"] for r in own) / sum(r["pixels"] for r in own), 1)
     summary["decode_mp_s"] = decode_speed(images[0][1])
@@ -102,6 +108,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _round(value: float) -> float | None:
     return None if np.isnan(value) else round(float(value), 1)
+
+
+def bytes_at_equal_psnr(curve: list[tuple[float, float]], bpp: float, psnr: float) -> float:
+    """Percent that a point needs more than a curve (bpp, dB) of the same PSNR, straight in log bpp between its points;
+    NaN beyond them."""
+    points = sorted(curve, key=lambda p: p[1])
+    if not points[0][1] <= psnr <= points[-1][1]:
+        return float("nan")
+    theirs = np.exp(np.interp(psnr, [p[1] for p in points], np.log([p[0] for p in points])))
+    return 100 * (bpp / float(theirs) - 1)
 
 
 def published_curves(paths: list[Path], titles: list[str]) -> Iterator[tuple[str, list[tuple[float, float]]]]:
