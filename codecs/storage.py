@@ -137,7 +137,8 @@ def read(data: bytes) -> Weights:
         if scale is not None:
             if not value.ndim or tuple(scale.shape) != (len(value), *[1] * (value.ndim - 1)):
                 raise FormatError(f"weights file: scale.{key} of shape {tuple(scale.shape)} for {tuple(value.shape)}")
-            value = value.float() * scale
+            whole = value.numpy().astype(np.float32)  # numpy: no pool of threads is woken for it
+            value = torch.from_numpy(np.multiply(whole, scale.float().numpy(), out=whole))
         state[key] = value.float() if value.is_floating_point() else value
     coding = {k.removeprefix("coding."): v.numpy() for k, v in tensors.items() if k.startswith("coding.")}
     return Weights(meta["codec"], config, state, coding)
@@ -185,11 +186,16 @@ def build(make: Callable[[], Network], state: Mapping[str, Tensor], kind: str) -
 class _Allowance(TorchFunctionMode):
     """In which new tensors may hold so many elements in all; a configuration that asks for more is refused.
 
+    Nothing is drawn at random: the weights that are read replace what is made, and nobody's generator moves.
+
     A device without memory ("meta") would say sizes too, but torch imports its compiler for it: seconds.
     """
 
     MADE = frozenset(
         {"empty", "zeros", "ones", "full", "rand", "randn", "new_empty", "new_zeros", "new_ones", "new_full"}
+    )
+    DRAWN = frozenset(
+        {"uniform_", "normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "trunc_normal_"}
     )
     TIMES, SPARE = 8, 1 << 22  # what is made on the way, tables that are not stored
 
@@ -198,6 +204,8 @@ class _Allowance(TorchFunctionMode):
         self._left, self._kind = self.TIMES * state + self.SPARE, kind
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.__name__ in self.DRAWN and args:
+            return args[0]
         if func.__name__ in self.MADE:
             shape = next((a for a in args if isinstance(a, (tuple, list))), None)
             self._left -= math.prod(shape or [a for a in args if isinstance(a, int)])

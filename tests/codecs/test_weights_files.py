@@ -10,6 +10,7 @@ import torch
 
 import latentzip as lz
 from latentzip import pretrained
+from latentzip.codecs import registry
 
 CONFIG = lz.BottleneckConfig(outputs=8, latent=4, encoder_width=8, decoder_width=8)
 
@@ -130,3 +131,13 @@ def test_the_state_of_a_frozen_bottleneck_is_the_whole_codec(bottleneck):
     without = {k: v for k, v in bottleneck.state_dict().items() if not k.startswith("coding.")}
     with pytest.raises(RuntimeError, match="coding"):
         other.load_state_dict(without)
+
+
+def test_loading_draws_no_random_numbers():
+    """Who has seeded torch gets the same numbers, whether or not a codec was loaded in between."""
+    data = next(entry for entry in pretrained.index() if entry.name == "hyperprior-fast" and entry.current).read()
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    registry.codec_of_weights(data, "weights")
+    assert torch.equal(torch.rand(4), expected)
