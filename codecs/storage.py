@@ -204,8 +204,8 @@ class _Allowance(TorchFunctionMode):
         self._left, self._kind = self.TIMES * state + self.SPARE, kind
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.__name__ in self.DRAWN and args:
-            return args[0]
+        if func.__name__ in self.DRAWN:
+            return args[0] if args else kwargs["tensor"]
         if func.__name__ in self.MADE:
             shape = next((a for a in args if isinstance(a, (tuple, list))), None)
             self._left -= math.prod(shape or [a for a in args if isinstance(a, int)])
