@@ -164,7 +164,8 @@ def build(make: Callable[[], Network], state: Mapping[str, Tensor], kind: str) -
     Raises:
         FormatError: tensors that are missing, unknown or of another shape.
     """
-    with _Allowance(sum(value.numel() for value in state.values()), kind):
+    # what is drawn is replaced below: the user's random numbers stay as they were
+    with torch.random.fork_rng(devices=[]), _Allowance(sum(value.numel() for value in state.values()), kind):
         network = make()
     expected = network.state_dict()
     for key, like in expected.items():
@@ -186,8 +187,6 @@ def build(make: Callable[[], Network], state: Mapping[str, Tensor], kind: str) -
 class _Allowance(TorchFunctionMode):
     """In which new tensors may hold so many elements in all; a configuration that asks for more is refused.
 
-    Nothing is drawn at random: the weights that are read replace what is made, and nobody's generator moves.
-
     A device without memory ("meta") would say sizes too, but torch imports its compiler for it: seconds.
     """
 
@@ -204,8 +203,6 @@ class _Allowance(TorchFunctionMode):
         self._left, self._kind = self.TIMES * state + self.SPARE, kind
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.__name__ in self.DRAWN:
-            return args[0] if args else kwargs["tensor"]
         if func.__name__ in self.MADE:
             shape = next((a for a in args if isinstance(a, (tuple, list))), None)
             self._left -= math.prod(shape or [a for a in args if isinstance(a, int)])
