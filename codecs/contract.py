@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # what a codec may be able to do beside coding whole signals; `AnyCodec.capabilities` holds some of these
 LATENT = "latent"  # `restore(to="latent")`
+TOKENS = "tokens"  # `restore(to="tokens")`: numbers of codewords
 REGION = "region"  # `restore(region=...)`: of pictures four integers, of tensors two
 SPAN = "span"  # `restore(span=...)`, in samples
 CHANNELS = "channels"  # `restore(channels=...)`
@@ -195,7 +196,7 @@ class AnyCodec(Protocol):
     def restore(
         self, header: Header, chunks: Sequence[bytes], *, to: Literal["signal", "latent"] = "signal", **part: Any
     ) -> Tensor:
-        """What `compress` was given, or its latent.
+        """What `compress` was given, or its latent; with `TOKENS` also ``to="tokens"``.
 
         Args:
             part: ``region``, ``span`` or ``channels``, where one is asked for.

@@ -58,6 +58,7 @@ FAMILIES = {
         Family("walloc_audio", "audio", ".walloc.audio", ".walloc.options:SOUND"),
         Family("hyperprior", "image", ".hyperprior.codec", ".hyperprior.options:OPTIONS"),
         Family("overfit", "image", ".overfit.codec", ".overfit.options:OPTIONS", slow=True),
+        Family("vq", "image", ".vq.codec", ".vq.options:OPTIONS"),
         Family("audio", "audio", ".audio.codec", ".audio.options:OPTIONS"),
         Family("bottleneck", "tensor", ".bottleneck.codec", ".bottleneck.options:OPTIONS"),
         Family(

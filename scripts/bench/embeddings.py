@@ -1,4 +1,4 @@
-"""Stores of embeddings: bytes a row against neighbours kept, beside int8, int4 and product quantisation.
+"""Stores of embeddings: bytes a row against neighbours kept, beside int8, int4, PQ, OPQ and residual quantisation.
 
 Embeddings are those of all-MiniLM-L6-v2 for passages of 32 tokens of Python's help topics and torch's docstrings,
 mixed: rotations and codebooks are learned from one half, the other is stored. overlap@10 is the part of the ten nearest
@@ -18,13 +18,17 @@ import numpy as np
 import torch
 
 import latentzip as lz
-from latentzip.data import EmbeddingStore
+from latentzip.codecs.vq import product
+from latentzip.data import CodeStore, EmbeddingStore
+from latentzip.data.embeddings.codes import ENTRIES as CODES
+from latentzip.data.embeddings.codes import PRICE
 
 from . import minilm
 from .texts import texts
 
 NMSES = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3)
 PARTS = (96, 64, 48)  # bytes of a product-quantised row
+SIZES = (32, 48, 64, 96)  # codes a row
 LENGTH, NEAR, QUERIES = 32, 10, 1000
 
 
@@ -75,6 +79,21 @@ def _product(fit: np.ndarray, x: np.ndarray, parts: int) -> tuple[np.ndarray, in
     return index.decode(index.compute_codes(x)), faiss.vector_to_array(index.centroids).nbytes
 
 
+def _rotated(fit: np.ndarray, x: np.ndarray, parts: int) -> tuple[np.ndarray, int]:
+    faiss: Any = import_module("faiss")
+    matrix = faiss.OPQMatrix(x.shape[1], parts)
+    matrix.train(fit)
+    back, once = _product(matrix.apply(fit), matrix.apply(x), parts)
+    return matrix.reverse_transform(back), once + faiss.vector_to_array(matrix.A).nbytes
+
+
+def _residual(fit: np.ndarray, x: np.ndarray, parts: int) -> tuple[np.ndarray, int]:
+    faiss: Any = import_module("faiss")
+    index = faiss.ResidualQuantizer(x.shape[1], parts, 8)
+    index.train(fit)
+    return index.decode(index.compute_codes(x)), faiss.vector_to_array(index.codebooks).nbytes
+
+
 def rows_of(quick: bool) -> tuple[list[dict[str, Any]], list[str]]:
     """What was measured, and a word on what was left out."""
     sets = passages(quick)
@@ -99,6 +118,10 @@ def rows_of(quick: bool) -> tuple[list[dict[str, Any]], list[str]]:
             assert codec.profile is not None
             once = len(codec.profile.to_bytes())
             row("EmbeddingStore", (store.num_bytes - once) / len(x), once, store[:])
+        for size in SIZES:
+            quantiser = product.fit(torch.from_numpy(fit), size, CODES, PRICE)
+            codes = CodeStore.write(Path(folder) / f"{size}.codes", x, product=quantiser)
+            row("CodeStore", (codes.num_bytes - codes.once) / len(x), codes.once, codes[:])
     for bits in (8, 4):
         size, back = _integers(x, bits)
         row(f"int{bits} + zstd", size, 0, back)
@@ -106,14 +129,19 @@ def rows_of(quick: bool) -> tuple[list[dict[str, Any]], list[str]]:
         for parts in PARTS:
             back, once = _product(fit, x, parts)
             row(f"product quantisation, {parts} x 8 bits", parts, once, back)
+            back, once = _rotated(fit, x, parts)
+            row(f"OPQ, {parts} x 8 bits", parts, once, back)
+        if not quick:
+            back, once = _residual(fit, x, PARTS[-1])
+            row(f"residual quantisation, {PARTS[-1]} x 8 bits", PARTS[-1], once, back)
     except ImportError as error:
         missing.append(str(error))
     return rows, missing
 
 
-def at_overlap(rows: list[dict[str, Any]], wanted: float) -> float | None:
+def at_overlap(rows: list[dict[str, Any]], wanted: float, own: str = "EmbeddingStore") -> float | None:
     """Bytes a row of ours where it keeps so many neighbours, between its points; None outside them."""
-    points = sorted((r["overlap"], r["bytes"]) for r in rows if r["coder"] == "EmbeddingStore")
+    points = sorted((r["overlap"], r["bytes"]) for r in rows if r["coder"] == own)
     if not points or not points[0][0] <= wanted <= points[-1][0]:
         return None
     return float(np.interp(wanted, [o for o, _ in points], [b for _, b in points]))
@@ -123,13 +151,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Rows of `scripts/benchmark.py features`."""
     rows, missing = rows_of(args.quick)
     summary: dict[str, Any] = {}
-    for name, mark in (("int4", "int4"), ("pq", "product")):
-        ratios = []
-        for peer in (r for r in rows if r["coder"].startswith(mark)):
-            size = at_overlap(rows, peer["overlap"])
-            ratios += [] if size is None else [size / peer["bytes"]]
-        if ratios:
-            summary[f"embeddings_bytes_vs_{name}"] = round(sum(ratios) / len(ratios), 4)
+    for own, what in (("EmbeddingStore", "embeddings"), ("CodeStore", "codes")):
+        for name, mark in (("int4", "int4"), ("pq", "product"), ("opq", "OPQ"), ("rq", "residual")):
+            ratios = []
+            for peer in (r for r in rows if r["coder"].startswith(mark)):
+                size = at_overlap(rows, peer["overlap"], own)
+                ratios += [] if size is None else [size / peer["bytes"]]
+            if ratios:
+                summary[f"{what}_bytes_vs_{name}"] = round(sum(ratios) / len(ratios), 4)
     lines = []
     if rows:
         lines = [

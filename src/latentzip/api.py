@@ -162,7 +162,8 @@ def decode(
             kind in the original's dtype, as far as Pillow has it. "tensor" returns (C, H, W): in the original's
             dtype if it was a tensor, else float32 in [0, 1]. "latent" returns the integer latent (L, h, w) after
             entropy decoding alone. Sound comes as a pair ``samples, rate``; sound of files, and what "tensor" makes of
-            arrays, in float32 with full scale 1; its latent is (rows, frames).
+            arrays, in float32 with full scale 1; its latent is (rows, frames). "tokens" of a codec that has them, such
+            as `vq`, are the numbers of codewords, (levels, h, w) int64.
         region: (top, left, bottom, right) in pixels. Only the tiles that it touches are decoded; the result equals
             that part of the whole to the last bit. Of tensors: (start, stop) along the first axis.
         span: of sound: (start, stop) in seconds. Only the chunks that it touches are decoded; the result equals that

@@ -11,6 +11,7 @@ from ..entropy.lazy import exports
 
 if TYPE_CHECKING:
     from .archive import Archive
+    from .embeddings.codes import CodeStore
     from .embeddings.store import EmbeddingStore
     from .reading import transforms
     from .reading.backbone import LatentInput, image_classifier_input
@@ -35,6 +36,7 @@ _HOMES = {
     "reading.collate": ("LatentBatch", "latent_collate"),
     "reading.dataset": ("LatentDataset",),
     "reading.dequantize": ("Dequantize",),
+    "embeddings.codes": ("CodeStore",),
     "embeddings.store": ("EmbeddingStore",),
     "writing.merging": ("PackResult",),
     "writing.packing": ("pack",),
@@ -48,6 +50,7 @@ _HOMES = {
 __all__ = [
     "Archive",
     "Cache",
+    "CodeStore",
     "Dequantize",
     "ElasticBatchSampler",
     "EmbeddingStore",

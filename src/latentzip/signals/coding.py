@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ..codecs.base import Precision
     from ..codecs.contract import AnyCodec
 
-Output = Literal["signal", "latent", "pil", "numpy", "tensor"]
-OUTPUTS = ("signal", "latent", "pil", "numpy", "tensor")
+Output = Literal["signal", "latent", "tokens", "pil", "numpy", "tensor"]
+OUTPUTS = ("signal", "latent", "tokens", "pil", "numpy", "tensor")
 Region = tuple[int, int, int, int]
 ValueRange = Literal["auto"] | tuple[float, float] | None
 Progress = Callable[[float, float], None]  # how much is done, and all
@@ -132,6 +132,12 @@ class Coding(Protocol):
     def verify(self, stream: Container) -> None:
         """Entropy-decode everything, and unpack what lies beside it; raises as `decode` does."""
         ...
+
+
+def refuse_tokens(wanted: Wanted, name: str) -> None:
+    """Raises InputError where tokens are asked of a codec that has none."""
+    if wanted.to == "tokens":
+        raise InputError(f"{name} has no tokens: its integers are to='latent'; streams of vq have tokens")
 
 
 def refuse_span(wanted: Wanted) -> None:

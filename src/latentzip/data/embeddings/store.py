@@ -11,7 +11,7 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from math import inf
 from pathlib import Path
@@ -26,18 +26,16 @@ from ...codecs.features.codec import FeatureCodec
 from ...codecs.features.profile import Profile, water_step
 from ...entropy import container
 from ...entropy.container import Header, Limits
-from ...entropy.dense import tensor_of, to_numpy
 from ...entropy.errors import FormatError, InputError
 from ...files import atomic_writer
 from ...warn import converted
+from .rows import FIT_ROWS, HUGE, finite, first_parts, grouped, numbers_of, parts_of, rows_of
 
 NAME = "embeddings"
 ROWS = 256  # of a group: fewer cost more bits, more cost more time for one row
 LIMITS = Limits(samples=1 << 44, chunks=1 << 26, header=1 << 28)
 _VERSION = 1
 _PARAMS = struct.Struct("<BIf")  # version, rows of a group, step
-_FIT_ROWS = 1 << 16  # of an iterable, from which a rotation is learned
-_HUGE = 1e30
 _MOST = container.DEFAULT_LIMITS.samples  # values of a group
 _BLOCK = 1 << 14  # rows that a search compares at once
 _TRIES = 8  # steps that are tried for a goal
@@ -142,8 +140,8 @@ class EmbeddingStore:
             InputError: no rows, rows of other sizes or dtypes, values that are not finite, or an existing file.
         """
         _check(nmse, codec, group)
-        parts, whole = _parts(vectors)
-        first = _first(parts, codec is None)
+        parts, whole = parts_of(vectors)
+        first = first_parts(parts, codec is None)
         kind = first[0]
         profile = codec.profile if codec is not None else FeatureCodec.fit(first, nmse=nmse or 0.01).profile
         assert profile is not None
@@ -164,16 +162,16 @@ class EmbeddingStore:
             while True:
                 attempt += 1
                 step = float(np.float32(step))
-                if not 1e-30 <= step <= _HUGE:
+                if not 1e-30 <= step <= HUGE:
                     raise InputError(f"rows of this scale need a step of {step:.3g}: multiply them by a power of two")
-                sizes, error = _coded(profile, step, _groups(chain(first, parts), kind, group), kind, payload)
+                sizes, error = _coded(profile, step, grouped(chain(first, parts), kind, group), kind, payload)
                 if nmse is None or error.nmse() <= nmse or not whole or attempt == _TRIES:
                     break
                 step *= 0.99 * (nmse / error.nmse()) ** 0.5
             if nmse is not None and error.nmse() > nmse:
                 converted(
                     f"{target}: squared error over variance is {error.nmse():.3g}, {nmse:g} was asked for: the first "
-                    f"{_FIT_ROWS} rows are not like the others; hand in an array, or a codec fitted to a sample of all"
+                    f"{FIT_ROWS} rows are not like the others; hand in an array, or a codec fitted to a sample of all"
                 )
             params = _PARAMS.pack(_VERSION, group, step)
             dtype = str(kind.dtype).removeprefix("torch.")
@@ -212,13 +210,7 @@ class EmbeddingStore:
         """
         if components is not None and not 1 <= components <= len(self.profile.basis):
             raise InputError(f"components is {components}; the store has {len(self.profile.basis)}")
-        numbers = to_numpy(rows, "rows")
-        if numbers.size and numbers.dtype.kind not in "iu":
-            raise InputError(f"rows are whole numbers, not {numbers.dtype}; of a mask take numpy.flatnonzero(mask)")
-        numbers = numbers.astype(np.int64).reshape(-1)
-        if numbers.size and not -len(self) <= int(numbers.min()) <= int(numbers.max()) < len(self):
-            raise IndexError(f"rows {int(numbers.min())}..{int(numbers.max())} of a store of {len(self)}")
-        numbers = numbers % max(1, len(self))
+        numbers = numbers_of(rows, len(self))
         out = np.empty((numbers.size, self.shape[1]), self.dtype)
         home = numbers // self.group
         for group in np.unique(home):
@@ -255,7 +247,7 @@ class EmbeddingStore:
         """
         if metric not in ("cosine", "dot"):
             raise InputError(f"metric is {metric!r}; one of 'cosine', 'dot'")
-        q = _rows(queries).float()
+        q = rows_of(queries).float()
         if q.shape[1] != self.shape[1]:
             raise InputError(f"queries have {q.shape[1]} channels, the store has {self.shape[1]}")
         if not 1 <= k <= len(self):
@@ -273,14 +265,6 @@ class EmbeddingStore:
         return best.numpy(), where.numpy()
 
 
-def _rows(x: Any) -> Tensor:
-    x = tensor_of(x, "f", "rows (N, D) of embeddings") if isinstance(x, (np.ndarray, Tensor)) else x
-    if not isinstance(x, Tensor) or x.ndim != 2 or not x.shape[1] or x.dtype not in (torch.float16, torch.float32):
-        what = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-        raise InputError(f"embeddings are rows (N, D) of float32 or float16; this is {what}")
-    return x.cpu()
-
-
 def _check(nmse: float | None, codec: FeatureCodec | None, group: int) -> None:
     """Raises InputError for arguments of `EmbeddingStore.write` that make no sense."""
     if group < 1:
@@ -289,26 +273,6 @@ def _check(nmse: float | None, codec: FeatureCodec | None, group: int) -> None:
         raise InputError(f"nmse is {nmse}; a number between 0 and 1 is needed")
     if codec is not None and codec.profile is None:
         raise InputError("the codec has no profile: make one with FeatureCodec.fit, or leave codec out")
-
-
-def _parts(vectors: Any) -> tuple[Iterator[Tensor], bool]:
-    """Rows part by part, and whether they are all at hand."""
-    whole = isinstance(vectors, (Tensor, np.ndarray))
-    if not whole and (isinstance(vectors, (str, bytes, dict)) or not hasattr(vectors, "__iter__")):
-        raise InputError(f"embeddings are an array, a tensor, or several of them, not a {type(vectors).__name__}")
-    return (_rows(part) for part in ([vectors] if whole else vectors)), whole
-
-
-def _first(parts: Iterator[Tensor], fit: bool) -> list[Tensor]:
-    """As many parts as a profile is fitted to, or the first one that has rows."""
-    first: list[Tensor] = []
-    for part in parts:
-        first.append(part)
-        if sum(map(len, first)) >= (_FIT_ROWS if fit else 1):
-            break
-    if sum(map(len, first)) < (2 if fit else 1):
-        raise InputError("a store needs embeddings: two rows or more, with a codec one")
-    return first
 
 
 def _coded(
@@ -320,36 +284,12 @@ def _coded(
     sizes = [payload.write(container.seal(profile.to_bytes())) - container.CRC_BYTES]
     error = _Error(kind.shape[1])
     for rows in groups:
-        x = _finite(rows, error.count)
+        x = finite(rows, error.count)
         found, restored = profiled.quantised(profile, step, x)
         data = container.seal(profiled.coded(profile, step, found))
         sizes.append(payload.write(data) - container.CRC_BYTES)
         error.add(x, restored.to(kind.dtype))
     return sizes, error
-
-
-def _groups(parts: Iterable[Tensor], kind: Tensor, group: int) -> Iterator[Tensor]:
-    """Rows in groups of equal size, the last one shorter."""
-    rest = kind[:0]
-    for part in parts:
-        if part.shape[1] != kind.shape[1] or part.dtype != kind.dtype:
-            raise InputError(
-                f"embeddings of {part.shape[1]} channels, {part.dtype}, after some of {kind.shape[1]}, {kind.dtype}"
-            )
-        rest = torch.cat([rest, part]) if len(rest) else part
-        whole = len(rest) // group * group
-        yield from rest[:whole].split(group) if whole else ()
-        rest = rest[whole:].clone()
-    if len(rest):
-        yield rest
-
-
-def _finite(rows: Tensor, start: int) -> Tensor:
-    x = rows.float()
-    bad = torch.nonzero(~(x.abs() < _HUGE).all(1)).reshape(-1)
-    if len(bad):
-        raise InputError(f"row {start + int(bad[0])} holds NaN, infinite or huge values; a store takes finite ones")
-    return x
 
 
 class _Error:
@@ -380,14 +320,14 @@ def _step(profile: Profile, parts: list[Tensor], nmse: float, fitted: bool, whol
         fitted: whether the profile was fitted to these rows, so that its step is a good guess.
         whole: whether there will be no other rows; otherwise the first ones do.
     """
-    x = _finite(torch.cat(parts) if len(parts) > 1 else parts[0], 0)
-    x = x if whole else x[:_FIT_ROWS]
+    x = finite(torch.cat(parts) if len(parts) > 1 else parts[0], 0)
+    x = x if whole else x[:FIT_ROWS]
     step = profile.step
     if not fitted:
         transform = profile.transform
         assert transform.synthesis is not None
-        energy = transform.forward(x[:_FIT_ROWS]).double().square().mean(0)
-        target = nmse * float(x[:_FIT_ROWS].double().var(0, correction=0).sum())
+        energy = transform.forward(x[:FIT_ROWS]).double().square().mean(0)
+        target = nmse * float(x[:FIT_ROWS].double().var(0, correction=0).sum())
         step = water_step(energy, transform.synthesis.double().square().sum(1), target)
     best = 0.0
     for _ in range(_TRIES):

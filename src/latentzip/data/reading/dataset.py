@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
+from ...codecs.contract import TOKENS
 from ...entropy.errors import InputError
 from ..archive import Archive
 from ..codec import codec_of
@@ -26,7 +27,7 @@ from .spans import PLACES, Spans
 from .transforms import check_declared
 
 TIERS = ("auto", "archive", "cache")
-OUTPUTS = ("latent", "signal", "bytes")
+OUTPUTS = ("latent", "tokens", "signal", "bytes")
 REMOTE_WINDOW = 64  # shards that a shuffled epoch of a remote pack reads at a time
 
 
@@ -48,7 +49,8 @@ class LatentDataset(Dataset[dict[str, Any]]):
         path: what `codec-cli pack` wrote; a folder or an fsspec URL.
         tier: "archive" entropy-decodes the range-coded streams, "cache" reads the training tier and makes it when there
             is none, "auto" reads the training tier where it exists.
-        to: "latent" ((L, h, w), of sound (rows, frames)), "signal" (pictures (C, H, W) float32 in [0, 1], sound (C, T)
+        to: "latent" ((L, h, w), of sound (rows, frames)), "tokens" (of `vq`: numbers of codewords, (levels, h, w)
+            uint16, in a column ``tokens``), "signal" (pictures (C, H, W) float32 in [0, 1], sound (C, T)
             float32 of full scale 1, tensors as they were; decoded in batches on `device`) or "bytes" (the `.ltz`
             streams).
         streams: of packs with several streams a sample: name -> "latent", "signal" or "bytes"; each becomes a column
@@ -82,7 +84,7 @@ class LatentDataset(Dataset[dict[str, Any]]):
         path: str | os.PathLike[str],
         *,
         tier: Literal["auto", "archive", "cache"] = "auto",
-        to: Literal["latent", "signal", "bytes"] = "latent",
+        to: Literal["latent", "tokens", "signal", "bytes"] = "latent",
         streams: Mapping[str, str] | None = None,
         columns: Sequence[str] = ("label",),
         transform: Callable[[dict[str, Any], Draw], dict[str, Any]] | None = None,
@@ -100,6 +102,8 @@ class LatentDataset(Dataset[dict[str, Any]]):
                 raise InputError(f"{name} is {value!r}; one of {', '.join(allowed)}")
         self.archive = Archive(path, cache_dir)
         self.kind = MODALITIES[self.archive.manifest["modality"]]
+        self.levels = token_levels(self.archive) if to == "tokens" else None
+        to = "latent" if to == "tokens" else to
         if to == "latent":
             check_latents(self.archive)
         if tier == "cache" and to != self.kind.output:
@@ -107,8 +111,9 @@ class LatentDataset(Dataset[dict[str, Any]]):
             raise InputError(f"the training tier holds {held} only; to={to!r} needs tier='archive'")
         self.streams = dict(streams or {})
         for name, wanted in self.streams.items():
-            if wanted not in OUTPUTS:
-                raise InputError(f"stream {name}: {wanted!r}; one of {', '.join(OUTPUTS)}")
+            if wanted not in OUTPUTS or wanted == "tokens":
+                known = ", ".join(output for output in OUTPUTS if output != "tokens")
+                raise InputError(f"stream {name}: {wanted!r}; one of {known}")
             self.archive.facts(name)
             if wanted == "latent":
                 check_latents(self.archive, name)
@@ -254,7 +259,11 @@ class LatentDataset(Dataset[dict[str, Any]]):
         if self.transform is not None and draw is not None:
             batch = self.transform(batch, draw)
         if self.to == "latent":
-            batch["latent"] = _tensors(batch["latent"])
+            latent = _tensors(batch.pop("latent"))
+            if self.levels is None:
+                batch = {"latent": latent, **batch}
+            else:
+                batch = {"tokens": _as_tokens(latent, self.levels), **batch}
         return LatentBatch(batch, len(numbers))
 
     @cached_property
@@ -287,6 +296,19 @@ class LatentDataset(Dataset[dict[str, Any]]):
         return _tensors(found) if wanted == "latent" else found
 
 
+def token_levels(archive: Archive) -> int:
+    """How many levels of tokens the streams of a pack have.
+
+    Raises:
+        InputError: its codec has no tokens.
+    """
+    codec = codec_of(archive, "", "cpu")
+    if TOKENS not in codec.capabilities:
+        raise InputError(f"{archive.path} holds latents of {codec.name}, which are no tokens; to='latent' reads them")
+    said = archive.manifest.get("options", {}).get("levels")
+    return int(said) if said is not None else codec.levels(archive.manifest.get("quality"))
+
+
 def _decoded(
     kind: Modality, blobs: list[bytes], codec: Any, threads: int, to: str, table: Table | None,
     spans: list[tuple[int, int]] | None = None,
@@ -298,6 +320,13 @@ def _decoded(
         return torch.stack(signals) if same else signals
     assert table is not None
     return kind.arrays(blobs, codec, threads, table, spans)
+
+
+def _as_tokens(latent: Tensor | list[Tensor], levels: int) -> Tensor | list[Tensor]:
+    """The first levels of latents that are tokens, uint16: of a batch (B, levels, h, w)."""
+    if isinstance(latent, Tensor):
+        return latent[:, :levels].to(torch.uint16)
+    return [z[:levels].to(torch.uint16) for z in latent]
 
 
 def _tensors(latents: Any, table: Table | None = None) -> Tensor | list[Tensor]:

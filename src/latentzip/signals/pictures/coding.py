@@ -12,14 +12,14 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from ...codecs.contract import EXACT, GREY, PARTS, AnyCodec
+from ...codecs.contract import EXACT, GREY, PARTS, TOKENS, AnyCodec
 from ...codecs.samples import FULL_SCALE
 from ...entropy import container
 from ...entropy.container import Container, Header
 from ...entropy.errors import InputError
 from ...warn import converted
 from .. import coding
-from ..coding import About, Progress, Region, Wanted, refuse_span
+from ..coding import About, Progress, Region, Wanted, refuse_span, refuse_tokens
 from ..models import model_for
 from . import PICTURES
 from .exact import check_exact, from_exact, to_exact
@@ -100,10 +100,11 @@ def decode(stream: Container, wanted: Wanted) -> Any:
     part: dict[str, Any] = {"channels": wanted.channels}
     part["region"] = None if wanted.region is None else _region(wanted.region)
     part = {name: value for name, value in part.items() if value is not None}
-    latent = wanted.to == "latent"
-    y = model.restore(stream.header, stream.chunks, to="latent" if latent else "signal", **part)
-    if latent:
-        return y
+    if TOKENS not in model.capabilities:
+        refuse_tokens(wanted, model.name)
+    if wanted.to in ("latent", "tokens"):
+        return model.restore(stream.header, stream.chunks, to=wanted.to, **part)  # type: ignore[arg-type]
+    y = model.restore(stream.header, stream.chunks, **part)
     if EXACT in model.capabilities:
         return from_exact(y, stream.header, stream.boxes, wanted.to)
     return from_signal(y, stream.header, stream.boxes, wanted.to, part.get("region"))  # type: ignore[arg-type]

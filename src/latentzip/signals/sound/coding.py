@@ -13,7 +13,7 @@ from ...codecs.contract import AnyCodec
 from ...entropy.container import Container
 from ...entropy.errors import InputError
 from .. import coding
-from ..coding import About, Progress, Wanted
+from ..coding import About, Progress, Wanted, refuse_tokens
 from ..models import model_for
 from . import files, objects
 
@@ -79,9 +79,10 @@ class _File(coding.Ready):
 def decode(stream: Container, wanted: Wanted) -> Any:
     """A pair (samples, rate), or the latent."""
     model = model_for(stream.header, wanted)
+    refuse_tokens(wanted, model.name)
     if wanted.region is not None or wanted.channels is not None:
         raise InputError("region and channels are for pictures and tensors; sound takes span=(start, stop) in seconds")
-    return objects.decode(stream, model, wanted.to, wanted.span, wanted.limits)
+    return objects.decode(stream, model, wanted.to, wanted.span, wanted.limits)  # type: ignore[arg-type]
 
 
 def array(stream: Container, wanted: Wanted) -> np.ndarray:

@@ -12,7 +12,7 @@ from ...entropy.container import Container
 from ...entropy.errors import InputError
 from ...warn import converted
 from .. import coding
-from ..coding import About, Progress, Wanted, refuse_span
+from ..coding import About, Progress, Wanted, refuse_span, refuse_tokens
 from . import objects
 
 
@@ -50,6 +50,7 @@ class _Ready(coding.Ready):
 def decode(stream: Container, wanted: Wanted) -> Any:
     """A tensor or an array, or the integers."""
     refuse_span(wanted)
+    refuse_tokens(wanted, stream.header.codec)
     return objects.decode(stream, wanted.codec, wanted.device, wanted.to, wanted.region, wanted.channels)
 
 

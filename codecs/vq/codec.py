@@ -1,0 +1,327 @@
+"""Pictures as discrete tokens: residual codebooks on the features of a codec that ships.
+
+After McQuic (Zhu et al., "Unified Multivariate Gaussian Mixture for Efficient Neural Image Compression", CVPR 2022), on
+one grid: features at 1/16, turned to principal components of the pixels' error, then a residual codebook a level.
+Analysis and synthesis are those of the `hyperprior` family. Tokens of a level depend on no later level, so that the
+first levels of a stream are the stream of a lower rate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...entropy import schema
+from ...entropy.container import Header
+from ...entropy.dense import tensor_of
+from ...entropy.errors import FormatError, InputError
+from .. import storage
+from ..base import Codec, Shape
+from ..contract import TOKENS, Compressed
+from ..hyperprior.nets import Analysis, Synthesis
+from .options import DEFAULT_QUALITY, OPTIONS
+from .prior import Prior
+from .residual import check_tokens, entropy, tokens_of, vectors_of
+
+if TYPE_CHECKING:
+    from ...pretrained import Entry
+
+
+@dataclass(frozen=True)
+class VqConfig:
+    """Hyper-parameters, stored beside the weights.
+
+    Attributes:
+        width, analysis_depth, synthesis_depth, latent: of the trunk, as in `hyperprior`.
+        trunk_quality: at which the trunk runs.
+        levels: K, codebooks; each refines what the ones before leave.
+        entries: N, codewords of a codebook.
+        components: principal components of the features that are quantised.
+    """
+
+    width: int = 128
+    analysis_depth: int = 3
+    synthesis_depth: int = 5
+    latent: int = 192
+    trunk_quality: int = 30
+    levels: int = 16
+    entries: int = 256
+    components: int = 96
+
+
+_BOUNDS = {
+    "width": storage.CHANNELS, "analysis_depth": storage.DEPTH, "synthesis_depth": storage.DEPTH,
+    "latent": storage.CHANNELS, "trunk_quality": schema.integer(1, 100), "levels": schema.integer(1, 64),
+    "entries": schema.integer(2, 4096), "components": storage.CHANNELS,
+}  # fmt: skip
+
+
+class VqCodec(Codec):
+    """See the module's text. A latent is the tokens: (K, h, w), 0 for levels that a stream does not have."""
+
+    family = "vq"
+    declared = OPTIONS
+    modality = "image"
+    stride = 16
+    chunk = 64
+    tile = 128
+    variable_rate = True
+    ordered_channels = True
+    reads_parts = True
+    latent_transforms = frozenset({"crop"})
+    default_quality = DEFAULT_QUALITY
+
+    def __init__(self, config: VqConfig, name: str = "vq") -> None:
+        super().__init__()
+        c = self.config = config
+        if c.components > c.latent:
+            raise InputError(f"{c.components} components of {c.latent} features: there are not so many")
+        self.name = name
+        self.latent_channels, self.latent_limit = c.levels, max(c.entries - 1, 128)
+        self.analysis_transform = Analysis(c.width, c.analysis_depth, c.latent)
+        self.synthesis_transform = Synthesis(c.width, c.synthesis_depth, c.latent)
+        self.register_buffer("std", torch.ones(c.latent, 1, 1))
+        self.register_buffer("mean", torch.zeros(c.latent))
+        self.register_buffer("to_components", torch.zeros(c.latent, c.components))
+        self.register_buffer("from_components", torch.zeros(c.components, c.latent))
+        self.register_buffer("codewords", torch.zeros(c.levels, c.entries, c.components))
+        self.register_buffer("prices", torch.zeros(c.levels, c.entries))
+        self.std: Tensor
+        self.mean: Tensor
+        self.to_components: Tensor
+        self.from_components: Tensor
+        self.codewords: Tensor
+        self.prices: Tensor
+        self.prior: Prior | None = None
+        # 3x3 at 1/8 reach half a position each, the 2x2 cells between the grids one more
+        self.analysis_halo = math.ceil(c.analysis_depth / 2) + 1
+        self.synthesis_halo = math.ceil(c.synthesis_depth / 2) + 1
+
+    # --- tokens --------------------------------------------------------------------------------------------------
+
+    @property
+    def codebooks(self) -> Tensor:
+        """(K, N, M) float32: codewords in the units of the features; entry 0 of each is zero."""
+        return self.codewords @ self.from_components
+
+    def levels(self, quality: float | None = None) -> int:
+        """How many codebooks are used at a quality from 1 to 100."""
+        return -(-self.check_quality(quality) * self.config.levels // 100)
+
+    def quality_of(self, levels: int) -> int:
+        """The quality at which so many codebooks are used.
+
+        Raises:
+            InputError: there are not so many.
+        """
+        if isinstance(levels, bool) or levels != int(levels) or not 1 <= levels <= self.config.levels:
+            raise InputError(f"levels is {levels!r}; {self.name} has 1 to {self.config.levels}")
+        return 100 * int(levels) // self.config.levels
+
+    def tokens(self, x: Any, levels: int | None = None) -> Tensor:
+        """A picture (3, H, W) as integers (K, h, w) int64 from 0 to N - 1, the coarsest level first.
+
+        h and w are the sides over 16, rounded up.
+
+        Args:
+            x: floats in [0, 1], uint8 or uint16.
+            levels: how many codebooks; all by default.
+
+        Raises:
+            InputError: as `compress`.
+        """
+        count = self.config.levels if levels is None else levels
+        return self.latent(x, self.quality_of(count))[:count].long()
+
+    @torch.inference_mode()
+    def from_tokens(self, tokens: Any, size: tuple[int, int] | None = None) -> Tensor:
+        """Tokens (K, h, w) of one picture, any number of levels -> (3, H, W) float32 in [0, 1].
+
+        Args:
+            size: (H, W) of the picture; by default all that the tokens cover, 16 h x 16 w.
+
+        Raises:
+            InputError: not integers from 0 to N - 1, another shape, or a size that they do not cover.
+        """
+        tokens = self.checked_tokens(tokens)
+        h, w = tokens.shape[1:]
+        size = (16 * h, 16 * w) if size is None else size
+        if self.latent_size(size) != (h, w):
+            raise InputError(f"a picture of {size[0]} x {size[1]} has {self.latent_size(size)} tokens, not {(h, w)}")
+
+        def pixels(t: Any) -> Tensor:
+            part = tokens[None, :, t.hy0 : t.hy1, t.hx0 : t.hx1].to(self.device)
+            inner = min(16 * t.hy1, size[0]) - 16 * t.hy0, min(16 * t.hx1, size[1]) - 16 * t.hx0
+            with self.arithmetic():
+                return self.synthesis(part, inner)[0]
+
+        return self.painted(self.synthesis_grid(size), (0, 0, *size), pixels)
+
+    def checked_tokens(self, tokens: Any) -> Tensor:
+        """Tokens (K, h, w) as a tensor; InputError unless they are some of this codec's."""
+        tokens = tensor_of(tokens, "iu", "tokens")
+        if not isinstance(tokens, Tensor) or tokens.ndim != 3 or 0 in tokens.shape:
+            what = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
+            raise InputError(f"tokens of one picture are integers (levels, h, w), not {what}")
+        tokens = tokens.to(torch.int64)
+        check_tokens(tokens, self.config.levels, self.config.entries)
+        return tokens
+
+    def usage(self, tokens: Any) -> list[tuple[int, float]]:
+        """Of each level of tokens (K, ...): how many codewords occur, and bits a token at their frequencies."""
+        tokens = tensor_of(tokens, "iu", "tokens")
+        check_tokens(tokens, self.config.levels, self.config.entries)
+        counts = [torch.bincount(level.long().flatten(), minlength=self.config.entries) for level in tokens]
+        return [(int((c > 0).sum()), entropy(c)) for c in counts]
+
+    # --- the three functions -------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def analysis(self, x: Tensor, quality: float | None = None) -> Tensor:
+        levels = self.levels(quality)
+        rows = self.components(x)
+        out = rows.new_zeros(len(rows), self.config.levels, *self._grid(x), dtype=torch.int16)
+        for i, item in enumerate(rows):
+            found = tokens_of(item, self.codewords[:levels], self.prices[:levels])
+            out[i, :levels] = found.reshape(levels, *out.shape[2:])
+        return out
+
+    def components(self, x: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [0, 1] -> what is quantised, (B, h * w, components) float32."""
+        pad = [-n % (self.stride * self.latent_multiple) for n in x.shape[-2:]]
+        x = F.pad(x - 0.5, (0, pad[1], 0, pad[0]), mode="replicate")
+        y = self.analysis_transform(x, self._trunk_quality(x), self.std).float()
+        return (y.flatten(2).transpose(1, 2) - self.mean) @ self.to_components
+
+    def _grid(self, x: Tensor) -> tuple[int, int]:
+        return self.latent_size((x.shape[-2], x.shape[-1]))
+
+    def dequantize(self, latent: Tensor, quality: float | None = None) -> Tensor:
+        raise InputError(
+            f"latents of {self.name} are tokens, numbers of codewords: codec.values(tokens) gives what they stand for, "
+            "an embedding of a network takes them as they are"
+        )
+
+    def values(self, latent: Tensor) -> Tensor:
+        """Tokens (B, K, h, w) or (K, h, w) -> features (B, M, h, w) or (M, h, w) float32, of as many levels as there
+        are."""
+        tokens = tensor_of(latent, "iuf", "tokens").to(self.codewords.device)
+        if tokens.ndim not in (3, 4):
+            raise InputError(f"tokens are (levels, h, w) or a batch of them, not {tuple(tokens.shape)}")
+        batch = tokens if tokens.ndim == 4 else tokens[None]
+        batch = batch.long()
+        check_tokens(batch.transpose(0, 1), self.config.levels, self.config.entries)
+        b, k, h, w = batch.shape
+        rows = vectors_of(batch.transpose(0, 1).reshape(k, b * h * w), self.codewords)
+        features = (rows @ self.from_components + self.mean).reshape(b, h, w, -1).permute(0, 3, 1, 2)
+        return features if tokens.ndim == 4 else features[0]
+
+    @torch.inference_mode()
+    def synthesis(self, latent: Tensor, size: tuple[int, int], quality: float | None = None) -> Tensor:
+        y = self.values(latent)
+        x = self.synthesis_transform(y, self._trunk_quality(y), self.std) + 0.5
+        return x[..., : size[0], : size[1]]
+
+    def _trunk_quality(self, like: Tensor) -> Tensor:
+        return torch.full((1,), float(self.config.trunk_quality), device=like.device)
+
+    def program(self, coder: Any, latent: np.ndarray | None, shape: Shape, quality: float | None = None) -> np.ndarray:
+        if self.prior is None:
+            raise InputError(f"{self.name} has no entropy model yet: fit one (latentzip.training.vq)")
+        depth, h, w = shape
+        levels = min(depth, self.levels(quality))
+        out = np.zeros(shape, np.int32)
+        given = None if latent is None else latent[:levels]
+        out[:levels] = self.prior.program(coder, given, levels, h, w)
+        return out
+
+    def coding_arrays(self) -> dict[str, np.ndarray]:
+        return {} if self.prior is None else self.prior.to_arrays()
+
+    # --- the face -------------------------------------------------------------------------------------------------
+
+    def compress(
+        self, x: Any, quality: float | None = None, *args: Any, levels: int | None = None, **options: Any
+    ) -> Compressed:
+        """As in the base, at a quality or with a number of ``levels``; InputError for both."""
+        if levels is not None:
+            if quality is not None:
+                raise InputError("quality and levels both say how many codebooks are used: give one of them")
+            quality = self.quality_of(levels)
+        return super().compress(x, quality, *args, **options)
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return super().capabilities | {TOKENS}
+
+    def restore(
+        self,
+        header: Header,
+        chunks: Sequence[bytes],
+        *,
+        to: Literal["signal", "latent", "tokens"] = "signal",
+        **part: Any,
+    ) -> Tensor:
+        """As in the base; "tokens" are those of the stream's levels, (levels, h, w) int64."""
+        if to != "tokens":
+            return super().restore(header, chunks, to=to, **part)
+        latent = super().restore(header, chunks, to="latent", **part)
+        size = header.shape[-2], header.shape[-1]
+        return latent[: self.levels(self.read_params(header.params, len(chunks), size)[0])].long()
+
+
+# --- storage -----------------------------------------------------------------------------------------------------
+
+_SHARED = ("analysis_transform.", "synthesis_transform.")  # with the release that the trunk is of
+
+
+def _is_byte(key: str, value: Tensor) -> bool:
+    """As in `hyperprior`, whose bytes are shared; and the codewords, a scale a level."""
+    inner = {"mix_in", "mix_out", "gate_in", "gate_out", "up32", "up16", "down32", "adapt", "head", "region"}
+    return key == "codewords" or (
+        value.ndim == 4 and value.is_floating_point() and not inner.isdisjoint(key.split("."))
+    )
+
+
+def round_weights(codec: VqCodec) -> None:
+    """Set the weights to what storage will keep of them, so that what is measured is what ships."""
+    storage.round_state(codec, _is_byte, torch.float16)
+
+
+def to_tensors(codec: VqCodec) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file; `round_weights` comes first, `storage.share` may follow."""
+    if codec.prior is None:
+        raise InputError(f"{codec.name} has no entropy model to store")
+    return storage.to_tensors(codec, _is_byte, torch.float16), storage.metadata(codec, asdict(codec.config))
+
+
+def from_bytes(data: bytes) -> VqCodec:
+    """Read what `to_tensors` describes.
+
+    Raises:
+        FormatError: not a vq weights file of format 1.
+    """
+    weights = storage.read(data)
+    config = VqConfig(**storage.checked("vq", _BOUNDS, weights.config))
+    own = {*["std", "mean", "to_components", "from_components", "codewords", "prices"]}
+    # a shared release brings more than the trunk
+    state = {k: v for k, v in weights.state.items() if k in own or k.startswith(_SHARED)}
+    try:
+        codec = storage.build(lambda: VqCodec(config, weights.name), state, "a vq codec")
+        coding = {k: v for k, v in weights.coding.items() if k in ("scores", "bias", "frequencies", "precision")}
+        codec.prior = Prior.from_arrays(coding, config.levels, config.entries)
+    except InputError as error:
+        raise FormatError(f"not a vq weights file: {error}") from error
+    return codec.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+
+def load_bundled(entry: Entry) -> VqCodec:
+    """Loader of the registry: weights of `latentzip.pretrained` -> codec."""
+    return from_bytes(entry.read())

@@ -1,0 +1,326 @@
+"""A store of product codes: rows as a few bytes each, searched without being decoded.
+
+The quantiser (`codecs.vq.product`) and the frequencies of its codes travel in the file; groups of rows are
+entropy-coded under them and decode alone. A search holds the codes, a byte each, and adds up one table entry a byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import struct
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from ...codecs.outputs import atomic_writer
+from ...codecs.vq.product import Product, fit
+from ...entropy import arrays, container
+from ...entropy.coder import Decoder, Encoder
+from ...entropy.container import Header, Limits
+from ...entropy.errors import FormatError, InputError
+from ...entropy.models import TableModel
+from ...entropy.tables import TableBank
+from ...kernels.table_sums import table_sums
+from .rows import FIT_ROWS, finite, first_parts, grouped, numbers_of, parts_of, rows_of
+
+NAME = "embedding-codes"
+ENTRIES = 255  # of a codebook: with the escape a table has 256, which is the fastest to decode
+GROUP = 1024  # rows
+LIMITS = Limits(samples=1 << 44, chunks=1 << 26, header=1 << 28)
+PRICE = 0.35  # of a bit in the fit: what costs the fewest bytes for the neighbours that it keeps
+_VERSION = 1
+_PARAMS = struct.Struct("<BIHH")  # version, rows of a group, parts, entries
+_MOST = 1 << 26  # codes of a group
+_PRECISION = 12
+_BLOCK = 1 << 14  # rows that are compared at once
+_QUERIES = 64
+
+
+class CodeStore:
+    """Embeddings as product codes in a file; made with `CodeStore.write`.
+
+    Args:
+        path: of the file; it is mapped into memory, codes are decoded at the first search.
+
+    Attributes:
+        shape: (N, D).
+        dtype: float32 or float16, of what was written and of what is read.
+        product: the quantiser: rotation and codewords.
+
+    Raises:
+        FormatError: not a store of codes, or a damaged one; damage of a group shows when it is read.
+        OSError: the file cannot be read.
+
+    Example:
+        >>> import numpy as np, os, tempfile
+        >>> x = np.random.default_rng(0).standard_normal((1000, 16)).astype("float32")
+        >>> path = os.path.join(tempfile.mkdtemp(), "codes.ltz")
+        >>> store = CodeStore.write(path, x, size=8)
+        >>> store.codes.shape, store.codes.dtype, store[[5, 900]].shape
+        ((1000, 8), dtype('uint8'), (2, 16))
+        >>> scores, numbers = store.search(x[:2], k=5)
+        >>> numbers.shape
+        (2, 5)
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        with open(self.path, "rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                raise FormatError(f"{self.path}: empty: no store of codes")
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        box = container.read(memoryview(self._map), LIMITS)
+        header = box.header
+        if header.codec != NAME or header.modality != "tensor" or len(header.shape) != 2:
+            raise FormatError(f"{self.path}: a stream of {header.codec}, not a store of codes")
+        if len(header.params) != _PARAMS.size or header.params[0] != _VERSION or not box.chunks:
+            raise FormatError(f"{self.path}: unknown parameters; the store may need a newer latentzip")
+        _, self.group, parts, entries = _PARAMS.unpack(header.params)
+        self.shape: tuple[int, int] = (header.shape[0], header.shape[1])
+        head = bytes(box.chunks[0])
+        sound = self.group > 0 and 0 < parts <= self.shape[1] and 2 <= entries <= ENTRIES
+        sound = sound and header.dtype in ("float16", "float32") and _fingerprint(head) == header.fingerprint
+        if not sound or self.group * parts > _MOST or len(box.chunks) != 1 + -(-self.shape[0] // self.group):
+            raise FormatError(f"{self.path}: its sizes contradict each other; the store is corrupt")
+        self.product, self._bank = _unpacked(head, self.shape[1], parts, entries)
+        self.dtype = np.dtype(header.dtype)
+        self._chunks = box.chunks
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"CodeStore({self.path!r}, shape={self.shape}, {self.num_bytes} bytes)"
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.path,)
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the file."""
+        return len(self._map)
+
+    @property
+    def once(self) -> int:
+        """Bytes of the file that do not grow with the rows: rotation, codewords, frequencies."""
+        return len(self._chunks[0])
+
+    @classmethod
+    def write(
+        cls, path: str | os.PathLike[str], vectors: Any, *, size: int = 48, product: Product | None = None,
+        price: float = PRICE, group: int = GROUP, force: bool = False,
+    ) -> Self:  # fmt: skip
+        """Code embeddings into a file; it appears whole or not at all.
+
+        Args:
+            path: of the file to write.
+            vectors: (N, D) array or tensor, float32 or float16; or an iterable of such arrays, taken one by one.
+            size: codes a row, a byte each in memory; in the file they take fewer.
+            product: a quantiser of `latentzip.codecs.vq.product`. None: fitted to the rows, of an iterable to the first
+                65,536.
+            price: of a bit in the fit, in the error that remains a channel; 0 fits for the error alone.
+            group: rows that are coded together.
+            force: replace an existing file.
+
+        Returns:
+            The store, open.
+
+        Raises:
+            InputError: too few rows, rows of other sizes or dtypes, values that are not finite, or an existing file.
+        """
+        if group < 1 or not 0 <= price <= 100:
+            raise InputError(f"group is {group} and price {price}; a group has a row or more, a price lies in 0 to 100")
+        parts, _ = parts_of(vectors)
+        first = first_parts(parts, product is None)
+        kind = first[0]
+        if product is None:
+            product = fit(finite(torch.cat(first)[:FIT_ROWS], 0), size, ENTRIES, price)
+        if len(product.mean) != kind.shape[1] or product.entries > ENTRIES:
+            raise InputError(
+                f"a quantiser of {len(product.mean)} channels and {product.entries} entries; the embeddings have "
+                f"{kind.shape[1]} channels, and {ENTRIES} entries are the most"
+            )
+        if group * product.parts > _MOST:
+            raise InputError(f"group is {group}; {_MOST // product.parts} rows of these are the most")
+        product = _kept(product)
+        codes, count = [], 0
+        for rows in grouped(chain(first, parts), kind, group):
+            codes.append(product.codes(finite(rows, count)).to(torch.uint8).numpy())
+            count += len(rows)
+        counts = [np.bincount(column, minlength=product.entries) for column in np.concatenate(codes).T]
+        bank = TableBank.from_histograms([c + 1e-3 for c in counts], 0, _PRECISION, trim=False)
+        head = _packed(product, bank)
+        chunks = [head, *(_coded(part, bank) for part in codes)]
+        params = _PARAMS.pack(_VERSION, group, product.parts, product.entries)
+        dtype = str(kind.dtype).removeprefix("torch.")
+        header = Header(NAME, _fingerprint(head), "tensor", "numpy", (count, kind.shape[1]), dtype, params=params)
+        with atomic_writer(Path(path), force) as file:
+            file.write(container.write(header, chunks, limits=LIMITS))
+        return cls(path)
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def codes(self) -> np.ndarray:
+        """(N, m) uint8 of all rows; decoded at first use, and kept.
+
+        Raises:
+            FormatError: a group is damaged.
+        """
+        groups = [self._decode(g) for g in range(len(self._chunks) - 1)]
+        return np.concatenate(groups) if groups else np.empty((0, self.product.parts), np.uint8)
+
+    def _decode(self, group: int) -> np.ndarray:
+        if "codes" in self.__dict__:
+            return self.codes[group * self.group : (group + 1) * self.group]
+        count = min(self.group, len(self) - group * self.group)
+        decoder = Decoder(bytes(self._chunks[group + 1]))
+        found = np.asarray(decoder.code(None, _model(self._bank, count)))
+        decoder.finish()
+        if found.size and not 0 <= int(found.min()) <= int(found.max()) < self.product.entries:
+            raise FormatError(f"{self.path}: group {group} holds codes that no codebook has; the store is corrupt")
+        return found.astype(np.uint8)
+
+    def codes_of(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Codes (M, m) uint8 of rows by number, in the order asked for; each group that they lie in is decoded once.
+
+        Raises:
+            IndexError: there is no such row.
+            FormatError: a group is damaged.
+        """
+        numbers = numbers_of(rows, len(self))
+        out = np.empty((numbers.size, self.product.parts), np.uint8)
+        home = numbers // self.group
+        for group in np.unique(home):
+            here = home == group
+            out[here] = self._decode(int(group))[numbers[here] - group * self.group]
+        return out
+
+    def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Rows (M, D) by number, in the order asked for; errors as `codes_of`."""
+        found = self.product.rows(torch.from_numpy(self.codes_of(rows)))
+        limit = float(np.finfo(self.dtype).max)
+        return found.clamp(-limit, limit).numpy().astype(self.dtype, copy=False)
+
+    def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
+        """A row (D,), or several (M, D), by number; negative numbers count from the end."""
+        if isinstance(index, slice):
+            return self.read(range(*index.indices(len(self))))
+        if isinstance(index, (int, np.integer)):
+            return self.read([int(index)])[0]
+        return self.read(index)
+
+    def search(
+        self, queries: Any, k: int = 10, metric: Literal["cosine", "dot"] = "cosine"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The nearest rows of each query, by comparing it with the codes of all: queries stay as fine as they are.
+
+        Args:
+            queries: (Q, D) float array or tensor.
+            k: how many; at most as many as there are rows.
+            metric: "cosine", or "dot" for the product without norms.
+
+        Returns:
+            Scores (Q, k) float32, the best first, and row numbers (Q, k) int64.
+
+        Raises:
+            InputError: queries that do not fit, or another metric.
+        """
+        if metric not in ("cosine", "dot"):
+            raise InputError(f"metric is {metric!r}; one of 'cosine', 'dot'")
+        q = finite(rows_of(queries), 0)
+        if q.shape[1] != self.shape[1]:
+            raise InputError(f"queries have {q.shape[1]} channels, the store has {self.shape[1]}")
+        if not 1 <= k <= len(self):
+            raise InputError(f"k is {k}; 1..{len(self)} rows can be asked for")
+        q = torch.nn.functional.normalize(q) if metric == "cosine" else q
+        found = [self._nearest(part, k, metric == "cosine") for part in q.split(_QUERIES)]
+        return torch.cat([s for s, _ in found]).numpy(), torch.cat([n for _, n in found]).numpy()
+
+    def _nearest(self, q: Tensor, k: int, cosine: bool) -> tuple[Tensor, Tensor]:
+        tables, about = self.product.tables(q).numpy(), (q @ self.product.mean)[:, None]
+        best, where = torch.empty(len(q), 0), torch.empty(len(q), 0, dtype=torch.int64)
+        for start in range(0, len(self), _BLOCK):
+            codes = np.ascontiguousarray(self.codes[start : start + _BLOCK])
+            scores = torch.from_numpy(table_sums(tables, codes)) + about
+            if cosine:
+                scores = scores / self._lengths[start : start + _BLOCK]
+            both = torch.cat([best, scores], 1)
+            numbers = torch.arange(start, start + len(codes)).expand(len(q), -1)
+            best, at = both.topk(min(k, both.shape[1]))
+            where = torch.cat([where, numbers], 1).gather(1, at)
+        return best, where
+
+    @cached_property
+    def _lengths(self) -> Tensor:
+        """(N,) of the decoded rows."""
+        squares = table_sums(self.product.norms()[None].contiguous().numpy(), self.codes)[0]
+        return (torch.from_numpy(squares) + self.product.mean.square().sum()).clamp_min(1e-24).sqrt()
+
+
+def _kept(product: Product) -> Product:
+    """As the file keeps it: 16 bits a number, and the rotation a turn of the space all the same."""
+    return Product(
+        product.mean.float(), _turn(product.rotation.half()), product.codewords.half().float(), product.prices
+    )
+
+
+def _turn(rotation: Tensor) -> Tensor:
+    """The turn of the space nearest to a matrix of 16-bit numbers."""
+    u, _, v = torch.linalg.svd(rotation.double(), full_matrices=False)
+    return (u @ v).float()
+
+
+def _packed(product: Product, bank: TableBank) -> bytes:
+    frequencies = np.stack([bank.table(t) for t in range(bank.num_tables)]).astype(np.int16)
+    return save({
+        "mean": product.mean.contiguous(), "rotation": product.rotation.half().contiguous(),
+        "codewords": product.codewords.half().contiguous(), "frequencies": torch.from_numpy(frequencies),
+    })  # fmt: skip
+
+
+def _unpacked(data: bytes, channels: int, parts: int, entries: int) -> tuple[Product, TableBank]:
+    tensors = arrays.tensors(data)
+    shapes = {
+        "mean": (torch.float32, (channels,)), "rotation": (torch.float16, (channels, parts * -(-channels // parts))),
+        "codewords": (torch.float16, (parts, entries, -(-channels // parts))),
+        "frequencies": (torch.int16, (parts, entries + 1)),
+    }  # fmt: skip
+    for name, (dtype, shape) in shapes.items():
+        value = tensors.get(name)
+        if value is None or (value.dtype, tuple(value.shape)) != (dtype, shape):
+            raise FormatError(f"a store of codes without its {name}: the store is corrupt")
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise FormatError(f"a store of codes whose {name} is not finite: the store is corrupt")
+    numbers = tensors["frequencies"].numpy().astype(np.int64)
+    try:
+        bank = TableBank(list(numbers), [0] * parts, [0] * parts, _PRECISION)
+    except InputError as error:
+        raise FormatError(f"a store of codes whose frequencies are none: {error}") from error
+    product = Product(
+        tensors["mean"], _turn(tensors["rotation"]), tensors["codewords"].float(), torch.zeros(parts, entries)
+    )
+    return product, bank
+
+
+def _fingerprint(head: bytes) -> bytes:
+    return hashlib.sha256(head).digest()[:8]
+
+
+def _model(bank: TableBank, count: int) -> TableModel:
+    return TableModel(bank, np.arange(bank.num_tables, dtype=np.int32)[None], 0, (count, bank.num_tables))
+
+
+def _coded(codes: np.ndarray, bank: TableBank) -> bytes:
+    encoder = Encoder()
+    encoder.code(codes.astype(np.int32), _model(bank, len(codes)))
+    return encoder.finish()

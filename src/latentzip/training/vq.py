@@ -1,0 +1,231 @@
+"""Codebooks of the codec `vq`, fitted without gradients to the features of a codec that ships: minutes on a CPU.
+
+    python -m latentzip.training.vq --data pictures/ --export weights/
+
+Principal components are those of the pixels' error, as far as the linear part of the synthesis tells it. Then a
+codebook a level (`codecs.vq.residual`), and last the prior of the tokens (`vq_prior`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from .. import pretrained
+from ..codecs import storage
+from ..codecs.features import transforms
+from ..codecs.hyperprior import HyperpriorCodec
+from ..codecs.outputs import write_file
+from ..codecs.registry import load_codec
+from ..codecs.vq.codec import VqCodec, VqConfig, from_bytes, round_weights, to_tensors
+from ..codecs.vq.residual import DEFAULT, Schedule, fit_level, nearest, tokens_of
+from ..entropy.errors import InputError
+from .data import EXTENSIONS, read_all
+from .export import measure, update_index
+from .sources import Folders, list_sources
+from .vq_prior import fit_prior
+
+_CROP = 384
+_ROWS = 1 << 17  # rows of features that codebooks are fitted to, at most
+TRUNK = "hyperprior-fast"
+Log = Callable[[str], None]
+
+
+def crops(data: Folders, seed: int, side: int = _CROP) -> list[Tensor]:
+    """A crop of each picture of at least 128 pixels a side, (3, H, W) uint8, sides multiples of 64."""
+    rng, out = np.random.default_rng(seed), []
+    for _, image in read_all(list_sources(data, EXTENSIONS)):
+        h, w = (min(n // 64 * 64, side) for n in image.shape[:2])
+        if min(h, w) < 128:
+            continue
+        y, x = (int(rng.integers(0, n - m + 1)) for n, m in zip(image.shape[:2], (h, w)))
+        out.append(torch.tensor(image[y : y + h, x : x + w]).permute(2, 0, 1))
+    if not out:
+        raise InputError(f"no pictures of 128 pixels a side in {data}")
+    return out
+
+
+def started(trunk: HyperpriorCodec, config: VqConfig, name: str) -> VqCodec:
+    """A codec around a trunk, without codebooks.
+
+    Raises:
+        InputError: a trunk with the region-adaptive transform.
+    """
+    t = trunk.config
+    if t.region:
+        raise InputError(f"{trunk.name} has a region-adaptive transform: choose another trunk")
+    sizes = {"width": t.width, "analysis_depth": t.analysis_depth, "synthesis_depth": t.synthesis_depth}
+    codec = VqCodec(replace(config, latent=t.latent, **sizes), name)
+    own = codec.state_dict()
+    codec.load_state_dict({k: v for k, v in trunk.state_dict().items() if k in own}, strict=False)
+    return codec.eval()
+
+
+@torch.inference_mode()
+def features(codec: VqCodec, picture: Tensor) -> Tensor:
+    """(h * w, M) float32 of a picture (3, H, W) uint8, sides multiples of 16."""
+    x = picture[None].float() / 255 - 0.5
+    quality = torch.full((1,), float(codec.config.trunk_quality))
+    return codec.analysis_transform(x, quality, codec.std)[0].flatten(1).T
+
+
+@torch.no_grad()
+def fit_components(codec: VqCodec, rows: Tensor) -> None:
+    """Set mean and components from features (n, M): errors count as they do in pixels."""
+    linear = codec.synthesis_transform.linear.weight.detach().flatten(1).double()
+    metric = linear.T @ linear / linear.shape[0]
+    mean, second = transforms.covariance(rows)
+    synthesis, _ = transforms.fit(mean, second, metric)
+    synthesis = synthesis[: codec.config.components]
+    codec.mean.copy_(mean)
+    codec.from_components.copy_(synthesis)
+    codec.to_components.copy_(metric @ synthesis.T)
+
+
+@torch.no_grad()
+def fit_codebooks(codec: VqCodec, rows: Tensor, schedule: Schedule, seed: int, log: Log) -> None:
+    """Set codewords and prices from features (n, M), level by level, as storage will keep them."""
+    generator = torch.Generator().manual_seed(seed)
+    rest = (rows - codec.mean) @ codec.to_components
+    for level in range(codec.config.levels):
+        codewords, prices = fit_level(rest, codec.config.entries, generator, schedule)
+        codec.codewords[level], codec.prices[level] = codewords, prices
+        round_weights(codec)
+        found = nearest(rest, codec.codewords[level], codec.prices[level])
+        rest = rest - codec.codewords[level][found]
+        used, bits = codec.usage(found[None])[0]
+        error = float(rest.square().sum(1).mean())
+        log(f"level {level + 1}: error {error:.3g} a position, {bits:.2f} bits a token, {used} codewords used")
+
+
+def fit(
+    trunk: HyperpriorCodec, config: VqConfig, data: Folders, *, schedule: Schedule = DEFAULT, seed: int = 1,
+    steps: int = 300, name: str = "vq", log: Log = print,
+) -> VqCodec:  # fmt: skip
+    """A codec fitted to the pictures of a folder or several.
+
+    Args:
+        schedule: of a codebook. steps: of the prior, a level.
+
+    Raises:
+        InputError: no pictures, or too few for a codebook.
+    """
+    codec = started(trunk, config, name)
+    found = [(features(codec, x), (x.shape[1] // 16, x.shape[2] // 16)) for x in crops(data, seed)]
+    rows = torch.cat([f for f, _ in found])
+    log(f"{len(found)} pictures, {len(rows)} positions")
+    fit_components(codec, rows)
+    round_weights(codec)
+    fit_codebooks(codec, rows[:: -(-len(rows) // _ROWS)], schedule, seed, log)
+    grids = []
+    for item, size in found:
+        x = (item - codec.mean) @ codec.to_components
+        grids.append(tokens_of(x, codec.codewords, codec.prices).reshape(-1, *size).numpy().astype(np.int16))
+    codec.prior = fit_prior(grids, codec.config.entries, steps, seed, log)
+    return codec
+
+
+SUMMARY = "photos as discrete tokens, nested levels of codebooks at 1/16: for generative models and small files"
+_CARD = """# {name}
+
+| | |
+|---|---|
+| architecture | analysis and synthesis of `{trunk}`; {levels} codebooks of {entries} at 1/16, {components} components |
+| here | {size:.2f} MB; the trunk's weights are those of `{trunk}` |
+| fingerprint | `{fingerprint}` |
+| training | residual k-means with prices and dead-entry revival, no gradients (`training/vq.py`) |
+| prior | integer scores of known tokens choose one of {tables} tables a level (`training/vq_prior.py`) |
+
+## Measured on files (container included)
+
+| | |
+|---|---|
+{rows}
+
+## Data
+
+{data}
+"""
+_LOADER = "latentzip.codecs.vq.codec:load_bundled"
+
+
+def export(
+    codec: VqCodec,
+    out: Path,
+    trunk: str,
+    about_data: str,
+    folders: dict[str, str],
+    version: str = "1",
+    log: Log = print,
+) -> Path:
+    """Write weights, card and index entry into ``out``; returns the weights file.
+
+    Args:
+        folders: pictures to measure on, by what the figures are called.
+    """
+    tensors, metadata = to_tensors(codec)
+    storage.share(tensors, metadata, pretrained.find(trunk))
+    metadata["trained_by"] = "latentzip.training.vq"
+    blob = save(tensors, metadata)
+    codec = from_bytes(blob)
+    assert codec.prior is not None
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / f"{codec.name}-v{version}.safetensors"
+    write_file(file, blob)
+    results = {}
+    for label, folder in folders.items():
+        for quality in (25, 50, 75, 100):
+            found = measure(codec, folder, quality)
+            results |= {f"{label}_q{quality}_bpp": found["bpp"], f"{label}_q{quality}_psnr": found["psnr"]}
+            log(f"{label}_q{quality}: {found['bpp']} bpp, {found['psnr']} dB")
+    about = SimpleNamespace(loader=_LOADER, recipe=SimpleNamespace(summary=SUMMARY))
+    update_index(out, about, codec, file, blob, version, results)
+    card = _CARD.format(
+        name=codec.name, trunk=trunk, size=len(blob) / 1e6, fingerprint=codec.fingerprint.hex(),
+        tables=codec.prior.tables, rows="\n".join(f"| {k} | {v} |" for k, v in results.items()), data=about_data,
+        **{k: v for k, v in asdict(codec.config).items() if k in ("levels", "entries", "components")},
+    )  # fmt: skip
+    (out / f"{codec.name}-v{version}.md").write_text(card)
+    return file
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", nargs="+", required=True, help="folders of training pictures")
+    parser.add_argument("--trunk", default=TRUNK, help="the codec whose features are quantised")
+    parser.add_argument("--trunk-quality", type=int, default=VqConfig.trunk_quality, help="at which it runs")
+    parser.add_argument("--levels", type=int, default=16)
+    parser.add_argument("--entries", type=int, default=256, help="codewords of a codebook")
+    parser.add_argument("--components", type=int, default=96, help="of the features that are quantised")
+    parser.add_argument("--price", type=float, default=DEFAULT.price, help="of a bit: more gives sparser tokens")
+    parser.add_argument("--steps", type=int, default=300, help="of the prior, a level")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--export", type=Path, default=Path("."), metavar="DIR")
+    parser.add_argument("--about-data", default="Say here what the codebooks were fitted to.", help="for the card")
+    parser.add_argument("--val", help="folder of validation pictures")
+    parser.add_argument("--test", help="folder of test pictures for the figures of the card")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    trunk = load_codec(args.trunk)
+    if not isinstance(trunk, HyperpriorCodec):
+        raise InputError(f"{args.trunk} is no hyperprior codec")
+    config = VqConfig(
+        trunk_quality=args.trunk_quality, levels=args.levels, entries=args.entries, components=args.components
+    )
+    codec = fit(trunk, config, args.data, schedule=replace(DEFAULT, price=args.price), seed=args.seed, steps=args.steps)
+    folders = {label: folder for label, folder in (("val", args.val), ("kodak", args.test)) if folder}
+    print(export(codec, args.export, args.trunk, args.about_data, folders))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
