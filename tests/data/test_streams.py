@@ -244,3 +244,18 @@ def test_bfloat16_through_the_training_tier(tmp_path):
     for i in range(4):
         assert torch.equal(plain[i]["signal"], x[i])
         assert torch.equal(tier[i]["signal"], x[i])
+
+
+def test_a_loop_writes_sound_without_loss(tmp_path):
+    rng = np.random.default_rng(0)
+    waves = [(rng.integers(-9000, 9000, (4000 + 10 * i, 2)).astype(np.int16), 16000) for i in range(3)]
+    with PackWriter(tmp_path / "out", "lossless", modality="audio", shard_samples=2) as writer:
+        for wave in waves:
+            writer.add(wave)
+    found = LatentDataset(tmp_path / "out", to="signal")
+    for i, (samples, _) in enumerate(waves):
+        assert np.array_equal(np.rint(found[i]["signal"].numpy().T * 32768), samples)
+    with pytest.raises(lz.InputError, match="modality is 'tensor'"):
+        PackWriter(tmp_path / "other", "lossless", modality="tensor")
+    with pytest.raises(lz.InputError, match="names stream 'mask'"):
+        PackWriter(tmp_path / "other", "lossless", modality={"mask": "audio"})

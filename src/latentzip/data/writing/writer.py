@@ -29,6 +29,8 @@ class PackWriter:
         shard_samples: samples a shard; these go to disk together, and what is in an unfinished one is lost in a crash.
         columns: names of the columns that `add` gets beside the label.
         mirror: store every picture mirrored as well.
+        modality: of codecs that take several, such as `lossless`: "image" (the default there) or "audio"; of several
+            streams a dict, name -> modality.
         force: begin anew where ``dst`` holds a pack made otherwise.
         options: of the codec, and of pictures and sound as in `pack`; of several streams those of the first.
 
@@ -53,6 +55,7 @@ class PackWriter:
         shard_samples: int = 1000,
         columns: tuple[str, ...] = (),
         mirror: bool = False,
+        modality: str | Mapping[str, str] | None = None,
         force: bool = False,
         **options: Any,
     ) -> None:
@@ -63,9 +66,13 @@ class PackWriter:
             raise InputError("the first stream of a sample has the empty name: {'': codec, 'mask': codec}")
         self._columns = tuple(columns)
         check_names(self._columns, [name for name in codecs if name])
+        wanted = dict(modality) if isinstance(modality, Mapping) else {} if modality is None else {"": modality}
+        if unknown := sorted(set(wanted) - set(codecs)):
+            raise InputError(f"modality names stream {unknown[0]!r}; the pack has {sorted(codecs)}")
         streams = {}
         for name, own in sorted(codecs.items()):
-            model, weights, kinds, o = options_of(own, {"mirror": mirror} | ({} if name else options))
+            asked = {"mirror": mirror} | ({} if name else options)
+            model, weights, kinds, o = options_of(own, asked, modality=wanted.get(name))
             try_options(kinds[0], o, model)
             streams[name] = Stream(name, kinds[0].name, None, o, weights)
         self._streams = list(streams.values())
@@ -75,7 +82,7 @@ class PackWriter:
             "format": FORMAT, "version": WIDER, "options": self._streams[0].options.facts(),
             "source": {"kind": "writer", "columns": list(self._columns)}, "samples per shard": shard_samples,
             "streams": {s.name: s.options.facts() for s in self._streams[1:]},
-        }  # fmt: skip
+        } | ({"modality": wanted} if wanted else {})  # fmt: skip
         self._plan = hashed(plan)
         self._stack = ExitStack()
         self._shard: Shard | None = None
