@@ -259,3 +259,35 @@ def test_a_loop_writes_sound_without_loss(tmp_path):
         PackWriter(tmp_path / "other", "lossless", modality="tensor")
     with pytest.raises(lz.InputError, match="names stream 'mask'"):
         PackWriter(tmp_path / "other", "lossless", modality={"mask": "audio"})
+
+
+def test_a_window_of_a_picture_and_of_its_mask(pictures_and_masks):
+    base = pictures_and_masks
+    pack(base / "in", base / "out", CODEC, pairs={"mask": base / "masks"}, mirror=True, jobs=1)
+    streams = {"mask": "signal"}
+    whole = LatentDataset(base / "out", streams=streams)
+    crop = lz.data.transforms.RandomCrop((3, 4), paired={"mask": 8})
+    for epoch in range(4):
+        data = LatentDataset(base / "out", streams=streams, transform=crop, seed=7)
+        data.set_epoch(epoch)
+        for i in range(len(data)):
+            latent, mask = data[i]["latent"], data[i]["mask"]
+            assert (latent.shape[1:], mask.shape) == ((3, 4), (1, 24, 32))
+            found = [
+                (y, x) for y in range(3) for x in range(4)
+                if torch.equal(whole[i]["latent"][:, y : y + 3, x : x + 4], latent)
+            ]  # fmt: skip
+            assert len(found) == 1
+            y, x = (8 * v for v in found[0])
+            assert torch.equal(whole[i]["mask"][:, y : y + 24, x : x + 32], mask)
+    middle = LatentDataset(
+        base / "out", streams=streams, transform=lz.data.transforms.CenterCrop(3, paired={"mask": 8})
+    )
+    assert torch.equal(middle[0]["mask"], whole[0]["mask"][:, 8:32, 16:40])
+    for paired, words in (
+        ({"mask": 4}, "samples a latent"),
+        ({"depth": 8}, "no stream 'depth'"),
+        ({"mask": 0}, "at least 1"),
+    ):
+        with pytest.raises(lz.InputError, match=words):
+            LatentDataset(base / "out", streams=streams, transform=lz.data.transforms.RandomCrop(3, paired=paired))[0]

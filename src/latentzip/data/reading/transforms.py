@@ -6,6 +6,7 @@ mirrored twins are stored (`codec-cli pack --mirror`) and chosen by `LatentDatas
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,40 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return h, w
 
 
-class RandomCrop:
+class _Crop:
+    """A window of each latent, and the same window of pictures that are paired with them."""
+
+    operation = "crop"
+
+    def __init__(self, size: int | tuple[int, int], paired: Mapping[str, int] | None = None) -> None:
+        self.size, self.paired = _pair(size), dict(paired or {})
+        for name, scale in self.paired.items():
+            if scale < 1:
+                raise InputError(f"stream {name} has {scale} samples a latent position; at least 1 is needed")
+
+    def _room(self, batch: dict[str, Any]) -> np.ndarray:
+        """(samples, 2) how far down and to the right each window may lie."""
+        shapes = np.array([z.shape[-2:] for z in batch["latent"]]).reshape(-1, 2)
+        for name, scale in self.paired.items():
+            if name not in batch:
+                raise InputError(f"no stream {name!r} to crop; the data set reads {', '.join(sorted(batch))}")
+            inside = np.array([x.shape[-2:] for x in batch[name]]).reshape(-1, 2) // scale
+            if (inside < shapes - 1).any() or (inside > shapes).any():
+                raise InputError(f"stream {name} does not have {scale} samples a latent position")
+            shapes = np.minimum(shapes, inside)
+        return shapes - self.size
+
+    def _cropped(self, batch: dict[str, Any], top: np.ndarray, left: np.ndarray) -> dict[str, Any]:
+        h, w = self.size
+        found = {"latent": _crop(batch["latent"], self.size, top, left)}
+        for name, scale in self.paired.items():
+            places = zip(batch[name], (scale * top).tolist(), (scale * left).tolist())
+            windows = [x[:, y0 : y0 + scale * h, x0 : x0 + scale * w] for x, y0, x0 in places]
+            found[name] = torch.stack(windows) if windows else batch[name]
+        return batch | found
+
+
+class RandomCrop(_Crop):
     """A window of each latent at a random place, for `LatentDataset(transform=...)`.
 
     Where it lies is a function of seed, epoch and sample number. Positions nearer to the window's edge than the
@@ -44,32 +78,28 @@ class RandomCrop:
 
     Args:
         size: side, or (height, width), in latent positions: times the codec's stride in pixels.
+        paired: streams of pictures that the same window is cut out of, such as masks: name -> samples a latent position
+            (the codec's stride, where they have the size of the picture). What is left of a stride at the right and at
+            the bottom is then never part of a window.
+
+    Raises:
+        InputError: an empty window; when called, one that is larger than a latent, or streams of other sizes.
     """
 
-    operation = "crop"
-
-    def __init__(self, size: int | tuple[int, int]) -> None:
-        self.size = _pair(size)
-
     def __call__(self, batch: dict[str, Any], draw: Draw) -> dict[str, Any]:
-        room = np.array([np.array(z.shape[-2:]) - self.size for z in batch["latent"]]).reshape(-1, 2)
+        room = self._room(batch)
         top, left = (np.zeros(0, np.int64),) * 2
         if len(room):
-            top, left = draw.integers(room[:, 0] + 1), draw.integers(room[:, 1] + 1)
-        return batch | {"latent": _crop(batch["latent"], self.size, top, left)}
+            top, left = draw.integers(np.maximum(room[:, 0], 0) + 1), draw.integers(np.maximum(room[:, 1], 0) + 1)
+        return self._cropped(batch, top, left)
 
 
-class CenterCrop:
-    """The middle of each latent, for evaluation; ``size`` as in `RandomCrop`."""
-
-    operation = "crop"
-
-    def __init__(self, size: int | tuple[int, int]) -> None:
-        self.size = _pair(size)
+class CenterCrop(_Crop):
+    """The middle of each latent, for evaluation; arguments as of `RandomCrop`."""
 
     def __call__(self, batch: dict[str, Any], draw: Draw) -> dict[str, Any]:
-        room = np.array([np.array(z.shape[-2:]) - self.size for z in batch["latent"]]).reshape(-1, 2)
-        return batch | {"latent": _crop(batch["latent"], self.size, room[:, 0] // 2, room[:, 1] // 2)}
+        room = self._room(batch)
+        return self._cropped(batch, room[:, 0] // 2, room[:, 1] // 2)
 
 
 def _crop(latents: Any, size: tuple[int, int], top: np.ndarray, left: np.ndarray) -> Any:
