@@ -128,8 +128,9 @@ def decide(coder, words, memory, slots, n, first, second, cell, pace, limit, str
     p = int(SQUASH[z & 8191])
     j = ((z * 43691) >> 23) & 63  # z // _CELL
     f = z - j * _CELL
-    left = cell + j
-    final = (p + (int(memory[left]) * (_CELL - f) + int(memory[left + 1]) * f) // _CELL + 1) >> 1
+    left = (cell + j) & _PLACE
+    between = (int(memory[left]) * (_CELL - f) + int(memory[left + 1]) * f) & _PLACE
+    final = (p + between // _CELL + 1) >> 1
     final = min(max(final, 1), 65535)
 
     width = int(coder[WIDTH])

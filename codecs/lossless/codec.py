@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from ...entropy.errors import CodecError, FormatError, InputError
 from ..contract import EXACT, LATENT, REGION, SPAN, STREAMING, Compressed, Option
 from ..parallel import parallel
 from . import pictures, planes
-from .effort import DEFAULT
+from .effort import DEFAULT, TRIED
 from .options import OPTIONS
 from .streams import SoundDecoder, SoundEncoder
 
@@ -75,13 +76,20 @@ class LosslessCodec:
             raise InputError("lossless takes integer planes (C, H, W) of uint8 or uint16 with C, H, W >= 1")
         if x.shape[0] > 4:
             raise InputError(f"lossless takes 1 to 4 channels, not {x.shape[0]}; code the others on their own")
-        plan, coded = pictures.plan_of(x, int(effort))
+        effort = int(effort)
+        plan, coded = pictures.plan_of(x, effort)
         side = pictures.CHUNK
         parts = [
             coded[:, y : y + side, c : c + side] for y in range(0, x.shape[1], side) for c in range(0, x.shape[2], side)
         ]
-        chunks = list(parallel(lambda part: pictures.encode_chunk(plan, part, x.shape[0]), parts))
-        packed = Compressed(plan.pack(), chunks)
+        levels = TRIED.get(effort, (effort,)) if pictures.depends(plan) else (effort,)
+        streams = []
+        for level in levels:
+            way = replace(plan, effort=level)
+            chunks = list(parallel(lambda part, way=way: pictures.encode_chunk(way, part, x.shape[0]), parts))
+            streams.append(Compressed(way.pack(), chunks))
+        packed = min(streams, key=lambda stream: sum(map(len, stream.chunks)))
+        chunks = packed.chunks
         if verify and not np.array_equal(self._decode(packed.params, chunks, x.shape, np.dtype(x.dtype), None), x):
             raise CodecError("lossless: decoding gave other samples than were coded; please report this picture")
         return packed

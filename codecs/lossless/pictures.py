@@ -22,7 +22,7 @@ from . import palettes, planes
 from .effort import NEAR, OWN, PROFILES, Profile
 from .values import Values, damaged
 
-VERSION = 1
+VERSION = 2  # of new streams; those of version 1 differ in what an effort computes
 CHUNK = 512
 MAX_COLOURS = 4096
 FLAT = 0.25  # share of pixels that are like their left neighbour, from which colours are guessed
@@ -46,9 +46,10 @@ class Plan:
     alpha: Values
     palette: npt.NDArray[np.int32] | None = None  # (colours, channels), in order
     others: bool = False  # whether there are pixels of colours that the palette does not have
+    version: int = VERSION
 
     def pack(self) -> bytes:
-        head = bytes([VERSION, self.effort, self.transform]) + self.colour.pack() + self.alpha.pack()
+        head = bytes([self.version, self.effort, self.transform]) + self.colour.pack() + self.alpha.pack()
         if self.palette is None:
             return head + b"\0\0"
         return head + struct.pack("<H", len(self.palette) | self.others << 15) + palettes.pack(self.palette)
@@ -56,10 +57,10 @@ class Plan:
     @classmethod
     def unpack(cls, params: bytes, channels: int, most: int) -> Plan:
         """Raises FormatError: not what `pack` writes for pictures of so many channels and samples up to `most`."""
-        if len(params) < 3 or params[0] != VERSION:
+        if len(params) < 3 or params[0] not in PROFILES:
             raise damaged("of an unknown version; the file may need a newer latentzip")
         effort, transform = params[1], params[2]
-        if effort not in PROFILES or transform >= len(TRANSFORMS):
+        if effort not in PROFILES[params[0]] or transform >= len(TRANSFORMS):
             raise damaged("out of range")
         colour, rest = Values.read(params[3:], most)
         alpha, rest = Values.read(rest, most)
@@ -73,7 +74,12 @@ class Plan:
             inks = channels - (channels in (2, 4))
             if others and not (colour.hold(palette[:, :inks]) and alpha.hold(palette[:, inks:])):
                 raise damaged("colours that the samples cannot have")
-        return cls(effort, transform, colour, alpha, palette, others)
+        return cls(effort, transform, colour, alpha, palette, others, params[0])
+
+
+def depends(plan: Plan) -> bool:
+    """Whether effort makes a difference: not where all pixels are those of a palette."""
+    return plan.palette is None or plan.others
 
 
 # --- the plan ----------------------------------------------------------------------------------------------------
@@ -213,7 +219,7 @@ def _code(
     plan: Plan, part: np.ndarray | None, h: int, w: int, channels: int, coder: np.ndarray, words: np.ndarray
 ) -> np.ndarray:
     """Code a chunk with an encoder, or with a decoder where there is no part; returns it."""
-    profile = PROFILES[plan.effort]
+    profile = PROFILES[plan.version][plan.effort]
     size = (h, w, w + 2 * M)
     inks = channels - (channels in (2, 4))
     out = np.empty((channels, h, w), np.int32)

@@ -77,8 +77,8 @@ def signed(d):  # type: ignore[no-untyped-def]
     return 5 + a if d > 0 else 5 - a
 
 
-CONTEXTS = 1152  # most that a counter's context distinguishes
-MAX_COUNTERS = 12
+CONTEXTS = 1452  # most that a counter's context distinguishes
+MAX_COUNTERS = 24
 
 
 class Predictors(NamedTuple):
@@ -111,7 +111,7 @@ def predictors(kinds: int, banks: int, n: int, stride: int) -> Predictors:
     cov = np.tile(np.eye(room, dtype=np.int32).reshape(-1) << 12, kinds * banks)
     rest, wgt = np.zeros(kinds * banks * room, np.int64), np.zeros(kinds * banks * room, np.int32)
     past, inputs, weighed = np.zeros(kinds * 3 * stride, np.int32), np.zeros(room, np.int32), np.zeros(room, np.int32)
-    bank, guess, base, slots = np.zeros((4, max(kinds, MAX_COUNTERS)), np.int64)
+    bank, guess, base, slots = np.zeros((4, MAX_COUNTERS), np.int64)
     stretched = np.zeros(MAX_COUNTERS, np.int32)
     return Predictors(cov, rest, wgt, past, inputs, weighed, bank, guess, base, slots, stretched)
 
@@ -274,11 +274,11 @@ def code_plane(  # type: ignore[no-untyped-def]
             p = (mean + 4) >> 3
 
             # contexts
-            g = mean - (p << 3) + 4
+            fraction = mean - (p << 3) + 4
             pa = p + off
             half = e1 >> 1
             slope = level((abs(w - nw) + abs(nn - nw) + abs(nn - ne)) << 2)
-            base[0] = (e1 * 8 + g) * nodes
+            base[0] = (e1 * 8 + fraction) * nodes
             base[1] = (half * ENERGIES + slope) * nodes
             base[2] = (half * 11 + signed(eref) if many else signed(ew) * 11 + signed(ene)) * nodes
             base[3] = (half * 11 + signed(guess[0] - mean)) * nodes
@@ -302,6 +302,29 @@ def code_plane(  # type: ignore[no-untyped-def]
                 wide = abs(int(before[at + 1])) + abs(int(before[at + stride])) + 2 * abs(eref)
                 base[10] = ((level(wide) >> 1) * 24 + half) * nodes
                 base[11] = (signed(ew) * 11 + signed(eref)) * nodes
+            if counters > 12:  # how far the predictors and simpler guesses are apart
+                d0, d1, d2 = signed(guess[0] - mean), signed(guess[1] - mean), signed(guess[kinds - 1] - mean)
+                base[12] = (half * 11 + d1) * nodes
+                base[13] = (half * 11 + d2) * nodes
+                base[14] = ((d1 * 11 + d2) * 8 + fraction) * nodes
+                base[15] = (signed((w << 3) - mean) * 11 + signed((nn << 3) - mean)) * nodes
+            if counters > 16:
+                quarter = e1 >> 2
+                base[16] = ((d0 * 11 + d1) * 12 + quarter) * nodes
+                base[17] = (level(wide) * 8 + fraction) * nodes
+                east, south = signed(int(before[at + 1])), signed(int(before[at + stride]))
+                base[18] = ((signed(eref) * 11 + east) * 11 + south) * nodes
+                base[19] = ((d0 * 11 + d2) * 12 + quarter) * nodes
+                base[20] = ((d0 * 11 + d2) * 11 + d1) * nodes
+                base[21] = (half * 11 + signed(((w + nn - nw) << 3) - mean)) * nodes
+                if many:
+                    g = int(refs[many - 1, at])
+                    k, g = int(refs[many - 1, at + 1]) - g, int(refs[many - 1, at + stride]) - g
+                else:
+                    k, g = int(x[at - 2]) - w, ne - nn
+                base[22] = ((signed(k << 3) * 11 + signed(g << 3)) * 12 + quarter) * nodes
+                k, g = signed(((w + ne - nn) << 3) - mean), signed(((2 * nn - n2) << 3) - mean)
+                base[23] = ((k * 11 + g) * 8 + fraction) * nodes
             for i in range(counters):
                 base[i] += i * CONTEXTS * nodes
 
@@ -341,8 +364,8 @@ def code_plane(  # type: ignore[no-untyped-def]
                     )  # fmt: skip
                 else:
                     bit = decide(
-                        coder, words, memory, slots, 12, weights + node * counters, own_weights, cell, pace, limit,
-                        stretched, bit,
+                        coder, words, memory, slots, counters, weights + node * counters, own_weights, cell, pace,
+                        limit, stretched, bit,
                     )  # fmt: skip
                 if stage == 0:
                     if bit:
