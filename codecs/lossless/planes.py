@@ -302,29 +302,29 @@ def code_plane(  # type: ignore[no-untyped-def]
                 wide = abs(int(before[at + 1])) + abs(int(before[at + stride])) + 2 * abs(eref)
                 base[10] = ((level(wide) >> 1) * 24 + half) * nodes
                 base[11] = (signed(ew) * 11 + signed(eref)) * nodes
-            if counters > 12:  # how far the predictors and simpler guesses are apart
-                d0, d1, d2 = signed(guess[0] - mean), signed(guess[1] - mean), signed(guess[kinds - 1] - mean)
-                base[12] = (half * 11 + d1) * nodes
-                base[13] = (half * 11 + d2) * nodes
-                base[14] = ((d1 * 11 + d2) * 8 + fraction) * nodes
-                base[15] = (signed((w << 3) - mean) * 11 + signed((nn << 3) - mean)) * nodes
-            if counters > 16:
-                quarter = e1 >> 2
-                base[16] = ((d0 * 11 + d1) * 12 + quarter) * nodes
-                base[17] = (level(wide) * 8 + fraction) * nodes
-                east, south = signed(int(before[at + 1])), signed(int(before[at + stride]))
-                base[18] = ((signed(eref) * 11 + east) * 11 + south) * nodes
-                base[19] = ((d0 * 11 + d2) * 12 + quarter) * nodes
-                base[20] = ((d0 * 11 + d2) * 11 + d1) * nodes
-                base[21] = (half * 11 + signed(((w + nn - nw) << 3) - mean)) * nodes
-                if many:
-                    g = int(refs[many - 1, at])
-                    k, g = int(refs[many - 1, at + 1]) - g, int(refs[many - 1, at + stride]) - g
-                else:
-                    k, g = int(x[at - 2]) - w, ne - nn
-                base[22] = ((signed(k << 3) * 11 + signed(g << 3)) * 12 + quarter) * nodes
-                k, g = signed(((w + ne - nn) << 3) - mean), signed(((2 * nn - n2) << 3) - mean)
-                base[23] = ((k * 11 + g) * 8 + fraction) * nodes
+                if counters > 12:  # how far the predictors and simpler guesses are apart
+                    d0, d1, d2 = signed(guess[0] - mean), signed(guess[1] - mean), signed(guess[kinds - 1] - mean)
+                    base[12] = (half * 11 + d1) * nodes
+                    base[13] = (half * 11 + d2) * nodes
+                    base[14] = ((d1 * 11 + d2) * 8 + fraction) * nodes
+                    base[15] = (signed((w << 3) - mean) * 11 + signed((nn << 3) - mean)) * nodes
+                    if counters > 16:
+                        quarter = e1 >> 2
+                        base[16] = ((d0 * 11 + d1) * 12 + quarter) * nodes
+                        base[17] = (level(wide) * 8 + fraction) * nodes
+                        east, south = signed(int(before[at + 1])), signed(int(before[at + stride]))
+                        base[18] = ((signed(eref) * 11 + east) * 11 + south) * nodes
+                        base[19] = ((d0 * 11 + d2) * 12 + quarter) * nodes
+                        base[20] = ((d0 * 11 + d2) * 11 + d1) * nodes
+                        base[21] = (half * 11 + signed(((w + nn - nw) << 3) - mean)) * nodes
+                        if many:
+                            g = int(refs[many - 1, at])
+                            k, g = int(refs[many - 1, at + 1]) - g, int(refs[many - 1, at + stride]) - g
+                        else:
+                            k, g = int(x[at - 2]) - w, ne - nn
+                        base[22] = ((signed(k << 3) * 11 + signed(g << 3)) * 12 + quarter) * nodes
+                        k, g = signed(((w + ne - nn) << 3) - mean), signed(((2 * nn - n2) << 3) - mean)
+                        base[23] = ((k * 11 + g) * 8 + fraction) * nodes
             for i in range(counters):
                 base[i] += i * CONTEXTS * nodes
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import io
 import time
+from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import latentzip as lz
 from . import lossless_sound
 
 EFFORTS = (1, 5, 8)
+MANY = 16  # pictures up to which each has a row of its own
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm")
 
 
@@ -23,16 +26,57 @@ def _generated() -> list[tuple[str, Image.Image]]:
     y, x = np.mgrid[:256, :384] / 17
     noise = np.random.default_rng(0).normal(0, 2, (256, 384, 3))
     photo = np.stack([np.sin(x + y), np.cos(y), np.sin(x * 1.3)], -1) * 80 + 128 + noise
+    pictures = [("noise on waves", Image.fromarray(photo.clip(0, 255).astype(np.uint8))), ("text", _text())]
+    return pictures + _packaged() + _rendered()
+
+
+def _text() -> Image.Image:
     text = Image.new("RGB", (640, 400), "white")
     draw = ImageDraw.Draw(text)
     for line in range(26):
         draw.text((8, 4 + 15 * line), f"{line:3d}  return the sum of {line * line} and {line}", fill=(20, 20, 90))
-    return [("noise on waves", Image.fromarray(photo.clip(0, 255).astype(np.uint8))), ("text", text)]
+    return text
+
+
+def _packaged() -> list[tuple[str, Image.Image]]:
+    """Scans, drawings and masks that scikit-image brings."""
+    if find_spec("skimage") is None:
+        return []
+    folder = Path(str(files("skimage.data")))
+    names = ("page.png", "text.png", "logo.png", "horse.png", "phantom.png", "chessboard_RGB.png")
+    paths = [folder / name for name in names if (folder / name).exists()]
+    return [(f"{path.name} (skimage)", Image.open(path).convert("RGB")) for path in paths]
+
+
+def _rendered() -> list[tuple[str, Image.Image]]:
+    """A page of text and one of figures, as matplotlib draws them, edges smoothed."""
+    if find_spec("matplotlib") is None:
+        return []
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    page, plots = Figure((6, 8), dpi=100), Figure((8, 6), dpi=100)
+    for line in range(40):
+        words = " ".join(
+            f"{(line * 37 + k * 11) % 89} lines of {['text', 'words', 'pages'][(line + k) % 3]}" for k in range(4)
+        )
+        page.text(0.08, 0.95 - line * 0.0225, words, size=9)
+    x = np.linspace(0, 9, 300)
+    for k, axes in enumerate(plots.subplots(2, 2).flat):
+        axes.plot(x, np.sin(x * (k + 1)))
+        axes.bar(range(9), np.cos(np.arange(9) + k), alpha=0.5)
+        axes.set_title(f"figure {k}")
+    made = []
+    for name, figure in (("page (matplotlib)", page), ("figures (matplotlib)", plots)):
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        made.append((name, Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")))
+    return made
 
 
 def _pictures(folder: Path | None, count: int | None) -> list[tuple[str, Image.Image]]:
     if folder is None:
-        return _generated()
+        return _generated()[:count]
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
     return [(p.name, _colour(Image.open(p))) for p in paths[:count]]
 
@@ -118,6 +162,11 @@ def _seen(folder: Path | None, count: int | None) -> dict[str, Any]:
         f"| {way} | {summary['bytes'][way]} | {summary['encode_mb_s'][way]} | {summary['decode_mb_s'][way]} |"
         for way in ways
     ]
+    if len(pictures) <= MANY:
+        lines += ["", f"| picture | {' | '.join(ways)} |", "|---|" + "---|" * len(ways)]
+        for name, _ in pictures:
+            found = {row["codec"]: row["num_bytes"] for row in rows if row["image"] == name}
+            lines.append(f"| {name} | {' | '.join(str(found[way]) for way in ways)} |")
     if "JPEG XL -e 7" not in ways:
         lines += ["", "JPEG XL is left out: pip install pillow-jxl-plugin"]
     return {"rows": rows, "summary": summary, "markdown": "\n".join(lines)}
