@@ -464,17 +464,35 @@ class Codec(PictureCodec):
     def _is_fast(self, params: bytes) -> bool:
         return self.fast_coding and params[:1] == bytes([_FASTPARAMS_VERSION])
 
-    def single_fast_chunk(self, params: bytes, count: int, size: tuple[int, int]) -> Shape | None:
-        """Shape of the latent where a stream of ``count`` chunks is one whole chunk that `entropy.blocks` decodes,
-        as most records of a data set are; None where `decompress` has to look at it.
+    def single_chunk(self, params: bytes, count: int, size: tuple[int, int]) -> Shape | None:
+        """Shape of the latent where a stream of ``count`` chunks is one that `decode_single` takes, as most records of
+        a data set are; None where `decompress` has to look at it.
 
         Raises:
             FormatError: not parameters of this codec.
         """
-        if not self._is_fast(params) or count != 1:
+        if not self.fast_coding or count != 1:
             return None
         self.read_params(params, count, size)
         return self.latent_channels, *self.latent_size(size)
+
+    def decode_single(self, params: bytes, chunk: bytes, out: np.ndarray) -> None:
+        """Decode the only chunk of a stream into ``out`` (L, h, w), of the shape that `single_chunk` says.
+
+        Raises:
+            FormatError: the chunk is corrupt.
+        """
+        if self._is_fast(params):
+            decode_blocks(chunk, out, self.latent_limit)
+            return
+        c, h, w = out.shape
+        block = self._decode_chunk(chunk, (c, h, w), params[1] or None)
+        self._check_limit(block, 0)
+        out[...] = block
+
+    def _check_limit(self, block: np.ndarray, number: int) -> None:
+        if max(int(block.max()), -int(block.min())) > self.latent_limit:
+            raise FormatError(f"{self.name}: chunk {number} holds latents beyond +-{self.latent_limit}")
 
     def read_params(self, params: bytes, count: int, size: tuple[int, int]) -> tuple[float | None, list[Tile]]:
         """Quality and chunks that a stream's parameters say; FormatError where they cannot be."""
@@ -577,8 +595,7 @@ class Codec(PictureCodec):
         def decode(item: tuple[int, Tile]) -> None:
             i, t = item
             block = self._decode_chunk(chunks[i], (depth, t.y1 - t.y0, t.x1 - t.x0), quality, fast)
-            if np.abs(block).max(initial=0) > self.latent_limit:
-                raise FormatError(f"{self.name}: chunk {i} holds latents beyond +-{self.latent_limit}")
+            self._check_limit(block, i)
             y0, y1, x0, x1 = max(t.y0, top), min(t.y1, bottom), max(t.x0, left), min(t.x1, right)
             part = torch.from_numpy(block[:, y0 - t.y0 : y1 - t.y0, x0 - t.x0 : x1 - t.x0])
             latent[:depth, y0 - top : y1 - top, x0 - left : x1 - left] = part

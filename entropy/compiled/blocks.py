@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...kernels.compiled import compiled as _jit
-from .coder import decode_lut_raw
+from .coder import decode_four, decode_lut_raw
 
 
 @_jit
@@ -127,7 +127,7 @@ def decode(data, lut, entries, limit, whole, out):  # type: ignore[no-untyped-de
         _spread(scale, h, w, index)
         done = np.int64(0)
         while done < h * w:
-            done += _four_streams(state, ptr, begin, words, side, index[done:], lut, entries, residual[done:])
+            done += decode_four(state, ptr, begin, words, side, index[done:], lut, entries, residual[done:])
             part, target = index[done : done + 64], residual[done : done + 64]
             if decode_lut_raw(state, ptr, begin, words, side, raw, escapes, part, tables, lut, entries, 12, target):
                 return False
@@ -145,59 +145,6 @@ def decode(data, lut, entries, limit, whole, out):  # type: ignore[no-untyped-de
             if state[j] or ptr[j] != begin[j]:
                 return False
     return True
-
-
-@_jit
-def _four_streams(state, ptr, begin, words, side, index, lut, entries, out):  # type: ignore[no-untyped-def]
-    """As `decode_lut_raw` on four streams, their states in registers; returns how many symbols it did.
-
-    It stops before the first four symbols of which one has raw bits or is an escape: the general loop takes over.
-    """
-    if state.shape[0] != 4:
-        return 0
-    phase = np.uint64(side[0])
-    j0, j1 = phase & np.uint64(3), (phase + np.uint64(1)) & np.uint64(3)
-    j2, j3 = (phase + np.uint64(2)) & np.uint64(3), (phase + np.uint64(3)) & np.uint64(3)
-    s0, s1, s2, s3 = state[j0], state[j1], state[j2], state[j3]
-    p0, p1, p2, p3 = np.uint64(ptr[j0]), np.uint64(ptr[j1]), np.uint64(ptr[j2]), np.uint64(ptr[j3])
-    b0, b1, b2, b3 = np.uint64(begin[j0]), np.uint64(begin[j1]), np.uint64(begin[j2]), np.uint64(begin[j3])
-    low, one, shift = np.uint64(0xFFFFFF), np.uint64(1), np.uint64(12)
-    i, end = np.uint64(0), np.uint64(out.shape[0] & ~3)
-    while i < end:
-        q0, q1, q2, q3 = s0 & low, s1 & low, s2 & low, s3 & low
-        t0, t1 = np.uint64(index[i]), np.uint64(index[i + one])
-        t2, t3 = np.uint64(index[i + np.uint64(2)]), np.uint64(index[i + np.uint64(3)])
-        e0 = entries[(t0 << np.uint64(8)) | np.uint64(lut[(t0 << shift) | (q0 >> shift)])]
-        e1 = entries[(t1 << np.uint64(8)) | np.uint64(lut[(t1 << shift) | (q1 >> shift)])]
-        e2 = entries[(t2 << np.uint64(8)) | np.uint64(lut[(t2 << shift) | (q2 >> shift)])]
-        e3 = entries[(t3 << np.uint64(8)) | np.uint64(lut[(t3 << shift) | (q3 >> shift)])]
-        if (e0 | e1 | e2 | e3) & np.uint64(31):
-            break
-        s0 = (s0 >> np.uint64(24)) * (e0 & np.uint64(0x1FFF000)) + q0 - ((e0 >> np.uint64(13)) & np.uint64(0xFFF000))
-        s1 = (s1 >> np.uint64(24)) * (e1 & np.uint64(0x1FFF000)) + q1 - ((e1 >> np.uint64(13)) & np.uint64(0xFFF000))
-        s2 = (s2 >> np.uint64(24)) * (e2 & np.uint64(0x1FFF000)) + q2 - ((e2 >> np.uint64(13)) & np.uint64(0xFFF000))
-        s3 = (s3 >> np.uint64(24)) * (e3 & np.uint64(0x1FFF000)) + q3 - ((e3 >> np.uint64(13)) & np.uint64(0xFFF000))
-        if s0 < np.uint64(0x100000000) and p0 > b0:
-            p0 -= one
-            s0 = (s0 << np.uint64(32)) | np.uint64(words[p0])
-        if s1 < np.uint64(0x100000000) and p1 > b1:
-            p1 -= one
-            s1 = (s1 << np.uint64(32)) | np.uint64(words[p1])
-        if s2 < np.uint64(0x100000000) and p2 > b2:
-            p2 -= one
-            s2 = (s2 << np.uint64(32)) | np.uint64(words[p2])
-        if s3 < np.uint64(0x100000000) and p3 > b3:
-            p3 -= one
-            s3 = (s3 << np.uint64(32)) | np.uint64(words[p3])
-        out[i] = np.int32(np.int64(e0) >> np.int64(37))
-        out[i + one] = np.int32(np.int64(e1) >> np.int64(37))
-        out[i + np.uint64(2)] = np.int32(np.int64(e2) >> np.int64(37))
-        out[i + np.uint64(3)] = np.int32(np.int64(e3) >> np.int64(37))
-        i += np.uint64(4)
-    state[j0], state[j1], state[j2], state[j3] = s0, s1, s2, s3
-    ptr[j0], ptr[j1], ptr[j2], ptr[j3] = np.int64(p0), np.int64(p1), np.int64(p2), np.int64(p3)
-    side[0] += np.int64(i)
-    return np.int64(i)
 
 
 # Unsigned positions below: numba would let signed ones count from the end, and not vectorise for it.

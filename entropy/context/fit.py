@@ -19,8 +19,8 @@ from ..dense import to_numpy
 from ..errors import InputError
 from ..tables import TableBank
 from . import net
-from .steps import BASE, CHECKER, DEEP, EVEN, MIDDLE, ODD, OWN_TAPS, STEPS, Step, geometry, plane_pad
-from .taps import ZERO, inputs
+from .steps import BASE, CHECKER, DEEP, EVEN, MIDDLE, NEAR, ODD, OWN_TAPS, STEPS, Step, geometry, plane_pad
+from .taps import ZERO, inputs, surroundings
 from .train import CLASS_LOW, CLASS_STEP, CLASSES, pursue, ridge, rounded_net, train
 
 PRIOR_WEIGHT = 64  # symbols that a parametric table counts for beside what was seen
@@ -35,19 +35,20 @@ class FitOptions:
         predict best; the others take two.
     chunk: latents are cut into tiles of at most this size, as they will be coded.
     value_taps, magnitude_taps, hidden: the size of a network; checker_hidden for channels coded in two passes.
+        Magnitudes are of one place or of all around it.
     steps: gradient steps for a network; samples: symbols a network sees at most.
     """
 
     deep: int = 6
     middle: int = 6
     chunk: int = 64
-    value_taps: int = 24
-    magnitude_taps: int = 24
-    hidden: int = 32
-    checker_hidden: int = 24
-    steps: int = 1200
-    batch: int = 2048
-    samples: int = 250_000
+    value_taps: int = 12
+    magnitude_taps: int = 8
+    hidden: int = 24
+    checker_hidden: int = 16
+    steps: int = 1500
+    batch: int = 1024
+    samples: int = 200_000
     seed: int = 0
     workers: int = 2
 
@@ -59,6 +60,7 @@ class _Tile:
     size: tuple[int, int]
     samples: npt.NDArray[np.uint8]  # (C, h * w)
     planes: npt.NDArray[np.uint8]  # (C, padded plane)
+    around: npt.NDArray[np.uint8]  # (C, padded plane)
 
 
 @dataclass(eq=False)
@@ -103,15 +105,8 @@ def fit(latents: Sequence[npt.NDArray[Any]], *, report: Any = None, **options: A
             report(channel, step, fitted.info)
         return fitted
 
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(opt.workers) as pool:
-            fitted = list(pool.map(one, enumerate(jobs)))
-    finally:
-        torch.set_num_threads(threads)
+    with ThreadPoolExecutor(opt.workers) as pool:
+        fitted = list(pool.map(one, enumerate(jobs)))
     start, fractions = _classes()
     nets = tuple(f.net for f in fitted)
     return depths, gains, nets, _count_tables(fitted), start.astype(np.int16), fractions
@@ -124,7 +119,8 @@ def _tiles(z: npt.NDArray[Any], chunk: int) -> list[_Tile]:
             t = np.clip(z[:, y : y + chunk, x : x + chunk], -net.INPUT_MAX, net.INPUT_MAX)
             c, h, w = t.shape
             flat = (t.reshape(c, h * w) + ZERO).astype(np.uint8)
-            out.append(_Tile((h, w), flat, np.ascontiguousarray(flat[:, plane_pad(h, w)])))
+            around = np.stack([surroundings(s, h, w) for s in flat])
+            out.append(_Tile((h, w), flat, np.ascontiguousarray(flat[:, plane_pad(h, w)]), around))
     return out
 
 
@@ -183,7 +179,7 @@ def _read(
         pick = np.flatnonzero(rng.random(n) < share) if share < 1 else np.arange(n)
         known = t.samples[channel]
         g = geometry(*t.size, step).at(pick)
-        a.append(inputs(reader, channel, known, t.planes[:channel], g, tables, read))
+        a.append(inputs(reader, channel, known, t.planes[:channel], t.around[:channel], step.kind, g, tables, read))
         symbols.append(known[g.flat].astype(np.int32) - ZERO)
     return np.concatenate(a, 1), np.concatenate(symbols), sum(sizes)
 
@@ -196,7 +192,9 @@ def _choose_taps(
     if not len(places):
         return np.zeros((0, 4), np.int16)
     n = len(places)
-    taps = np.concatenate([np.insert(places, 0, what, axis=1) for what in (net.VALUE, net.MAGNITUDE)])
+    here = [(channel - j, 0, 0) for j in range(channel)] + ([(0, 0, 0)] if NEAR[step.kind] else [])
+    sums = np.insert(np.array(here, np.int16).reshape(-1, 3), 0, net.SURROUND, axis=1)
+    taps = np.concatenate([*(np.insert(places, 0, what, axis=1) for what in (net.VALUE, net.MAGNITUDE)), sums])
     a, symbols, _ = _read(tiles, tables, taps, channel, step, 8000, rng)
     values = pursue(a[:n], symbols.astype(np.float32), opt.value_taps)
     w = ridge(a[values], symbols)

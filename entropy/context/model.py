@@ -25,7 +25,7 @@ from ..tables import TableBank
 from . import net, passes
 from .steps import REACH, STEPS, Step
 
-VERSION = 1  # of the arrays and of every constant in `net` and `steps`
+VERSIONS = 1, 2  # of the arrays and of every constant in `net` and `steps`; 1 has no SURROUND taps
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +114,11 @@ class ContextModel:
         return passes.body()(self, c, h, w).run(coder, latent).reshape(c, h, w)
 
     @cached_property
+    def version(self) -> int:
+        """Of the arrays: 2 where a network sums up what is around a point."""
+        return 2 if any((n.what == net.SURROUND).any() for n in self.nets) else 1
+
+    @cached_property
     def steps(self) -> tuple[tuple[int, Step], ...]:
         """Channel and step of each network, in coding order."""
         return tuple((c, s) for c in range(self.channels) for s in STEPS[int(self.depths[c])])
@@ -144,14 +149,14 @@ class ContextModel:
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain integer arrays, for safetensors or npz."""
         out = {
-            "version": np.array([VERSION], np.int16),
+            "version": np.array([self.version], np.int16),
             "depths": self.depths,
             "gains": self.gains,
             "class_start": self.class_start,
             "class_fractions": self.class_fractions,
             "layout": np.array([(n.taps.shape[0], n.b1.size) for n in self.nets], np.int16),
         }
-        out["taps"] = np.concatenate([net.pack_taps(n.taps) for n in self.nets])
+        out["taps"] = np.concatenate([net.pack_taps(n.taps, self.version + 1) for n in self.nets])
         for name in _NET_FIELDS:
             out[name] = np.concatenate([getattr(n, name).reshape(-1) for n in self.nets])
         out.update({f"bank.{k}": v for k, v in self.bank.to_arrays().items()})
@@ -170,8 +175,9 @@ class ContextModel:
         if missing := need - set(arrays):
             raise InputError(f"a context model lacks the arrays {sorted(missing)}")
         a = {k: np.asarray(arrays[k]) for k in need}
-        if a["version"].tolist() != [VERSION]:
-            raise InputError(f"a context model of version {a['version'].tolist()}: this release reads {VERSION}")
+        if a["version"].tolist() not in ([v] for v in VERSIONS):
+            raise InputError(f"a context model of version {a['version'].tolist()}: this release reads {VERSIONS}")
+        kinds = int(a["version"][0]) + 1
         layout = a["layout"].astype(np.int64)
         if layout.ndim != 2 or layout.shape[1] != 2 or layout.min(initial=0) < 0:
             raise InputError(f"the layout of a context model must be (N, 2), not {layout.shape}")
@@ -186,7 +192,7 @@ class ContextModel:
         taps = a["taps"]
         if taps.ndim != 1 or taps.size != layout[:, 0].sum() or taps.dtype.kind not in "iu":
             raise InputError(f"array taps of a context model must hold {layout[:, 0].sum()} integers")
-        tap_rows = np.split(net.unpack_taps(taps), np.cumsum(layout[:, 0])[:-1])
+        tap_rows = np.split(net.unpack_taps(taps, kinds), np.cumsum(layout[:, 0])[:-1])
         bank = TableBank.from_arrays({k[5:]: v for k, v in arrays.items() if k.startswith("bank.")})
         return cls(
             depths=a["depths"].astype(np.int8),
@@ -213,7 +219,7 @@ _NET_FIELDS: dict[str, tuple[type, Any]] = {
 def _check_taps(taps: npt.NDArray[np.int16], channel: int, step: Step) -> None:
     """Refuse taps that would read beyond a plane or the future."""
     what, back, dy, dx = taps.astype(np.int64).T
-    bad = (what < 0) | (what > 1) | (back < 0) | (back > channel)
+    bad = (what < 0) | (what > net.SURROUND) | (back < 0) | (back > channel)
     bad |= np.maximum(np.abs(dy), np.abs(dx)) > REACH
     if bad.any():
         raise InputError(f"channel {channel}, {step}: a tap lies outside what is known by then")

@@ -1,6 +1,6 @@
 """The integer network of one step: taps -> mean and scale class, exactly the same on every machine.
 
-    a = table[sample]                       8-bit inputs: values or log magnitudes of neighbouring samples
+    a = table[sample]                       8-bit inputs: values, log magnitudes, log sums of magnitudes around
     h = clip((W1 a + b1) >> s1, 0, 255)     a hidden layer of 8-bit weights and activations
     mean, scale = Wl a + W2 h + b           in 1/4096 of a step and 1/1024 of a scale class
 
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from ..engine import current_engine
 from ..errors import InputError
 
-VALUE, MAGNITUDE = 0, 1  # what a tap reads
+VALUE, MAGNITUDE, SURROUND = 0, 1, 2  # what a tap reads
 INPUT_MAX, HIDDEN_MAX = 127, 255
 MEAN_BITS, CLASS_BITS = 12, 10
 FRACTION_BITS = 4  # the mean is rounded to 1/16
@@ -30,6 +30,11 @@ _LEVELS = np.arange(-128, 128)
 # |x| -> 16 log2(1 + |x|), from integer squarings only: floor(log2(v**16)) for v = 1 + |x|
 MAGNITUDES = np.array([(int(abs(v)) + 1) ** 16 for v in _LEVELS], dtype=object)
 MAGNITUDES = np.array([int(v).bit_length() - 1 for v in MAGNITUDES], np.int64).clip(0, INPUT_MAX)
+
+
+def log_sum(total: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    """What a SURROUND tap makes of the sum of nine magnitudes: 8 log2(1 + sum), read off float32's exponent."""
+    return ((1 + total).astype(np.float32).view(np.int32) >> 20) - (127 << 3)
 
 
 def input_table(gain: int) -> npt.NDArray[np.float32]:
@@ -92,16 +97,16 @@ class StepNet:
     rear: npt.NDArray[np.float32] = field(init=False)
 
 
-def pack_taps(taps: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
-    """(F, 4) taps -> (F,) one number each, for storage."""
+def pack_taps(taps: npt.NDArray[np.int16], kinds: int) -> npt.NDArray[np.int16]:
+    """(F, 4) taps of so many kinds -> (F,) one number each, for storage."""
     what, back, dy, dx = taps.astype(np.int64).T
-    return (what + 2 * (dy + 3) + 14 * (dx + 3) + 98 * back).astype(np.int16)
+    return (what + kinds * ((dy + 3) + 7 * (dx + 3) + 49 * back)).astype(np.int16)
 
 
-def unpack_taps(codes: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
+def unpack_taps(codes: npt.NDArray[Any], kinds: int) -> npt.NDArray[np.int16]:
     """The inverse of `pack_taps`."""
-    c = codes.astype(np.int64)
-    return np.stack([c % 2, c // 98, c // 2 % 7 - 3, c // 14 % 7 - 3], 1).astype(np.int16)
+    what, c = codes.astype(np.int64) % kinds, codes.astype(np.int64) // kinds
+    return np.stack([what, c // 49, c % 7 - 3, c // 7 % 7 - 3], 1).astype(np.int16)
 
 
 def reader(taps: npt.NDArray[np.int16]) -> StepNet:

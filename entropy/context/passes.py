@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..coder import Decoder
 from ..engine import current_engine
 from ..models import TableModel
 from . import net
 from .steps import REACH, Step, geometry, plane_pad
-from .taps import ZERO, inputs
+from .taps import ZERO, inputs, surroundings
 
 Ints = npt.NDArray[np.int32]
 
@@ -36,13 +37,11 @@ class Passes:
                 break
             n = step.count(h, w)
             index, offset = self.predict(number, channel, step, n)  # without points too: it may begin a grid
-            if n == 0:
-                continue
-            symbols = (
-                None if latent is None else latent[channel].reshape(-1)[geometry(h, w, step).flat].astype(np.int32)
-            )
-            symbols = np.asarray(coder.code(symbols, TableModel(bank, index, offset)))
-            self.keep(channel, step, symbols)
+            symbols = index
+            if n:
+                known = None if latent is None else latent[channel].reshape(-1)[geometry(h, w, step).flat]
+                symbols = coder.code(None if known is None else known.astype(np.int32), TableModel(bank, index, offset))
+            self.keep(channel, step, np.asarray(symbols))
         return self.samples
 
     def predict(self, number: int, channel: int, step: Step, n: int) -> tuple[Ints, Ints]:
@@ -61,11 +60,13 @@ class Plain(Passes):
         super().__init__(model, c, h, w)
         self._known = np.full((c, h * w), ZERO, np.uint8)
         self._planes = np.empty((c, (h + 2 * REACH) * (w + 2 * REACH)), np.uint8)
+        self._around = np.empty_like(self._planes)
 
     def predict(self, number: int, channel: int, step: Step, n: int) -> tuple[Ints, Ints]:
         m = self.model
         g = geometry(*self.size[1:], step)
-        a = inputs(m.nets[number], channel, self._known[channel], self._planes[:channel], g, m.tables)
+        near = self._planes[:channel], self._around[:channel]
+        a = inputs(m.nets[number], channel, self._known[channel], *near, step.kind, g, m.tables)
         index, offset = np.empty(n, np.int32), np.empty(n, np.int32)
         net.finish(m.nets[number], m.nets[number].front @ a, m.start, m.drop, net.conclude, index, offset)
         return index, offset
@@ -75,6 +76,7 @@ class Plain(Passes):
         self.samples[channel, flat] = symbols
         self._known[channel, flat] = np.clip(symbols, -net.INPUT_MAX, net.INPUT_MAX) + ZERO
         self._planes[channel] = self._known[channel][plane_pad(*self.size[1:])]
+        self._around[channel] = surroundings(self._known[channel], *self.size[1:])
 
 
 class Packed:
@@ -100,16 +102,19 @@ class Compiled(Passes):
         self._store = np.zeros(passes.room(c, h, w), np.int16)
 
     def run(self, coder: Any, latent: npt.NDArray[Any] | None) -> Ints:
-        if latent is None or not getattr(coder, "joins_calls", False):
-            return super().run(coder, latent)
         (c, h, w), p, m = self.size, self._packed, self.model
-        self.samples[:] = latent.reshape(c, h * w)
         steps = p.steps[: int(np.searchsorted(p.steps[:, 0], c))]
-        symbols, index, offset = (np.empty(c * h * w, np.int32) for _ in range(3))
-        self._loops.foretell(
-            self._store, p.tables, self.samples, p.nets, p.starts, steps, m.start, m.drop, h, w, symbols, index, offset
-        )
-        coder.code(symbols, TableModel(m.bank, index, offset))
+        args = (self._store, p.tables, self.samples, p.nets, p.starts, steps, m.start, m.drop, h, w)
+        if latent is None and m.bank.has_lut and isinstance(coder, Decoder):
+            room = [np.empty(h * w, np.int32) for _ in range(3)]
+            coder.loop(m.bank, lambda state, _: self._loops.decode(*state, *args, *room))
+        elif latent is not None and getattr(coder, "joins_calls", False):
+            self.samples[:] = latent.reshape(c, h * w)
+            symbols, index, offset = (np.empty(c * h * w, np.int32) for _ in range(3))
+            self._loops.foretell(*args, symbols, index, offset)
+            coder.code(symbols, TableModel(m.bank, index, offset))
+        else:
+            return super().run(coder, latent)
         return self.samples
 
     def predict(self, number: int, channel: int, step: Step, n: int) -> tuple[Ints, Ints]:

@@ -38,6 +38,8 @@ OWN_TAPS: dict[int, list[tuple[int, int]]] = {
     EVEN: [],
     ODD: _NEXT + _KNIGHT + _THIRD,
 }
+# those that touch a point: what a step sums up of its own channel
+NEAR = {kind: [t for t in taps if max(map(abs, t)) == 1] for kind, taps in OWN_TAPS.items()}
 
 
 @dataclass(frozen=True)

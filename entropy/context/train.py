@@ -49,63 +49,84 @@ def train(
 
     Returns the float parameters in terms of the raw inputs (w1, b1, wl, w2, b) and the bits a symbol.
     """
-    import torch
-    from torch.nn import functional
-
-    n = symbols.size
+    n, f = symbols.size, a.shape[0]
     centre, spread = a.mean(1), a.std(1) + 0.5
-    x = torch.from_numpy(np.ascontiguousarray(((a - centre[:, None]) / spread[:, None]).T))
-    y = torch.from_numpy(symbols.astype(np.float32))
+    x = np.ascontiguousarray(((a - centre[:, None]) / spread[:, None]).T)
+    y = symbols.astype(np.float32)
     start = ridge(a, symbols)
     miss = symbols - start[:-1] @ a - start[-1]
     width = float(miss.std()) + 0.1  # the network says the mean in units of this, so one learning rate suits all
-    with torch.no_grad():
-        gen = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        f = a.shape[0]
-        bound = 1 / max(1, f) ** 0.5
-        w1 = (torch.rand(f, hidden, generator=gen) * 2 - 1) * bound
-        b1 = (torch.rand(hidden, generator=gen) * 2 - 1) * bound
-        wl = torch.zeros(f, 2)
-        wl[:, 0] = torch.from_numpy((start[:-1] * spread / width).astype(np.float32))
-        w2 = torch.zeros(hidden, 2)
-        first = [(start[-1] + start[:-1] @ centre) / width, np.log(0.4 * width)]
-        b = torch.tensor(first, dtype=torch.float32)
-        tail = torch.tensor([-3.0, 1.2])
-    params = [w1, b1, wl, w2, b, tail]
-    for p in params:
-        p.requires_grad_(True)
-    optimiser = torch.optim.Adam(params, lr=LEARNING_RATE, fused=True)
-
-    def bits(rows: Any) -> Any:
-        xr = x[rows]
-        out = xr @ wl + b
-        if hidden:
-            out = out + torch.relu(xr @ w1 + b1) @ w2
-        d = -(y[rows] - width * out[:, 0]).abs()
-        scale = out[:, 1].clamp(-4.5, 4.5)
-        slope = torch.exp(-torch.stack([scale, scale + functional.softplus(tail[1])]))
-        p = torch.sigmoid((d + 0.5) * slope) - torch.sigmoid((d - 0.5) * slope)
-        share = torch.sigmoid(tail[0])
-        p = (1 - share) * p[0] + share * p[1]
-        return -torch.log2(p.clamp_min(1e-7)).mean()
-
+    net = _FloatNet(f, hidden, width)
+    bound = 1 / max(1, f) ** 0.5
+    net.w1[:] = rng.uniform(-bound, bound, (f, hidden))
+    net.b1[:] = rng.uniform(-bound, bound, hidden)
+    net.wl[:, 0] = start[:-1] * spread / width
+    net.b[:] = (start[-1] + start[:-1] @ centre) / width, np.log(0.4 * width)
+    net.tail[:] = -3.0, 1.2
     # coarse grids have few symbols and little weight in the whole
     steps = max(50, int(opt.steps * min(1.0, max(0.4, n / opt.samples))))
-    for i in range(steps):
-        lr = LEARNING_RATE * min(1.0, (steps - i) / steps * 1.5, (i + 1) / 30)
-        for group in optimiser.param_groups:
-            group["lr"] = lr
-        rows = torch.from_numpy(rng.integers(0, n, min(opt.batch, n)))
-        loss = bits(rows)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    with torch.no_grad():
-        cost = float(bits(torch.arange(min(n, 20000))))
-        w1, b1, wl, w2, b = (p.double().numpy() for p in params[:5])
+    first, second = np.zeros_like(net.all), np.zeros_like(net.all)
+    with np.errstate(over="ignore"):
+        for i in range(steps):
+            rows = rng.integers(0, n, min(opt.batch, n))
+            net.descend(x[rows], y[rows])
+            first += 0.1 * (net.slope - first)  # Adam (Kingma & Ba, 2015)
+            second += 0.001 * (net.slope**2 - second)
+            root = np.sqrt(second / (1 - 0.999 ** (i + 1))) + 1e-8
+            lr = LEARNING_RATE * min(1.0, (steps - i) / steps * 1.5, (i + 1) / 30)
+            net.all -= np.float32(lr / (1 - 0.9 ** (i + 1))) * first / root
+        cost = net.descend(x[:20000], y[:20000])
+    w1, b1, wl, w2, b = (p.astype(np.float64) for p in (net.w1, net.b1, net.wl, net.w2, net.b))
     unit = np.array([width, 1.0])
     w1, wl, w2, b = w1.T / spread, wl.T * unit[:, None] / spread, w2.T * unit[:, None], b * unit
     return {"w1": w1, "b1": b1 - w1 @ centre, "wl": wl, "w2": w2, "b": b - wl @ centre}, cost
+
+
+class _FloatNet:
+    """A network that is trained, its parameters in one vector `all` and their slopes in `slope`."""
+
+    def __init__(self, inputs: int, hidden: int, width: float) -> None:
+        shapes = [(inputs, hidden), (hidden,), (inputs, 2), (hidden, 2), (2,), (2,)]
+        ends = np.cumsum([int(np.prod(s)) for s in shapes])
+        self.width, self.all = np.float32(width), np.zeros(ends[-1], np.float32)
+        self.slope = np.zeros_like(self.all)
+        self.w1, self.b1, self.wl, self.w2, self.b, self.tail = _parts(self.all, ends, shapes)
+        self._slopes = _parts(self.slope, ends, shapes)
+
+    def descend(self, x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> float:
+        """Bits a symbol y (n,) of inputs x (n, F); sets `slope`."""
+        h = np.maximum(x @ self.w1 + self.b1, 0)
+        mean, said = (x @ self.wl + h @ self.w2 + self.b).T
+        scale = np.clip(said, -4.5, 4.5)
+        away = y - self.width * mean
+        d = -np.abs(away)
+        share, more = _sigmoid(self.tail[0]), _sigmoid(self.tail[1])
+        p, by_d, by_scale, each, by_more = 0.0, 0.0, 0.0, [], 0.0
+        # the wider of the two comes last, and leaves its slope in `by_more`
+        for weight, wider in ((1 - share, np.float32(0)), (share, np.log1p(np.exp(self.tail[1])))):
+            k = np.exp(-scale - wider)
+            above, below = _sigmoid((d + np.float32(0.5)) * k), _sigmoid((d - np.float32(0.5)) * k)
+            each.append(above - below)
+            up, down = above * (1 - above), below * (1 - below)
+            p = p + weight * each[-1]
+            by_d = by_d + weight * k * (up - down)
+            by_more = -weight * k * (up * (d + np.float32(0.5)) - down * (d - np.float32(0.5)))
+            by_scale = by_scale + by_more
+        gain = np.where(p > 1e-7, -1 / (np.maximum(p, 1e-7) * (np.float32(np.log(2)) * y.size)), 0).astype(np.float32)
+        out = np.stack([gain * by_d * np.sign(away) * self.width, gain * by_scale * (np.abs(said) < 4.5)], 1)
+        back = (out @ self.w2.T) * (h > 0)
+        w1, b1, wl, w2, b, tail = self._slopes
+        w1[:], b1[:], wl[:], w2[:], b[:] = x.T @ back, back.sum(0), x.T @ out, h.T @ out, out.sum(0)
+        tail[:] = share * (1 - share) * (gain * (each[1] - each[0])).sum(), more * (gain * by_more).sum()
+        return float(-np.log2(np.maximum(p, 1e-7)).mean())
+
+
+def _parts(flat: npt.NDArray[np.float32], ends: Any, shapes: list[tuple[int, ...]]) -> list[npt.NDArray[np.float32]]:
+    return [part.reshape(s) for part, s in zip(np.split(flat, ends[:-1]), shapes)]
+
+
+def _sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
 
 
 def rounded_net(

@@ -35,6 +35,20 @@ def test_several_chunks_regions_and_prefixes():
     assert torch.equal(lz.decode(fast, to="latent", region=region), lz.decode(usual, to="latent", region=region))
 
 
+@pytest.mark.parametrize("coding", ["default", "fast"])
+def test_a_single_chunk_is_decoded_in_place(coding):
+    codec = lz.load_codec("walloc-rgb-16x")
+    blob = lz.encode(picture(70, 90), codec=codec, coding=coding)
+    from latentzip.entropy import container
+
+    box = container.read(blob)
+    shape = codec.single_chunk(box.header.params, 1, (70, 90))
+    out = np.empty(shape, np.int8)
+    codec.decode_single(box.header.params, box.chunks[0], out)
+    assert np.array_equal(out, lz.decode(blob, to="latent"))
+    assert codec.single_chunk(box.header.params, 2, (70, 90)) is None
+
+
 def test_damage_is_an_error():
     blob = bytearray(lz.encode(picture(64, 64), codec="walloc-rgb-16x", coding="fast"))
     codec = lz.load_codec("walloc-rgb-16x")

@@ -16,7 +16,7 @@ from latentzip.entropy.context import net as context_net
 from latentzip.entropy.context import passes
 from latentzip.entropy.context.model import ContextModel
 from latentzip.entropy.context.steps import OWN_TAPS, REACH, STEPS, geometry, mirror
-from latentzip.entropy.errors import InputError
+from latentzip.entropy.errors import FormatError, InputError
 from latentzip.entropy.models import TableModel
 from latentzip.entropy.tables import TableBank
 
@@ -150,7 +150,7 @@ def odd_model(model: ContextModel) -> ContextModel:
     nets = []
     for channel, _ in ((c, s) for c in range(CHANNELS) for s in STEPS[int(depths[c])]):
         f, h = int(rng.integers(0, 20)), int(rng.integers(0, 8))
-        taps = np.stack([rng.integers(0, 2, f), rng.integers(0, channel + 1, f), *rng.integers(-3, 4, (2, f))], 1)
+        taps = np.stack([rng.integers(0, 3, f), rng.integers(0, channel + 1, f), *rng.integers(-3, 4, (2, f))], 1)
         nets.append(
             context_net.StepNet(
                 taps=taps.astype(np.int16),
@@ -220,6 +220,47 @@ def test_missing_or_short_arrays_are_refused(model: ContextModel, key: str) -> N
         ContextModel.from_arrays({k: v for k, v in arrays.items() if k != key})
     with pytest.raises(InputError):
         ContextModel.from_arrays({**arrays, key: arrays[key][:-1]})
+
+
+@pytest.mark.parametrize("kinds", [2, 3])
+def test_arrays_of_both_versions_are_read(odd_model: ContextModel, kinds: int) -> None:
+    """Version 1 has no taps that sum up what is around a point; both decode what they wrote."""
+    nets = tuple(replace(n, taps=np.minimum(n.taps, [kinds - 1, 99, 99, 99]).astype(np.int16)) for n in odd_model.nets)
+    model = replace(odd_model, nets=nets)
+    arrays = model.to_arrays()
+    assert arrays["version"].tolist() == [kinds - 1]
+    again = ContextModel.from_arrays(arrays)
+    assert again.fingerprint() == model.fingerprint()
+    latent = photo_like(np.random.default_rng(5), CHANNELS, 9, 14)
+    np.testing.assert_array_equal(decode(again, encode(model, latent), latent.shape), latent)
+
+
+@given(kinds=st.sampled_from([2, 3]), data=st.data())
+def test_taps_are_packed_and_unpacked(kinds: int, data: st.DataObject) -> None:
+    tap = st.tuples(st.integers(0, kinds - 1), st.integers(0, 107), *[st.integers(-REACH, REACH)] * 2)
+    taps = np.array(data.draw(st.lists(tap, min_size=1, max_size=9)), np.int16)
+    np.testing.assert_array_equal(context_net.unpack_taps(context_net.pack_taps(taps, kinds), kinds), taps)
+
+
+@given(chunk=st.binary(max_size=200), damage=st.integers(0, 10**6), whole=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_damaged_chunks_end_in_an_error_or_in_symbols(odd_model: ContextModel, chunk: bytes, damage: int, whole: bool):
+    """Compiled and plain loops read the same of any bytes, or both refuse them."""
+    if whole:
+        latent = photo_like(np.random.default_rng(5), CHANNELS, 9, 14)
+        good = bytearray(encode(odd_model, latent))
+        good[damage % len(good)] ^= 1 + damage % 255
+        chunk = bytes(good)
+    said = []
+    for body in (passes.Compiled, passes.Plain):
+        try:
+            decoder = Decoder(chunk)
+            symbols = body(odd_model, CHANNELS, 9, 14).run(decoder, None).tolist()
+            decoder.finish()
+            said.append(symbols)
+        except FormatError:
+            said.append("refused")
+    assert said[0] == said[1]
 
 
 def test_shapes_that_do_not_fit_are_refused(model: ContextModel) -> None:

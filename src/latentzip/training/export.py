@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from .. import pretrained
+from ..codecs import storage
 from ..codecs.base import BaseCodec, Codec
 from ..codecs.outputs import write_file
 from ..entropy import schema
@@ -121,6 +123,8 @@ def write_release(
         crop: size of the recipe's crops in words.
     """
     recipe = trainer.recipe
+    if trainer.origin and not trainer.step and "base" not in metadata:  # the networks are those of a release
+        storage.share(tensors, metadata, pretrained.find(recipe.name))
     metadata["trained_by"] = "scripts/train.py"
     metadata["recipe"] = json.dumps(asdict(recipe))
     blob = save(tensors, metadata)

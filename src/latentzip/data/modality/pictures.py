@@ -16,7 +16,6 @@ from ...codecs.base import Codec, Shape
 from ...codecs.contract import EXACT
 from ...entropy import container
 from ...entropy.batch import run_batch
-from ...entropy.blocks import decode as decode_blocks
 from ...entropy.container import Container
 from ...entropy.errors import FormatError, InputError
 from ...signals.pictures import PICTURES as KIND
@@ -225,7 +224,7 @@ class _LatentReader:
         size = header.shape[-2], header.shape[-1]
         key = header.params, header.shape, count
         if key not in self._shapes:
-            self._shapes[key] = codec.single_fast_chunk(header.params, count, size)
+            self._shapes[key] = codec.single_chunk(header.params, count, size)
         shape = self._shapes[key]
         if shape is None:
             latent = codec.decompress(header.params, stream.chunks, size, to="latent").numpy()
@@ -236,7 +235,7 @@ class _LatentReader:
             check_shape(shape, out.shape)
         if latent is None:
             latent = np.empty(shape, self.dtype) if out is None else out
-            decode_blocks(stream.chunks[0], latent, codec.latent_limit)
+            codec.decode_single(header.params, stream.chunks[0], latent)
         elif out is not None:
             out[...] = latent
         return latent
