@@ -40,6 +40,12 @@ def test_rates_are_those_of_one_pass(name, effort, qualities, crops):
         assert found == pytest.approx(plain, rel=0.03)  # 2 % on many pictures
 
 
+def test_annealed_rounding_keeps_the_rate(crops):
+    codec, part = load_codec("hyperprior-fast"), [crops[0][:, :64, :64]]
+    plain, found = (rate(codec, part, 30, effort=e) for e in (0, 6))
+    assert found == pytest.approx(plain, rel=0.05)
+
+
 def test_every_line_is_of_a_codec_that_searches():
     known = {info.name for info in list_codecs()}
     assert {"hyperprior", "hyperprior-fast"} <= set(retuning.table()) <= known
