@@ -83,7 +83,7 @@ def encode(
             holds, and for uint16 "auto" where the picture fills less than 7/8 of it, as scans do.
         options: what else the codec understands, by name; a wrong name is answered with the codec's own. Such as
             ``coding="fast"`` of the `walloc` codecs: the latent is coded with plain tables, some percent more bytes,
-            entropy decoding some 45 times faster, for data sets that a training loop reads. Or ``max_error``,
+            entropy decoding many times faster, for data sets that a training loop reads. Or ``max_error``,
             ``relative_error``, ``nmse``, ``bits`` or ``lossless`` of `features`, see `FeatureCodec.compress`: at most
             one goal, lossless without any. Or ``effort``, ``objective`` and ``weight`` of codecs that search, see
             docs/effort.md. None counts as not given.
