@@ -3,9 +3,9 @@
     python scripts/benchmark.py all --quick --json today.json
     python scripts/benchmark.py compare yesterday.json today.json
 
-KIND is one of rd, overfit, speed, entropy, audio, loader, features, lossless, perception, gpu. Each prints a Markdown
-table; --json writes all rows, the machine, versions, commit and threads, and a flat summary. --quick answers in under
-50 s with less data (overfit takes minutes; gpu takes longer, and a GPU). `all` runs those that need no more than the
+KIND is one of rd, overfit, speed, entropy, audio, loader, features, lossless, perception, vq, gpu. Each prints a
+Markdown table; --json writes all rows, the machine, versions, commit and threads, and a flat summary. --quick answers
+in under 50 s with less data (overfit takes minutes; gpu takes longer, and a GPU). `all` runs those that need no more than the
 package, each in a process of its own; `compare` says what got worse between two files, and ends with status 1 if
 anything did.
 """
@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from bench import history
 
-KINDS = ("rd", "overfit", "speed", "entropy", "audio", "loader", "features", "lossless", "perception", "gpu")
+KINDS = ("rd", "overfit", "speed", "entropy", "audio", "loader", "features", "lossless", "perception", "vq", "gpu")
 
 
 def machine() -> dict[str, Any]:

@@ -250,10 +250,8 @@ class VqCodec(Codec):
     def compress(
         self, x: Any, quality: float | None = None, *args: Any, levels: int | None = None, **options: Any
     ) -> Compressed:
-        """As in the base, at a quality or with a number of ``levels``; InputError for both."""
+        """As in the base; a number of ``levels`` counts instead of the quality."""
         if levels is not None:
-            if quality is not None:
-                raise InputError("quality and levels both say how many codebooks are used: give one of them")
             quality = self.quality_of(levels)
         return super().compress(x, quality, *args, **options)
 

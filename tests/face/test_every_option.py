@@ -24,7 +24,7 @@ VALUES: dict[str, list[str]] = {
     "--nan": ["keep", "-c", "features"], "--transform": ["identity", "-c", "features"],
     "--axis": ["-1", "-c", "features"],
     "--effort": ["1", "-c", "walloc-rgb-16x"], "--objective": ["mse", "--effort", "1", "-c", "walloc-rgb-16x"],
-    "--thrift": ["1.1", "--effort", "1", "-c", "walloc-rgb-16x"],
+    "--thrift": ["1.1", "--effort", "1", "-c", "walloc-rgb-16x"], "--levels": ["3", "-c", "vq"],
 }  # fmt: skip
 # those that need more than a small file of their own: tests elsewhere run them
 ELSEWHERE = {"--profile", "--target", "--weight"}

@@ -1,0 +1,144 @@
+"""Pictures as tokens: rate and quality level by level beside JPEG, what the prior saves, finite scalar quantisation."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import latentzip as lz
+from latentzip.entropy import RateMeter
+from latentzip.evaluation.metrics.pictures import ms_ssim_db, psnr
+from latentzip.evaluation.peers.pictures import CONVENTIONAL
+
+from . import pictures
+from .rd import measure
+
+JPEG = (5, 8, 12, 16, 20, 25, 30)
+SCALARS = (8, 6, 5)  # steps of the three components that a token of finite scalars holds: 240 of them
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    codec: Any = lz.load_codec("vq")
+    config = codec.config
+    images = pictures.load(args.data, args.quick)
+    levels = [k for k in (1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 20, 24) if k <= config.levels]
+    levels = levels[::3] if args.quick else levels
+    curves: dict[str, list[tuple[float, float, float]]] = {}
+    for level in levels:
+        found = [
+            measure(x, lambda im, k=level: lz.encode(im, codec="vq", levels=k), lambda b: np.asarray(lz.decode(b)))
+            for _, x in images
+        ]
+        curves.setdefault("vq", []).append(_mean(found))
+    jpeg = CONVENTIONAL["jpeg"]
+    for quality in JPEG[:: 3 if args.quick else 1]:
+        found = [measure(x, lambda im, q=quality: jpeg.encode(im, q), jpeg.decode) for _, x in images]
+        curves.setdefault("jpeg", []).append(_mean(found))
+    tokens = [codec.tokens(torch.tensor(x).permute(2, 0, 1)) for _, x in images]
+    count = sum(t[0].numel() for t in tokens)
+    coded = np.zeros(config.levels)
+    for t in tokens:
+        bits = [_bits(codec, t, k) for k in range(config.levels + 1)]
+        coded += np.diff(bits)
+    coded /= count
+    usage = codec.usage(torch.cat([t.flatten(1) for t in tokens], 1))
+    plain = math.log2(config.entries)
+    rows = [
+        {"level": k + 1, "coded_bits": float(coded[k]), "entropy": bits, "used": used}
+        for k, (used, bits) in enumerate(usage)
+    ]
+    lines = [
+        f"{len(images)} pictures, means.", "",
+        "| | bpp | PSNR, dB | MS-SSIM, dB |", "|---|---|---|---|",
+        *(f"| vq, {k} levels | {b:.4f} | {p:.2f} | {m:.2f} |" for k, (b, p, m) in zip(levels, curves["vq"])),
+        *(f"| JPEG | {b:.4f} | {p:.2f} | {m:.2f} |" for b, p, m in curves["jpeg"]),
+        "", "| level | bits a token, coded | at their frequencies | codewords used |", "|---|---|---|---|",
+        *(f"| {r['level']} | {r['coded_bits']:.2f} | {r['entropy']:.2f} | {r['used']} |" for r in rows),
+    ]  # fmt: skip
+    scalar = finite_scalars(codec, images)
+    lines += ["", "| 24 bits a position | error of the components, dB | PSNR, dB |", "|---|---|---|"]
+    lines += [f"| {name} | {error:.2f} | {quality:.2f} |" for name, (error, quality) in scalar.items()]
+    summary = {
+        "saved_against_plain_bits_pct": round(100 * (1 - coded.mean() / plain), 2),
+        "saved_against_frequencies_pct": round(100 * (1 - coded.sum() / sum(r["entropy"] for r in rows)), 2),
+        "ms_ssim_db_over_jpeg": {f"{rate:g}": _over(curves, rate, 2) for rate in (0.1, 0.15, 0.2, 0.3, 0.4)},
+        "psnr_db_over_jpeg": {f"{rate:g}": _over(curves, rate, 1) for rate in (0.15, 0.2, 0.3)},
+    }
+    return {"rows": rows, "curves": curves, "scalars": scalar, "summary": summary, "markdown": "\n".join(lines)}
+
+
+def _mean(found: list[dict[str, Any]]) -> tuple[float, float, float]:
+    keys = (lambda r: r["bpp"], lambda r: r["psnr"], lambda r: ms_ssim_db(r["ms_ssim"]))
+    bpp, quality, similarity = (float(np.mean([key(r) for r in found])) for key in keys)
+    return bpp, quality, similarity
+
+
+def _over(curves: dict[str, list[tuple[float, float, float]]], rate: float, column: int) -> float | None:
+    """dB of vq over JPEG at a rate. Where vq ends before it, its last point counts: more bits would not make it worse;
+    None where either begins after it."""
+    both = []
+    for name in ("vq", "jpeg"):
+        points = sorted(curves[name])
+        if rate < points[0][0] or (name == "jpeg" and rate > points[-1][0]):
+            return None
+        both.append(float(np.interp(rate, [p[0] for p in points], [p[column] for p in points])))
+    return round(both[0] - both[1], 2)
+
+
+def _bits(codec: Any, tokens: Tensor, levels: int) -> float:
+    meter = RateMeter()
+    codec.prior.program(meter, tokens[:levels].numpy(), levels, *tokens.shape[1:])
+    return float(meter.bits)
+
+
+@torch.inference_mode()
+def finite_scalars(codec: Any, images: list[tuple[str, np.ndarray]]) -> dict[str, tuple[float, float]]:
+    """Three tokens of finite scalars (Mentzer et al., arXiv 2309.15505) in the place of three levels of codewords.
+
+    A token holds three principal components, each bounded by a tanh and rounded to 8, 6 or 5 steps, its scale the one
+    that suits these pictures best. Of each: error of the components against their energy, and the picture's PSNR.
+    """
+    found: dict[str, list[tuple[float, float]]] = {}
+    steps = torch.tensor(SCALARS * 3)
+    data = []
+    for _, pixels in images:
+        x = torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255
+        data.append((pixels, x.shape, codec.components(x)[0]))
+    every = torch.cat([y[:, : len(steps)] for _, _, y in data])
+    scales = _best_scales(every, steps)
+    for pixels, shape, y in data:
+        three = lz.decode(lz.encode(pixels, codec="vq", levels=3), to="tokens")
+        books = codec.codewords
+        codewords = sum(books[k][three[k].flatten()] for k in range(3))
+        scalars = torch.zeros_like(y)
+        scalars[:, : len(steps)] = _scalars(y[:, : len(steps)], scales, steps)
+        for name, back in (("residual codewords, 3 x 8 bits", codewords), ("finite scalars, 3 x 7.9 bits", scalars)):
+            error = 10 * math.log10(float(y.square().sum() / (y - back).square().sum()))
+            features = (back @ codec.from_components + codec.mean).T.reshape(
+                1, -1, -(-shape[2] // 16), -(-shape[3] // 16)
+            )
+            quality = torch.full((1,), float(codec.config.trunk_quality))
+            picture = codec.synthesis_transform(features, quality, codec.std)[0] + 0.5
+            picture = picture[:, : shape[2], : shape[3]].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
+            found.setdefault(name, []).append((error, psnr(pixels, picture)))
+    return {name: (float(np.mean([a for a, _ in v])), float(np.mean([b for _, b in v]))) for name, v in found.items()}
+
+
+def _scalars(y: Tensor, scales: Tensor, steps: Tensor) -> Tensor:
+    half = (steps - 1) / 2
+    offset = torch.where(steps % 2 == 0, 0.5, 0.0)
+    bounded = torch.tanh(y / scales) * (half + 0.499)
+    rounded = ((bounded - offset).round() + offset).clamp(-half, half)
+    return torch.atanh((rounded / (half + 0.499)).clamp(-0.999, 0.999)) * scales
+
+
+def _best_scales(y: Tensor, steps: Tensor) -> Tensor:
+    deviation = y.std(0)
+    tried = [deviation * factor for factor in np.geomspace(0.5, 6, 24)]
+    errors = torch.stack([(y - _scalars(y, s, steps)).square().mean(0) for s in tried])
+    return torch.stack(tried).gather(0, errors.argmin(0)[None])[0]

@@ -1,0 +1,57 @@
+"""Packs of tokens: what loaders yield, and a model that is trained on it."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import latentzip as lz
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from packs import make_pack, picture
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory):
+    return make_pack(tmp_path_factory.mktemp("tokens"), [(96, 96)] * 6, codec="vq", levels=2)
+
+
+@pytest.mark.parametrize("tier", ["archive", "cache"])
+def test_loaders_yield_tokens(pack, tier, tmp_path):
+    data = lz.data.LatentDataset(pack, to="tokens", tier=tier, cache=tmp_path / "c" if tier == "cache" else None)
+    loader = torch.utils.data.DataLoader(
+        data, batch_sampler=data.sampler(3, shuffle=False), collate_fn=lz.data.latent_collate
+    )
+    batches = list(loader)
+    assert [b["tokens"].shape for b in batches] == [(3, 2, 6, 6)] * 2
+    assert batches[0]["tokens"].dtype == torch.uint16
+    codec = data.codec
+    first = torch.tensor(np.asarray(picture(0, (96, 96)))).permute(2, 0, 1)
+    number = [int(i) for b in batches for i in b["index"]].index(0)
+    key = lz.data.Archive(pack).columns["key"][0]
+    assert "000" in str(key)
+    assert torch.equal(torch.cat([b["tokens"] for b in batches])[number].long(), codec.tokens(first, 2))
+    latents = lz.data.LatentDataset(pack, tier="archive")
+    assert latents[0]["latent"].shape == (codec.config.levels, 6, 6)
+    assert lz.data.LatentDataset(pack, to="tokens")[1]["label"] in (0, 1)
+
+
+def test_other_packs_have_none(tmp_path):
+    other = make_pack(tmp_path, [(32, 32)], codec="walloc-rgb-16x")
+    with pytest.raises(lz.InputError, match="latents of walloc-rgb-16x, which are no tokens"):
+        lz.data.LatentDataset(other, to="tokens")
+    with pytest.raises(lz.InputError, match="one of latent, signal, bytes"):
+        lz.data.LatentDataset(other, streams={"mask": "tokens"})
+
+
+def test_a_model_learns_tokens(pack, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from examples.tokens import train
+
+    model, plain = train(str(pack), steps=60, batch=6, width=32)
+    assert model < 6.5  # 9 before it has learned anything
+    assert 1 < plain < 8
