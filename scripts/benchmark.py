@@ -5,9 +5,9 @@
 
 KIND is one of rd, overfit, speed, entropy, audio, loader, features, lossless, perception, vq, gpu. Each prints a
 Markdown table; --json writes all rows, the machine, versions, commit and threads, and a flat summary. --quick answers
-in under 50 s with less data (overfit takes minutes; gpu takes longer, and a GPU). `all` runs those that need no more than the
-package, each in a process of its own; `compare` says what got worse between two files, and ends with status 1 if
-anything did.
+in under 50 s with less data (overfit takes minutes; gpu takes longer, and a GPU). `all` runs those that need no more
+than the package, each in a process of its own; `compare` says what got worse between two files, and ends with status
+1 if anything did.
 """
 
 from __future__ import annotations
