@@ -36,7 +36,7 @@ NAME = "embedding-codes"
 ENTRIES = 255  # of a codebook: with the escape a table has 256, which is the fastest to decode
 GROUP = 1024  # rows
 LIMITS = Limits(samples=1 << 44, chunks=1 << 26, header=1 << 28)
-PRICE = 0.35  # of a bit in the fit: what costs the fewest bytes for the neighbours that it keeps
+PRICE = 0.35  # of a bit in the fit, against squared error; chosen, not tuned
 _VERSION = 1
 _PARAMS = struct.Struct("<BIHH")  # version, rows of a group, parts, entries
 _MOST = 1 << 26  # codes of a group
