@@ -17,7 +17,7 @@ import latentzip as lz
 
 from . import lossless_sound
 
-EFFORTS = (1, 5, 8)
+EFFORTS = (1, 5, 8, 9)
 MANY = 16  # pictures up to which each has a row of its own
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm")
 
