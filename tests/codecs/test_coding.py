@@ -43,6 +43,7 @@ def test_a_single_chunk_is_decoded_in_place(coding):
 
     box = container.read(blob)
     shape = codec.single_chunk(box.header.params, 1, (70, 90))
+    assert shape is not None
     out = np.empty(shape, np.int8)
     codec.decode_single(box.header.params, box.chunks[0], out)
     assert np.array_equal(out, lz.decode(blob, to="latent"))

@@ -14,7 +14,7 @@ from PIL import Image
 import latentzip as lz
 from latentzip.codecs.hyperprior.codec import HyperpriorCodec, HyperpriorConfig
 from latentzip.codecs.vq import VqConfig, from_bytes, residual
-from latentzip.codecs.vq.codec import round_weights, to_tensors
+from latentzip.codecs.vq.codec import VqCodec, round_weights, to_tensors
 from latentzip.codecs.vq.prior import PASSES, SLOTS, Prior
 from latentzip.entropy import Decoder, Encoder, RateMeter, container
 from latentzip.entropy.engine import load_engine
@@ -221,6 +221,7 @@ def test_fit_makes_a_codec_that_codes(fitted, tmp_path):
     blob = lz.encode(x, codec=codec, quality=100)
     assert torch.equal(lz.decode(blob, to="tokens", codec=codec), fitted.tokens(x))
     assert len(fitted.tokens(x).unique()) > 4
+    assert isinstance(codec, VqCodec)
     round_weights(codec)
     assert codec.fingerprint == fitted.fingerprint
 
