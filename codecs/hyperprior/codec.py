@@ -40,6 +40,7 @@ from .nets import (
     HyperAnalysis,
     Means,
     Synthesis,
+    kept_as_bytes,
     mixture_net,
     scale_net,
     standardise,
@@ -448,23 +449,16 @@ def _to_unit(positions: float) -> int:
 # --- storage -----------------------------------------------------------------------------------------------------
 
 
-def _is_byte(key: str, value: Tensor) -> bool:
-    """1x1 products between features are stored as bytes with a scale for each output channel; the linear transforms,
-    depthwise filters and what ends in pixels or means are not."""
-    inner = {"mix_in", "mix_out", "gate_in", "gate_out", "up32", "up16", "down32", "adapt", "head", "region"}
-    return value.ndim == 4 and value.is_floating_point() and not inner.isdisjoint(key.split("."))
-
-
 def round_weights(codec: HyperpriorCodec) -> None:
     """Set the weights to what storage will keep of them, so that what is measured is what ships."""
-    storage.round_state(codec, _is_byte, torch.float16)
+    storage.round_state(codec, kept_as_bytes, torch.float16)
 
 
 def to_tensors(codec: HyperpriorCodec) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file. `round_weights` and `HyperpriorCodec.freeze` come first."""
     if codec.hyper_bank is None:
         raise InputError(f"{codec.name} has no entropy model to store")
-    return storage.to_tensors(codec, _is_byte, torch.float16), storage.metadata(codec, asdict(codec.config))
+    return storage.to_tensors(codec, kept_as_bytes, torch.float16), storage.metadata(codec, asdict(codec.config))
 
 
 def from_bytes(data: bytes) -> HyperpriorCodec:

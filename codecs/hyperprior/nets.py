@@ -176,3 +176,10 @@ def mixture_net(hyper: int, out: int) -> nn.Sequential:
 
 def _unshuffle(x: Tensor, factor: int) -> Tensor:
     return nhwc(F.pixel_unshuffle(x, factor))
+
+
+def kept_as_bytes(key: str, value: Tensor) -> bool:
+    """1x1 products between features are stored as bytes with a scale for each output channel; the linear transforms,
+    depthwise filters and what ends in pixels or means are not."""
+    inner = {"mix_in", "mix_out", "gate_in", "gate_out", "up32", "up16", "down32", "adapt", "head", "region"}
+    return value.ndim == 4 and value.is_floating_point() and not inner.isdisjoint(key.split("."))

@@ -25,7 +25,7 @@ from ...entropy.errors import FormatError, InputError
 from .. import storage
 from ..base import Codec, Shape
 from ..contract import TOKENS, Compressed
-from ..hyperprior.nets import Analysis, Synthesis
+from ..hyperprior.nets import Analysis, Synthesis, kept_as_bytes
 from .options import DEFAULT_QUALITY, OPTIONS
 from .prior import Prior
 from .residual import check_tokens, entropy, tokens_of, vectors_of
@@ -282,10 +282,7 @@ _SHARED = ("analysis_transform.", "synthesis_transform.")  # with the release th
 
 def _is_byte(key: str, value: Tensor) -> bool:
     """As in `hyperprior`, whose bytes are shared; and the codewords, a scale a level."""
-    inner = {"mix_in", "mix_out", "gate_in", "gate_out", "up32", "up16", "down32", "adapt", "head", "region"}
-    return key == "codewords" or (
-        value.ndim == 4 and value.is_floating_point() and not inner.isdisjoint(key.split("."))
-    )
+    return key == "codewords" or kept_as_bytes(key, value)
 
 
 def round_weights(codec: VqCodec) -> None:

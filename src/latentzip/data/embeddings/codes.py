@@ -30,7 +30,7 @@ from ...entropy.errors import FormatError, InputError
 from ...entropy.models import TableModel
 from ...entropy.tables import TableBank
 from ...kernels.table_sums import table_sums
-from .rows import FIT_ROWS, finite, first_parts, grouped, numbers_of, parts_of, rows_of
+from .rows import FIT_ROWS, Nearest, asked, finite, first_parts, grouped, numbers_of, parts_of, rows_of
 
 NAME = "embedding-codes"
 ENTRIES = 255  # of a codebook: with the escape a table has 256, which is the fastest to decode
@@ -235,30 +235,20 @@ class CodeStore:
         Raises:
             InputError: queries that do not fit, or another metric.
         """
-        if metric not in ("cosine", "dot"):
-            raise InputError(f"metric is {metric!r}; one of 'cosine', 'dot'")
-        q = finite(rows_of(queries), 0)
-        if q.shape[1] != self.shape[1]:
-            raise InputError(f"queries have {q.shape[1]} channels, the store has {self.shape[1]}")
-        if not 1 <= k <= len(self):
-            raise InputError(f"k is {k}; 1..{len(self)} rows can be asked for")
-        q = torch.nn.functional.normalize(q) if metric == "cosine" else q
+        q = asked(finite(rows_of(queries), 0), k, metric, self.shape)
         found = [self._nearest(part, k, metric == "cosine") for part in q.split(_QUERIES)]
         return torch.cat([s for s, _ in found]).numpy(), torch.cat([n for _, n in found]).numpy()
 
     def _nearest(self, q: Tensor, k: int, cosine: bool) -> tuple[Tensor, Tensor]:
         tables, about = self.product.tables(q).numpy(), (q @ self.product.mean)[:, None]
-        best, where = torch.empty(len(q), 0), torch.empty(len(q), 0, dtype=torch.int64)
+        nearest = Nearest(len(q), k)
         for start in range(0, len(self), _BLOCK):
             codes = np.ascontiguousarray(self.codes[start : start + _BLOCK])
             scores = torch.from_numpy(table_sums(tables, codes)) + about
             if cosine:
                 scores = scores / self._lengths[start : start + _BLOCK]
-            both = torch.cat([best, scores], 1)
-            numbers = torch.arange(start, start + len(codes)).expand(len(q), -1)
-            best, at = both.topk(min(k, both.shape[1]))
-            where = torch.cat([where, numbers], 1).gather(1, at)
-        return best, where
+            nearest.add(scores, start)
+        return nearest.scores, nearest.numbers
 
     @cached_property
     def _lengths(self) -> Tensor:

@@ -85,3 +85,37 @@ def numbers_of(rows: Sequence[int] | np.ndarray, count: int) -> npt.NDArray[np.i
     if numbers.size and not -count <= int(numbers.min()) <= int(numbers.max()) < count:
         raise IndexError(f"rows {int(numbers.min())}..{int(numbers.max())} of a store of {count}")
     return numbers % max(1, count)
+
+
+def asked(queries: Tensor, k: int, metric: str, shape: tuple[int, int]) -> Tensor:
+    """Queries (Q, D) of a search in a store of this shape, normalised where cosines are asked for.
+
+    Raises:
+        InputError: queries that do not fit, or another metric.
+    """
+    if metric not in ("cosine", "dot"):
+        raise InputError(f"metric is {metric!r}; one of 'cosine', 'dot'")
+    if queries.shape[1] != shape[1]:
+        raise InputError(f"queries have {queries.shape[1]} channels, the store has {shape[1]}")
+    if not 1 <= k <= shape[0]:
+        raise InputError(f"k is {k}; 1..{shape[0]} rows can be asked for")
+    return torch.nn.functional.normalize(queries) if metric == "cosine" else queries
+
+
+class Nearest:
+    """The k best rows of each query so far, as scores come block by block.
+
+    Attributes:
+        scores, numbers: (Q, up to k) float32 and int64, the best first.
+    """
+
+    def __init__(self, queries: int, k: int) -> None:
+        self._k = k
+        self.scores, self.numbers = torch.empty(queries, 0), torch.empty(queries, 0, dtype=torch.int64)
+
+    def add(self, scores: Tensor, start: int) -> None:
+        """Scores (Q, n) of the rows from ``start``."""
+        both = torch.cat([self.scores, scores], 1)
+        numbers = torch.arange(start, start + scores.shape[1]).expand(len(scores), -1)
+        self.scores, at = both.topk(min(self._k, both.shape[1]))
+        self.numbers = torch.cat([self.numbers, numbers], 1).gather(1, at)

@@ -29,7 +29,7 @@ from ...entropy.container import Header, Limits
 from ...entropy.errors import FormatError, InputError
 from ...files import atomic_writer
 from ...warn import converted
-from .rows import FIT_ROWS, HUGE, finite, first_parts, grouped, numbers_of, parts_of, rows_of
+from .rows import FIT_ROWS, HUGE, Nearest, asked, finite, first_parts, grouped, numbers_of, parts_of, rows_of
 
 NAME = "embeddings"
 ROWS = 256  # of a group: fewer cost more bits, more cost more time for one row
@@ -245,24 +245,14 @@ class EmbeddingStore:
         Raises:
             InputError: queries that do not fit, or another metric.
         """
-        if metric not in ("cosine", "dot"):
-            raise InputError(f"metric is {metric!r}; one of 'cosine', 'dot'")
-        q = rows_of(queries).float()
-        if q.shape[1] != self.shape[1]:
-            raise InputError(f"queries have {q.shape[1]} channels, the store has {self.shape[1]}")
-        if not 1 <= k <= len(self):
-            raise InputError(f"k is {k}; 1..{len(self)} rows can be asked for")
-        q = torch.nn.functional.normalize(q) if metric == "cosine" else q
-        best, where = torch.empty(len(q), 0), torch.empty(len(q), 0, dtype=torch.int64)
+        q = asked(rows_of(queries).float(), k, metric, self.shape)
+        nearest = Nearest(len(q), k)
         block = max(1, _BLOCK // self.group) * self.group
         for start in range(0, len(self), block):
             x = torch.from_numpy(self[start : start + block]).float()
             scores = q @ (torch.nn.functional.normalize(x) if metric == "cosine" else x).T
-            both = torch.cat([best, scores], 1)
-            numbers = torch.arange(start, start + len(x)).expand(len(q), -1)
-            best, at = both.topk(min(k, both.shape[1]))
-            where = torch.cat([where, numbers], 1).gather(1, at)
-        return best.numpy(), where.numpy()
+            nearest.add(scores, start)
+        return nearest.scores.numpy(), nearest.numbers.numpy()
 
 
 def _check(nmse: float | None, codec: FeatureCodec | None, group: int) -> None:
