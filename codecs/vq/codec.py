@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,14 +21,15 @@ from torch import Tensor
 from ...entropy import schema
 from ...entropy.container import Header
 from ...entropy.dense import tensor_of
-from ...entropy.errors import FormatError, InputError
+from ...entropy.errors import InputError
 from .. import storage
 from ..base import Codec, Shape
-from ..contract import TOKENS, Compressed
+from ..contract import Compressed
 from ..hyperprior.nets import Analysis, Synthesis, kept_as_bytes
+from . import tokens as tokens_
 from .options import DEFAULT_QUALITY, OPTIONS
-from .prior import Prior
-from .residual import check_tokens, entropy, tokens_of, vectors_of
+from .residual import check_tokens
+from .tokens import TokenCodec
 
 if TYPE_CHECKING:
     from ...pretrained import Entry
@@ -63,7 +64,7 @@ _BOUNDS = {
 }  # fmt: skip
 
 
-class VqCodec(Codec):
+class VqCodec(TokenCodec, Codec):
     """See the module's text. A latent is the tokens: (K, h, w), 0 for levels that a stream does not have."""
 
     family = "vq"
@@ -72,8 +73,6 @@ class VqCodec(Codec):
     stride = 16
     chunk = 64
     tile = 128
-    variable_rate = True
-    ordered_channels = True
     reads_parts = True
     latent_transforms = frozenset({"crop"})
     default_quality = DEFAULT_QUALITY
@@ -81,49 +80,17 @@ class VqCodec(Codec):
     def __init__(self, config: VqConfig, name: str = "vq") -> None:
         super().__init__()
         c = self.config = config
-        if c.components > c.latent:
-            raise InputError(f"{c.components} components of {c.latent} features: there are not so many")
         self.name = name
-        self.latent_channels, self.latent_limit = c.levels, max(c.entries - 1, 128)
         self.analysis_transform = Analysis(c.width, c.analysis_depth, c.latent)
         self.synthesis_transform = Synthesis(c.width, c.synthesis_depth, c.latent)
         self.register_buffer("std", torch.ones(c.latent, 1, 1))
-        self.register_buffer("mean", torch.zeros(c.latent))
-        self.register_buffer("to_components", torch.zeros(c.latent, c.components))
-        self.register_buffer("from_components", torch.zeros(c.components, c.latent))
-        self.register_buffer("codewords", torch.zeros(c.levels, c.entries, c.components))
-        self.register_buffer("prices", torch.zeros(c.levels, c.entries))
         self.std: Tensor
-        self.mean: Tensor
-        self.to_components: Tensor
-        self.from_components: Tensor
-        self.codewords: Tensor
-        self.prices: Tensor
-        self.prior: Prior | None = None
+        self.add_codebooks(c.latent, c.components, c.levels, c.entries)
         # 3x3 at 1/8 reach half a position each, the 2x2 cells between the grids one more
         self.analysis_halo = math.ceil(c.analysis_depth / 2) + 1
         self.synthesis_halo = math.ceil(c.synthesis_depth / 2) + 1
 
     # --- tokens --------------------------------------------------------------------------------------------------
-
-    @property
-    def codebooks(self) -> Tensor:
-        """(K, N, M) float32: codewords in the units of the features; entry 0 of each is zero."""
-        return self.codewords @ self.from_components
-
-    def levels(self, quality: float | None = None) -> int:
-        """How many codebooks are used at a quality from 1 to 100."""
-        return -(-self.check_quality(quality) * self.config.levels // 100)
-
-    def quality_of(self, levels: int) -> int:
-        """The quality at which so many codebooks are used.
-
-        Raises:
-            InputError: there are not so many.
-        """
-        if isinstance(levels, bool) or levels != int(levels) or not 1 <= levels <= self.config.levels:
-            raise InputError(f"levels is {levels!r}; {self.name} has 1 to {self.config.levels}")
-        return 100 * int(levels) // self.config.levels
 
     def tokens(self, x: Any, levels: int | None = None) -> Tensor:
         """A picture (3, H, W) as integers (K, h, w) int64 from 0 to N - 1, the coarsest level first.
@@ -137,7 +104,7 @@ class VqCodec(Codec):
         Raises:
             InputError: as `compress`.
         """
-        count = self.config.levels if levels is None else levels
+        count = self.depth if levels is None else levels
         return self.latent(x, self.quality_of(count))[:count].long()
 
     @torch.inference_mode()
@@ -150,7 +117,7 @@ class VqCodec(Codec):
         Raises:
             InputError: not integers from 0 to N - 1, another shape, or a size that they do not cover.
         """
-        tokens = self.checked_tokens(tokens)
+        tokens = self.checked_tokens(tokens, "levels, h, w")
         h, w = tokens.shape[1:]
         size = (16 * h, 16 * w) if size is None else size
         if self.latent_size(size) != (h, w):
@@ -164,41 +131,25 @@ class VqCodec(Codec):
 
         return self.painted(self.synthesis_grid(size), (0, 0, *size), pixels)
 
-    def checked_tokens(self, tokens: Any) -> Tensor:
-        """Tokens (K, h, w) as a tensor; InputError unless they are some of this codec's."""
-        tokens = tensor_of(tokens, "iu", "tokens")
-        if not isinstance(tokens, Tensor) or tokens.ndim != 3 or 0 in tokens.shape:
-            what = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
-            raise InputError(f"tokens of one picture are integers (levels, h, w), not {what}")
-        tokens = tokens.to(torch.int64)
-        check_tokens(tokens, self.config.levels, self.config.entries)
-        return tokens
-
-    def usage(self, tokens: Any) -> list[tuple[int, float]]:
-        """Of each level of tokens (K, ...): how many codewords occur, and bits a token at their frequencies."""
-        tokens = tensor_of(tokens, "iu", "tokens")
-        check_tokens(tokens, self.config.levels, self.config.entries)
-        counts = [torch.bincount(level.long().flatten(), minlength=self.config.entries) for level in tokens]
-        return [(int((c > 0).sum()), entropy(c)) for c in counts]
-
     # --- the three functions -------------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def analysis(self, x: Tensor, quality: float | None = None) -> Tensor:
-        levels = self.levels(quality)
-        rows = self.components(x)
-        out = rows.new_zeros(len(rows), self.config.levels, *self._grid(x), dtype=torch.int16)
-        for i, item in enumerate(rows):
-            found = tokens_of(item, self.codewords[:levels], self.prices[:levels])
-            out[i, :levels] = found.reshape(levels, *out.shape[2:])
+        levels, features = self.levels(quality), self.trunk_features(x)
+        out = features.new_zeros(len(features), self.depth, *self._grid(x), dtype=torch.int16)
+        for i, item in enumerate(features):
+            out[i, :levels] = self.named(item, levels).reshape(levels, *out.shape[2:])
         return out
 
     def components(self, x: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [0, 1] -> what is quantised, (B, h * w, components) float32."""
+        return (self.trunk_features(x) - self.mean) @ self.to_components
+
+    def trunk_features(self, x: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [0, 1] -> features (B, h * w, M) float32."""
         pad = [-n % (self.stride * self.latent_multiple) for n in x.shape[-2:]]
         x = F.pad(x - 0.5, (0, pad[1], 0, pad[0]), mode="replicate")
-        y = self.analysis_transform(x, self._trunk_quality(x), self.std).float()
-        return (y.flatten(2).transpose(1, 2) - self.mean) @ self.to_components
+        return self.analysis_transform(x, self._trunk_quality(x), self.std).float().flatten(2).transpose(1, 2)
 
     def _grid(self, x: Tensor) -> tuple[int, int]:
         return self.latent_size((x.shape[-2], x.shape[-1]))
@@ -217,10 +168,10 @@ class VqCodec(Codec):
             raise InputError(f"tokens are (levels, h, w) or a batch of them, not {tuple(tokens.shape)}")
         batch = tokens if tokens.ndim == 4 else tokens[None]
         batch = batch.long()
-        check_tokens(batch.transpose(0, 1), self.config.levels, self.config.entries)
+        check_tokens(batch.transpose(0, 1), self.depth, self.entries)
         b, k, h, w = batch.shape
-        rows = vectors_of(batch.transpose(0, 1).reshape(k, b * h * w), self.codewords)
-        features = (rows @ self.from_components + self.mean).reshape(b, h, w, -1).permute(0, 3, 1, 2)
+        rows = self.features(batch.transpose(0, 1).reshape(k, b * h * w))
+        features = rows.reshape(b, h, w, -1).permute(0, 3, 1, 2)
         return features if tokens.ndim == 4 else features[0]
 
     @torch.inference_mode()
@@ -233,17 +184,8 @@ class VqCodec(Codec):
         return torch.full((1,), float(self.config.trunk_quality), device=like.device)
 
     def program(self, coder: Any, latent: np.ndarray | None, shape: Shape, quality: float | None = None) -> np.ndarray:
-        if self.prior is None:
-            raise InputError(f"{self.name} has no entropy model yet: fit one (latentzip.training.vq)")
         depth, h, w = shape
-        levels = min(depth, self.levels(quality))
-        out = np.zeros(shape, np.int32)
-        given = None if latent is None else latent[:levels]
-        out[:levels] = self.prior.program(coder, given, levels, h, w)
-        return out
-
-    def coding_arrays(self) -> dict[str, np.ndarray]:
-        return {} if self.prior is None else self.prior.to_arrays()
+        return self.code_tokens(coder, latent, min(depth, self.levels(quality)), h, w)[:depth]
 
     # --- the face -------------------------------------------------------------------------------------------------
 
@@ -254,10 +196,6 @@ class VqCodec(Codec):
         if levels is not None:
             quality = self.quality_of(levels)
         return super().compress(x, quality, *args, **options)
-
-    @property
-    def capabilities(self) -> frozenset[str]:
-        return super().capabilities | {TOKENS}
 
     def restore(
         self,
@@ -277,24 +215,17 @@ class VqCodec(Codec):
 
 # --- storage -----------------------------------------------------------------------------------------------------
 
-_SHARED = ("analysis_transform.", "synthesis_transform.")  # with the release that the trunk is of
-
-
-def _is_byte(key: str, value: Tensor) -> bool:
-    """As in `hyperprior`, whose bytes are shared; and the codewords, a scale a level."""
-    return key == "codewords" or kept_as_bytes(key, value)
+_AS_BYTES = tokens_.bytes_of(kept_as_bytes)
 
 
 def round_weights(codec: VqCodec) -> None:
     """Set the weights to what storage will keep of them, so that what is measured is what ships."""
-    storage.round_state(codec, _is_byte, torch.float16)
+    storage.round_state(codec, _AS_BYTES, torch.float16)
 
 
 def to_tensors(codec: VqCodec) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file; `round_weights` comes first, `storage.share` may follow."""
-    if codec.prior is None:
-        raise InputError(f"{codec.name} has no entropy model to store")
-    return storage.to_tensors(codec, _is_byte, torch.float16), storage.metadata(codec, asdict(codec.config))
+    return tokens_.to_tensors(codec, _AS_BYTES, torch.float16)
 
 
 def from_bytes(data: bytes) -> VqCodec:
@@ -303,17 +234,8 @@ def from_bytes(data: bytes) -> VqCodec:
     Raises:
         FormatError: not a vq weights file of format 1.
     """
-    weights = storage.read(data)
-    config = VqConfig(**storage.checked("vq", _BOUNDS, weights.config))
-    own = {*["std", "mean", "to_components", "from_components", "codewords", "prices"]}
-    # a shared release brings more than the trunk
-    state = {k: v for k, v in weights.state.items() if k in own or k.startswith(_SHARED)}
-    try:
-        codec = storage.build(lambda: VqCodec(config, weights.name), state, "a vq codec")
-        coding = {k: v for k, v in weights.coding.items() if k in ("scores", "bias", "frequencies", "precision")}
-        codec.prior = Prior.from_arrays(coding, config.levels, config.entries)
-    except InputError as error:
-        raise FormatError(f"not a vq weights file: {error}") from error
+    shared = ("analysis_transform.", "synthesis_transform.", "std")  # with the release that the trunk is of
+    codec = tokens_.read(data, _BOUNDS, shared, lambda config, name: VqCodec(VqConfig(**config), name))
     return codec.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 

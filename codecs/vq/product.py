@@ -18,6 +18,7 @@ from .residual import nearest
 
 _SAMPLE = 1 << 15  # rows that are fitted to, at most
 _ROUNDS, _PASSES = 8, 3  # of rotation and codewords; passes of k-means in a round
+_FREE = 4  # rounds without prices
 _LAST = 8  # passes at the end
 
 
@@ -97,7 +98,8 @@ def fit(x: Tensor, parts: int, entries: int = 256, price: float = 0.0, seed: int
     """A quantiser of rows (n, D) float32 with ``parts`` codes a row.
 
     Args:
-        price: of a bit, over the error that remains a dimension; 0 fits for the error alone.
+        price: of a bit, over the error a dimension that the fit without prices leaves; 0 fits for the error alone, 1 is
+            what a bit earns at high rates, more makes codes sparser.
 
     Raises:
         InputError: fewer rows than entries, or more parts than channels allow.
@@ -118,12 +120,15 @@ def fit(x: Tensor, parts: int, entries: int = 256, price: float = 0.0, seed: int
     start = torch.randperm(len(rows), generator=generator)[:entries]
     codewords = _grouped(centred @ rotation, parts)[:, start]
     prices = torch.zeros(parts, entries)
+    bit = 0.0  # what one costs: fixed once the error without prices is known, so that the two do not drive each other
     for turn in range(_ROUNDS + 1):
         y = _grouped(centred @ rotation, parts)
         back = torch.empty_like(y)
         for _ in range(_PASSES if turn < _ROUNDS else _LAST):
             for j in range(parts):
-                back[j] = _improve(y[j], codewords[j], prices[j], price, generator)
+                back[j] = _improve(y[j], codewords[j], prices[j], bit, generator)
+        if turn == _FREE - 1:
+            bit = price * 2 * math.log(2) * float((y - back).square().sum()) / (len(rows) * d)
         if turn < _ROUNDS:
             decoded = back.transpose(0, 1).reshape(len(rows), -1)[:, columns]
             u, _, v = torch.linalg.svd(centred.T @ decoded)
@@ -131,18 +136,17 @@ def fit(x: Tensor, parts: int, entries: int = 256, price: float = 0.0, seed: int
     return Product(mean, rotation, codewords, prices)
 
 
-def _improve(y: Tensor, codewords: Tensor, prices: Tensor, price: float, generator: torch.Generator) -> Tensor:
+def _improve(y: Tensor, codewords: Tensor, prices: Tensor, bit: float, generator: torch.Generator) -> Tensor:
     """A pass of k-means in place; returns what the rows were before as codewords."""
     found = nearest(y, codewords, prices)
     back = codewords[found]
     counts = torch.bincount(found, minlength=len(codewords)).float()
-    left = float((y - back).square().mean())
     sums = torch.zeros_like(codewords).index_add_(0, found, y)
     codewords.copy_(torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], codewords))
     dead = torch.nonzero(counts == 0).flatten()
-    if not price:
+    if not bit:
         codewords[dead] = y[torch.randperm(len(y), generator=generator)[: len(dead)]]
         return back
     share = (counts + 0.5) / (counts + 0.5).sum()
-    prices.copy_(-price * 2 * math.log(2) * left * share.log2())
+    prices.copy_(-bit * share.log2())
     return back
