@@ -3,7 +3,7 @@
     python scripts/benchmark.py all --quick --json today.json
     python scripts/benchmark.py compare yesterday.json today.json
 
-KIND is one of rd, overfit, speed, entropy, audio, loader, features, lossless, perception, vq, gpu. Each prints a
+KIND is one of rd, overfit, speed, entropy, audio, loader, features, lossless, perception, vq, proof, gpu. Each prints a
 Markdown table; --json writes all rows, the machine, versions, commit and threads, and a flat summary. --quick answers
 in under 50 s with less data (overfit takes minutes; gpu takes longer, and a GPU). `all` runs those that need no more
 than the package, each in a process of its own; `compare` says what got worse between two files, and ends with status
@@ -27,7 +27,20 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from bench import history
 
-KINDS = ("rd", "overfit", "speed", "entropy", "audio", "loader", "features", "lossless", "perception", "vq", "gpu")
+KINDS = (
+    "rd",
+    "overfit",
+    "speed",
+    "entropy",
+    "audio",
+    "loader",
+    "features",
+    "lossless",
+    "perception",
+    "vq",
+    "proof",
+    "gpu",
+)
 
 
 def machine() -> dict[str, Any]:
@@ -101,6 +114,11 @@ def main() -> int:
     parser.add_argument("--limit", type=int, metavar="N", help="perception, lossless, rd --effort: samples of each set")
     parser.add_argument("--model", type=Path, help="perception: TorchScript classifier, or weights of an earlier run")
     parser.add_argument("--listening", type=Path, help="audio: folder of sounds, a sub-folder a class")
+    parser.add_argument("--work", type=Path, help="proof: folder that keeps finished runs, to go on with")
+    parser.add_argument("--inputs", nargs="+", metavar="NAME", help="proof: only these inputs")
+    parser.add_argument("--seeds", type=int, metavar="N", help="proof: runs of every input")
+    parser.add_argument("--steps", type=int, metavar="N", help="proof: batches of a run")
+    parser.add_argument("--mmac", type=float, metavar="N", help="proof: million multiply-adds a sample")
     parser.add_argument("--tolerance", type=float, default=10.0, help="compare: percent by which speeds may differ")
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
