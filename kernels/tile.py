@@ -16,7 +16,7 @@ _I32 = ir.IntType(32)
 _VECTOR, _PAIRS, _WIDE = ir.VectorType(_I32, 8), ir.VectorType(ir.IntType(16), 16), ir.VectorType(_I32, 16)
 
 
-def _number(n: int) -> ir.Constant:
+def number(n: int) -> ir.Constant:
     return ir.Constant(ir.IntType(64), n)
 
 
@@ -48,9 +48,9 @@ def _sums(b: Any, w: Any, x: Any, begin: Any, row: Any, p: Any, count: Any) -> A
     for r, vectors in enumerate(begin):
         for v, value in enumerate(vectors):
             b.store(value, sums[r][v])
-    weights = [b.gep(w[0], [b.mul(b.add(row, _number(r)), w[1])]) for r in range(len(begin))]
+    weights = [b.gep(w[0], [b.mul(b.add(row, number(r)), w[1])]) for r in range(len(begin))]
     with cgutils.for_range(b, count) as loop:
-        xs = [b.load(_at(b, x, loop.index, b.add(p, _number(v))), align=4) for v in (0, 8)]
+        xs = [b.load(_at(b, x, loop.index, b.add(p, number(v))), align=4) for v in (0, 8)]
         for r in range(len(begin)):
             weight = _spread(b, b.load(b.gep(weights[r], [loop.index])))
             for v in range(2):
@@ -58,7 +58,7 @@ def _sums(b: Any, w: Any, x: Any, begin: Any, row: Any, p: Any, count: Any) -> A
     return [[b.load(s) for s in vectors] for vectors in sums]
 
 
-def _unpack(context: Any, b: Any, kinds: Any, values: Any) -> Any:
+def unpack(context: Any, b: Any, kinds: Any, values: Any) -> Any:
     """(data, length of a row) of each array."""
     arrays = [context.make_array(t)(context, b, v) for t, v in zip(kinds, values)]
     return [(a.data, cgutils.unpack_tuple(b, a.shape)[-1]) for a in arrays]
@@ -77,13 +77,13 @@ def hidden_tile(typing, w, x, bias, shift, top, y, o, p, count):  # type: ignore
 
     def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
         kinds = signature.args
-        w, x, bias, shift = _unpack(context, b, kinds[:4], args[:4])
-        (y,) = _unpack(context, b, kinds[5:6], args[5:6])
+        w, x, bias, shift = unpack(context, b, kinds[:4], args[:4])
+        (y,) = unpack(context, b, kinds[5:6], args[5:6])
         o, p, count = args[6:]
         top = _spread(b, b.trunc(args[4], _I32))
         units = []
         for r, vectors in enumerate(_sums(b, w, x, [[_NONE] * 2] * 4, o, p, count)):
-            add, by = (_spread(b, b.load(b.gep(a[0], [b.add(o, _number(r))]))) for a in (bias, shift))
+            add, by = (_spread(b, b.load(b.gep(a[0], [b.add(o, number(r))]))) for a in (bias, shift))
             clipped = []
             for value in vectors:
                 h = b.ashr(b.add(value, add), by)
@@ -93,8 +93,8 @@ def hidden_tile(typing, w, x, bias, shift, top, y, o, p, count):  # type: ignore
         for r in (0, 2):
             for v in range(2):
                 pair = b.or_(units[r][v], b.shl(units[r + 1][v], ir.Constant(_VECTOR, [16] * 8)))
-                row = b.lshr(b.add(o, _number(r)), _number(1))
-                b.store(pair, _at(b, y, row, b.add(p, _number(8 * v))), align=4)
+                row = b.lshr(b.add(o, number(r)), number(1))
+                b.store(pair, _at(b, y, row, b.add(p, number(8 * v))), align=4)
         return context.get_dummy_value()
 
     i = types.intp
@@ -108,12 +108,12 @@ def last_tile(typing, w, x, count, rear, hidden, pairs, o, y, p):  # type: ignor
     def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
         w, x, count, rear, hidden, pairs, o, y, p = args
         kinds = signature.args
-        w, x, rear, hidden, y = _unpack(context, b, [kinds[i] for i in (0, 1, 3, 4, 7)], [w, x, rear, hidden, y])
+        w, x, rear, hidden, y = unpack(context, b, [kinds[i] for i in (0, 1, 3, 4, 7)], [w, x, rear, hidden, y])
         sums = _sums(b, w, x, [[_NONE] * 2] * 2, o, p, count)
-        sums = _sums(b, rear, hidden, sums, _number(0), p, pairs)
+        sums = _sums(b, rear, hidden, sums, number(0), p, pairs)
         for r in range(2):
             for v in range(2):
-                b.store(sums[r][v], _at(b, y, _number(r), b.add(p, _number(8 * v))), align=4)
+                b.store(sums[r][v], _at(b, y, number(r), b.add(p, number(8 * v))), align=4)
         return context.get_dummy_value()
 
     i = types.intp
@@ -125,11 +125,11 @@ def sums_tile(typing, w, x, y, p, count):  # type: ignore[no-untyped-def]
     """y[:4, p : p + WIDTH] = w[:4, :count] x; arrays as in `hidden_tile`."""
 
     def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        w, x, y = _unpack(context, b, signature.args[:3], args[:3])
+        w, x, y = unpack(context, b, signature.args[:3], args[:3])
         p, count = args[3:]
-        for r, vectors in enumerate(_sums(b, w, x, [[_NONE] * 2] * 4, _number(0), p, count)):
+        for r, vectors in enumerate(_sums(b, w, x, [[_NONE] * 2] * 4, number(0), p, count)):
             for v, value in enumerate(vectors):
-                b.store(value, _at(b, y, _number(r), b.add(p, _number(8 * v))), align=4)
+                b.store(value, _at(b, y, number(r), b.add(p, number(8 * v))), align=4)
         return context.get_dummy_value()
 
     return types.void(w, x, y, types.intp, types.intp), generate

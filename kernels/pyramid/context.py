@@ -12,7 +12,17 @@ import numpy as np
 from .constants import LOG_SCALE_BEGIN, LOG_SCALE_HIGH, LOG_SCALE_LOW, REACH
 from .jit import compiled, piece
 from .maths import exp_negative, f4, log2
-from .products import BLOCK, accumulate, mask, product, rectify, transposed_product
+from .products import (
+    BLOCK,
+    accumulate,
+    clear,
+    collect,
+    masked_product,
+    product,
+    rectified_product,
+    transposed_product,
+)
+from .tile import LANES
 
 _LOW, _HIGH, _BEGIN = f4(LOG_SCALE_LOW), f4(LOG_SCALE_HIGH), f4(LOG_SCALE_BEGIN)
 _FLOOR = f4(2.0**-16)  # of a probability: no value costs more than 16 bits
@@ -57,15 +67,22 @@ def context_strip(
     grad_features: as features, set; the others are added to. y0 is even.
     """
     c, s = w1.shape[0], dy.shape[0]
-    x = np.empty((2 * c, BLOCK), np.float32)  # what the last layer sees: second hidden layer, inputs
-    inputs = np.empty((c, BLOCK), np.float32)
-    hidden = np.empty((c, BLOCK), np.float32)
-    out = np.empty((4, BLOCK), np.float32)
+    x = np.zeros((2 * c, BLOCK), np.float32)  # what the last layer sees: second hidden layer, inputs
+    inputs = np.zeros((c, BLOCK), np.float32)
+    hidden = np.zeros((c, BLOCK), np.float32)
+    out = np.zeros((4, BLOCK), np.float32)
     v = np.empty(BLOCK, np.float32)
     g = np.zeros((4, BLOCK), np.float32)
-    gx = np.empty((2 * c, BLOCK), np.float32)
-    gh = np.empty((c, BLOCK), np.float32)
-    gi = np.empty((c, BLOCK), np.float32)
+    gx = np.zeros((2 * c, BLOCK), np.float32)
+    gh = np.zeros((c, BLOCK), np.float32)
+    gi = np.zeros((c, BLOCK), np.float32)
+    sums1, sums2, sums3 = (
+        np.zeros((c, c * LANES), np.float32), np.zeros((c, c * LANES), np.float32),
+        np.zeros((4, 2 * c * LANES), np.float32),
+    )  # fmt: skip
+    bias1, bias2, bias3 = (
+        np.zeros((c, LANES), np.float32), np.zeros((c, LANES), np.float32), np.zeros((4, LANES), np.float32)
+    )  # fmt: skip
     total = 0.0
     if need:
         grad[:] = f4(0)
@@ -93,10 +110,8 @@ def context_strip(
                         inputs[i, p] = f4(0)
             for p in range(n):
                 v[p] = values[y + REACH, x0 + REACH + p]
-            product(w1, b1, inputs, hidden, c, c, n)
-            rectify(hidden, c, n)
-            product(w2, b2, hidden, x, c, c, n)
-            rectify(x, c, n)
+            rectified_product(w1, b1, inputs, hidden, c, c, n)
+            rectified_product(w2, b2, hidden, x, c, c, n)
             for i in range(c):
                 for p in range(n):
                     x[c + i, p] = inputs[i, p]
@@ -104,14 +119,14 @@ def context_strip(
             total += _laplace(v, out, g, n, scale)
             if not need:
                 continue
-            accumulate(g, x, dw3, db3, 4, 2 * c, n)
-            transposed_product(w3, g, gx, 4, 2 * c, n)
-            mask(gx, x, c, n)
-            accumulate(gx, hidden, dw2, db2, c, c, n)
-            transposed_product(w2, gx, gh, c, c, n)
-            mask(gh, hidden, c, n)
-            accumulate(gh, inputs, dw1, db1, c, c, n)
-            transposed_product(w1, gh, gi, c, c, n)
+            clear(g, 2, n)
+            accumulate(g, x, sums3, bias3, 4, 2 * c, n)
+            masked_product(w3, g, x, gx, 2, 0, c, n)
+            transposed_product(w3, g, gx, 2, c, 2 * c, n)
+            accumulate(gx, hidden, sums2, bias2, c, c, n)
+            masked_product(w2, gx, hidden, gh, c, 0, c, n)
+            accumulate(gh, inputs, sums1, bias1, c, c, n)
+            transposed_product(w1, gh, gi, c, 0, c, n)
             for i in range(s):
                 yy, xx = y - y0 + REACH + dy[i], x0 + REACH + dx[i]
                 for p in range(n):
@@ -133,4 +148,8 @@ def context_strip(
                             grad_features[i - s, y >> 1, (x0 >> 1) + half] = t
                         else:
                             grad_features[i - s, y >> 1, (x0 >> 1) + half] += t
+    if need:
+        collect(sums1, bias1, dw1, db1)
+        collect(sums2, bias2, dw2, db2)
+        collect(sums3, bias3, dw3, db3)
     return total

@@ -10,7 +10,17 @@ import numpy as np
 
 from .jit import compiled, piece
 from .maths import f4
-from .products import BLOCK, accumulate, mask, product, rectify, transposed_product
+from .products import (
+    BLOCK,
+    accumulate,
+    clear,
+    collect,
+    masked_product,
+    product,
+    rectified_product,
+    transposed_product,
+)
+from .tile import LANES
 
 
 @piece
@@ -30,14 +40,13 @@ def pointwise_rows(planes, w1, b1, w2, b2, out, w, y0, y1):  # type: ignore[no-u
     w1: (W, 8), L columns used; w2: (4, W + 8): of the hidden layer and, behind, of the planes; C rows used.
     """
     wide, channels = w1.shape[0], out.shape[0]
-    x, o = np.zeros((8, BLOCK), np.float32), np.empty((4, BLOCK), np.float32)
+    x, o = np.zeros((8, BLOCK), np.float32), np.zeros((4, BLOCK), np.float32)
     hidden = np.zeros((wide + 8, BLOCK), np.float32)
     for y in range(y0, y1):
         for x0 in range(0, w, BLOCK):
             n = min(BLOCK, w - x0)
             _load(planes, y * w + x0, n, x, hidden, wide)
-            product(w1, b1, x, hidden, wide, 8, n)
-            rectify(hidden, wide, n)
+            rectified_product(w1, b1, x, hidden, wide, 8, n)
             product(w2, b2, hidden, o, 4, wide + 8, n)
             for c in range(channels):
                 for p in range(n):
@@ -51,24 +60,28 @@ def pointwise_backward(planes, w1, b1, w2, g, grad, dw1, db1, dw2, db2, w, y0, y
     x = np.zeros((8, BLOCK), np.float32)
     hidden = np.zeros((wide + 8, BLOCK), np.float32)
     go = np.zeros((4, BLOCK), np.float32)
-    gh, gx = np.empty((wide + 8, BLOCK), np.float32), np.empty((8, BLOCK), np.float32)
+    gh, gx = np.zeros((wide + 8, BLOCK), np.float32), np.zeros((8, BLOCK), np.float32)
+    sums1, bias1 = np.zeros((wide, 8 * LANES), np.float32), np.zeros((wide, LANES), np.float32)
+    sums2, bias2 = np.zeros((4, (wide + 8) * LANES), np.float32), np.zeros((4, LANES), np.float32)
     for y in range(y0, y1):
         for x0 in range(0, w, BLOCK):
             n = min(BLOCK, w - x0)
             _load(planes, y * w + x0, n, x, hidden, wide)
-            product(w1, b1, x, hidden, wide, 8, n)
-            rectify(hidden, wide, n)
+            rectified_product(w1, b1, x, hidden, wide, 8, n)
             for c in range(channels):
                 for p in range(n):
                     go[c, p] = g[c, y + 2, x0 + 2 + p]
-            accumulate(go, hidden, dw2, db2, 4, wide + 8, n)
-            transposed_product(w2, go, gh, 4, wide + 8, n)
-            mask(gh, hidden, wide, n)
-            accumulate(gh, x, dw1, db1, wide, 8, n)
-            transposed_product(w1, gh, gx, wide, 8, n)
+            clear(go, channels, n)
+            accumulate(go, hidden, sums2, bias2, 4, wide + 8, n)
+            masked_product(w2, go, hidden, gh, channels, 0, wide, n)
+            transposed_product(w2, go, gh, channels, wide, wide + 8, n)
+            accumulate(gh, x, sums1, bias1, wide, 8, n)
+            transposed_product(w1, gh, gx, wide, 0, 8, n)
             for c in range(levels):
                 for p in range(n):
                     grad[c, y * w + x0 + p] = gx[c, p] + gh[wide + c, p]
+    collect(sums1, bias1, dw1, db1)
+    collect(sums2, bias2, dw2, db2)
 
 
 @compiled
