@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -53,7 +54,7 @@ class Weight(NamedTuple):
 
     @property
     def total(self) -> int:
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
 
 GROUPS = ("context", "context-bias", "features", "upsampling", "synthesis", "synthesis-bias", "residual")
