@@ -120,6 +120,12 @@ class AudioCodec(BaseCodec):
         """The rate that a signal of ``rate`` Hz is coded at; the same where the codec takes it as it is."""
         return rate
 
+    def frames_of(self, samples: int, rate: int) -> int:
+        """Frames of a signal of so many samples at ``rate`` Hz."""
+        coded = self.coding_rate(rate)
+        length = samples if coded == rate else _resampler(rate, coded).length(samples)
+        return _frames(self, length, self.hop(coded))
+
     def level_of(self, x: Tensor) -> float:
         """What `Setting.level` has to be at least for samples (C, n); that of a signal is the largest of its parts."""
         return peak(x)
@@ -316,14 +322,15 @@ class AudioEncoder:
         Raises:
             InputError: another number of channels, NaN or infinite values.
         """
-        return self._code(self.analyse(x))
+        return self.code(self.analyse(x))
 
     @plainly
     def finish(self) -> list[bytes]:
         """The payloads of the remaining chunks."""
-        return self._code(self.analyse(None))
+        return self.code(self.analyse(None))
 
-    def _code(self, latents: Iterable[list[np.ndarray]]) -> list[bytes]:
+    def code(self, latents: Iterable[list[np.ndarray]]) -> list[bytes]:
+        """The payloads of latents (rows, frames) int32 of each group, a list a chunk."""
         jobs = [(latent, setting) for groups in latents for latent, setting in zip(groups, self.settings)]
         return list(parallel(self._code_one, jobs))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import Any, ClassVar, Literal
@@ -425,20 +425,26 @@ class Codec(PictureCodec):
             bands = iter([(0, self.searched(x, q, effort, objective, weight, thrift, progress))])
         else:
             bands = self.latent_bands(x, q or None)
-        tiles = self.chunk_grid(*self.latent_size((x.shape[-2], x.shape[-1])), self.chunk)
+        return self.packed(bands, (x.shape[-2], x.shape[-1]), q, fast)
+
+    def packed(
+        self, bands: Iterable[tuple[int, Tensor]], size: tuple[int, int], quality: int, fast: bool = False
+    ) -> Compressed:
+        """The parameters and chunks of a latent in bands, see `latent_bands`, of a picture (H, W)."""
+        tiles = self.chunk_grid(*self.latent_size(size), self.chunk)
         chunks: list[bytes] = []
         for top, band in bands:
             latent = band.numpy()
 
             def encode(t: Tile, latent: np.ndarray = latent, top: int = top) -> bytes:
                 block = latent[:, t.y0 - top : t.y1 - top, t.x0 : t.x1].astype(np.int32, order="C")
-                return encode_blocks(block) if fast else self._encode_chunk(block, q or None)
+                return encode_blocks(block) if fast else self._encode_chunk(block, quality or None)
 
             chunks += parallel(encode, [t for t in tiles if top <= t.y0 < top + latent.shape[1]])
             if latent.shape[1] < tiles[-1].y1:
                 give_back()
         version = _FASTPARAMS_VERSION if fast else PARAMS_VERSION
-        return Compressed(bytes([version, q, self.chunk // CHUNK_UNIT]), chunks)
+        return Compressed(bytes([version, quality, self.chunk // CHUNK_UNIT]), chunks)
 
     def _encode_chunk(self, block: np.ndarray, quality: float | None) -> bytes:
         from ..entropy.coder import Encoder

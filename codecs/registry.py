@@ -59,6 +59,7 @@ FAMILIES = {
         Family("hyperprior", "image", ".hyperprior.codec", ".hyperprior.options:OPTIONS"),
         Family("overfit", "image", ".overfit.codec", ".overfit.options:OPTIONS", slow=True),
         Family("vq", "image", ".vq.codec", ".vq.options:OPTIONS"),
+        Family("vq_audio", "audio", ".vq.audio", ".vq.options:OPTIONS"),
         Family("audio", "audio", ".audio.codec", ".audio.options:OPTIONS"),
         Family("bottleneck", "tensor", ".bottleneck.codec", ".bottleneck.options:OPTIONS"),
         Family(

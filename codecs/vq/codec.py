@@ -27,7 +27,6 @@ from ..base import Codec, Shape
 from ..contract import Compressed
 from ..hyperprior.nets import Analysis, Synthesis, kept_as_bytes
 from . import tokens as tokens_
-from .options import DEFAULT_QUALITY, OPTIONS
 from .residual import check_tokens
 from .tokens import TokenCodec
 
@@ -68,14 +67,13 @@ class VqCodec(TokenCodec, Codec):
     """See the module's text. A latent is the tokens: (K, h, w), 0 for levels that a stream does not have."""
 
     family = "vq"
-    declared = OPTIONS
     modality = "image"
     stride = 16
     chunk = 64
     tile = 128
     reads_parts = True
     latent_transforms = frozenset({"crop"})
-    default_quality = DEFAULT_QUALITY
+    ordered_channels = True
 
     def __init__(self, config: VqConfig, name: str = "vq") -> None:
         super().__init__()
@@ -118,10 +116,7 @@ class VqCodec(TokenCodec, Codec):
             InputError: not integers from 0 to N - 1, another shape, or a size that they do not cover.
         """
         tokens = self.checked_tokens(tokens, "levels, h, w")
-        h, w = tokens.shape[1:]
-        size = (16 * h, 16 * w) if size is None else size
-        if self.latent_size(size) != (h, w):
-            raise InputError(f"a picture of {size[0]} x {size[1]} has {self.latent_size(size)} tokens, not {(h, w)}")
+        size = self.size_of(tokens, size)
 
         def pixels(t: Any) -> Tensor:
             part = tokens[None, :, t.hy0 : t.hy1, t.hx0 : t.hx1].to(self.device)
@@ -159,6 +154,29 @@ class VqCodec(TokenCodec, Codec):
             f"latents of {self.name} are tokens, numbers of codewords: codec.values(tokens) gives what they stand for, "
             "an embedding of a network takes them as they are"
         )
+
+    def compress_tokens(self, tokens: Any, size: tuple[int, int] | None = None) -> tuple[Compressed, tuple[int, ...]]:
+        """Tokens (K, h, w) of one picture, any number of levels, as parameters and chunks, and the picture's shape.
+
+        Args:
+            size: (H, W) of the picture; by default all that the tokens cover.
+
+        Raises:
+            InputError: as `from_tokens`.
+        """
+        tokens = self.checked_tokens(tokens, "levels, h, w")
+        size = self.size_of(tokens, size)
+        latent = torch.zeros(self.depth, *tokens.shape[1:], dtype=torch.int16)
+        latent[: len(tokens)] = tokens
+        return self.packed(iter([(0, latent)]), size, self.quality_of(len(tokens))), (3, *size)
+
+    def size_of(self, tokens: Tensor, size: tuple[int, int] | None) -> tuple[int, int]:
+        """(H, W) of the picture of tokens; InputError where ``size`` has others."""
+        h, w = tokens.shape[1:]
+        size = (16 * h, 16 * w) if size is None else (int(size[0]), int(size[1]))
+        if min(size) < 1 or self.latent_size(size) != (h, w):
+            raise InputError(f"a picture of {size[0]} x {size[1]} has {self.latent_size(size)} tokens, not {(h, w)}")
+        return size
 
     def values(self, latent: Tensor) -> Tensor:
         """Tokens (B, K, h, w) or (K, h, w) -> features (B, M, h, w) or (M, h, w) float32, of as many levels as there
@@ -210,7 +228,7 @@ class VqCodec(TokenCodec, Codec):
             return super().restore(header, chunks, to=to, **part)
         latent = super().restore(header, chunks, to="latent", **part)
         size = header.shape[-2], header.shape[-1]
-        return latent[: self.levels(self.read_params(header.params, len(chunks), size)[0])].long()
+        return self.first_levels(latent, self.levels(self.read_params(header.params, len(chunks), size)[0])).long()
 
 
 # --- storage -----------------------------------------------------------------------------------------------------
@@ -220,7 +238,7 @@ _AS_BYTES = tokens_.bytes_of(kept_as_bytes)
 
 def round_weights(codec: VqCodec) -> None:
     """Set the weights to what storage will keep of them, so that what is measured is what ships."""
-    storage.round_state(codec, _AS_BYTES, torch.float16)
+    tokens_.round_weights(codec, _AS_BYTES, torch.float16)
 
 
 def to_tensors(codec: VqCodec) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -235,7 +253,7 @@ def from_bytes(data: bytes) -> VqCodec:
         FormatError: not a vq weights file of format 1.
     """
     shared = ("analysis_transform.", "synthesis_transform.", "std")  # with the release that the trunk is of
-    codec = tokens_.read(data, _BOUNDS, shared, lambda config, name: VqCodec(VqConfig(**config), name))
+    codec = tokens_.read(data, "vq", _BOUNDS, shared, lambda config, name: VqCodec(VqConfig(**config), name))
     return codec.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 

@@ -1,4 +1,4 @@
-"""Options of the vq codec."""
+"""Options of the codecs of tokens, of pictures and of sound."""
 
 from ..contract import QUALITY, Option
 

@@ -14,12 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...entropy import container
+from ...entropy.container import Header
 from ...entropy.dense import tensor_of
 from ...entropy.errors import FormatError, InputError
 from ...entropy.schema import Check
 from .. import storage
 from ..base import BaseCodec
-from ..contract import TOKENS
+from ..contract import TOKENS, Compressed
+from .options import DEFAULT_QUALITY, OPTIONS
 from .prior import Prior
 from .residual import check_tokens, entropy, tokens_of, vectors_of
 
@@ -39,7 +42,8 @@ class TokenCodec(BaseCodec):
     depth: int
     entries: int
     variable_rate = True
-    ordered_channels = True
+    default_quality = DEFAULT_QUALITY
+    declared = OPTIONS
 
     def add_codebooks(self, features: int, components: int, levels: int, entries: int) -> None:
         """Room for what is fitted: features (M,) -> components, codewords (K, N, components) and their prices."""
@@ -90,6 +94,11 @@ class TokenCodec(BaseCodec):
         check_tokens(tokens, self.depth, self.entries)
         return tokens
 
+    def first_levels(self, latent: Tensor, levels: int, axis: int = 0) -> Tensor:
+        """The rows of the first levels of a latent whose ``axis`` holds K rows, or K for each group of channels."""
+        groups = latent.unflatten(axis, (-1, self.depth))
+        return groups.narrow(axis + 1, 0, levels).flatten(axis, axis + 1)
+
     def usage(self, tokens: Any) -> list[tuple[int, float]]:
         """Of each level of tokens (K, ...): how many codewords occur, and bits a token at their frequencies."""
         tokens = tensor_of(tokens, "iu", "tokens")
@@ -104,6 +113,26 @@ class TokenCodec(BaseCodec):
     def features(self, tokens: Tensor) -> Tensor:
         """Tokens (levels, n) int64 of the first levels -> features (n, M) float32."""
         return vectors_of(tokens, self.codewords) @ self.from_components + self.mean
+
+    def encode_tokens(self, tokens: Any, *about: Any, **more: Any) -> bytes:
+        """Tokens of one signal as a `.ltz` stream, which decodes to them and to what they stand for; arguments as
+        `compress_tokens`: of pictures the size, of sound rate, channels, samples and level.
+
+        Raises:
+            InputError: as `from_tokens`.
+        """
+        packed, shape = self.compress_tokens(tokens, *about, **more)
+        rate = int(about[0] if about else more.get("rate", 44100)) if self.modality == "audio" else 0
+        sound = self.modality == "audio"
+        header = Header(
+            self.name, self.fingerprint, str(self.modality), "numpy" if sound else "pil", shape,
+            "float32" if sound else "uint8", "file" if sound else "RGB", rate, packed.params,
+        )  # fmt: skip
+        return container.write(header, packed.chunks)
+
+    def compress_tokens(self, tokens: Any, *about: Any, **more: Any) -> tuple[Compressed, tuple[int, ...]]:
+        """Tokens as parameters and chunks, and the shape of their signal."""
+        raise NotImplementedError
 
     def code_tokens(self, coder: Any, latent: np.ndarray | None, levels: int, h: int, w: int) -> np.ndarray:
         """Code the first levels of a latent (K, h, w); returns it whole, zeros where there is no token."""
@@ -129,43 +158,47 @@ def bytes_of(trunk: storage.AsBytes) -> storage.AsBytes:
     return lambda key, value: key == "codewords" or trunk(key, value)
 
 
-def to_tensors(
-    codec: Any, as_bytes: storage.AsBytes, dtype: torch.dtype, whole: Callable[[str], bool] = lambda _: False
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file; rounding comes first, `storage.share` may follow.
+def round_weights(codec: TokenCodec, as_bytes: storage.AsBytes, dtype: torch.dtype) -> None:
+    """Set the weights to what storage keeps of them: the trunk's in ``dtype``, its own in 16 bits."""
+    storage.round_state(codec, as_bytes, dtype)
+    for key in _BUFFERS:
+        if key != "codewords":
+            value = getattr(codec, key)
+            value.copy_(value.half().float())
 
-    Args:
-        dtype: of floats that are no bytes. whole: of which keys they are float32.
-    """
+
+def to_tensors(codec: Any, as_bytes: storage.AsBytes, dtype: torch.dtype) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file; `round_weights` comes first, `storage.share` may follow."""
     if codec.prior is None:
         raise InputError(f"{codec.name} has no entropy model to store")
     tensors = storage.to_tensors(codec, as_bytes, dtype)
-    state = codec.state_dict()
-    for key in [k for k in state if whole(k) and state[k].is_floating_point() and f"scale.{k}" not in tensors]:
-        tensors[f"model.{key}"] = state[key].detach().cpu().contiguous()
+    for key in _BUFFERS:
+        if key != "codewords":
+            tensors[f"model.{key}"] = tensors[f"model.{key}"].half()
     return tensors, storage.metadata(codec, asdict(codec.config))
 
 
 def read(
-    data: bytes, bounds: Mapping[str, Check], shared: tuple[str, ...], make: Callable[[dict[str, Any], str], C]
-) -> C:
+    data: bytes, kind: str, bounds: Mapping[str, Check], shared: tuple[str, ...],
+    make: Callable[[dict[str, Any], str], C],
+) -> C:  # fmt: skip
     """The codec of a weights file.
 
     Args:
-        bounds: of its configuration. shared: beginnings of the names of the trunk's tensors.
+        kind: the family in words. bounds: of its configuration. shared: beginnings of the names of the trunk's tensors.
         make: configuration and name -> a codec without weights.
 
     Raises:
         FormatError: not a weights file of this family.
     """
     weights = storage.read(data)
-    config = storage.checked("vq", bounds, weights.config)
+    config = storage.checked(kind, bounds, weights.config)
     # a shared release brings more than the trunk
     state = {k: v for k, v in weights.state.items() if k in _BUFFERS or k.startswith(shared)}
     try:
-        codec = storage.build(lambda: make(config, weights.name), state, "a vq codec")
+        codec = storage.build(lambda: make(config, weights.name), state, f"a {kind} codec")
         coding = {k: v for k, v in weights.coding.items() if k in _CODING}
         codec.prior = Prior.from_arrays(coding, codec.depth, codec.entries)
     except InputError as error:
-        raise FormatError(f"not a vq weights file: {error}") from error
+        raise FormatError(f"not a {kind} weights file: {error}") from error
     return codec

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ...entropy.context.model import ContextModel
     from ...pretrained import Entry
 
-_PACKET_HALO = 10  # frames: half of the longest filter at J = 8 (2296 taps), and the symmetric ends of every level
+PACKET_HALO = 10  # frames: half of the longest filter at J = 8 (2296 taps), and the symmetric ends of every level
 
 _MARGIN = 1.1  # levels are rounded to steps of 2 ** (1 / 4)
 
@@ -61,6 +61,13 @@ _BOUNDS = {
 }  # fmt: skip
 
 
+def coding_rate(rate: int) -> int:
+    """44.1 and 48 kHz as they are; others at the one of the two that is nearer to a simple multiple of them."""
+    if rate in (44100, 48000):
+        return rate
+    return 44100 if 44100 % rate == 0 or rate % 44100 == 0 else 48000
+
+
 class WallocAudio(AudioCodec):
     """See the module's text. `forward` is the differentiable pass that training uses."""
 
@@ -77,8 +84,8 @@ class WallocAudio(AudioCodec):
         self.encoder = nn.Conv1d(bands, config.latent_channels, 1)
         self.log_gain = nn.Parameter(torch.zeros(config.latent_channels, 1))
         self.decoder = Decoder(config.latent_channels, bands, config.width, config.depth, dims=1)
-        self.analysis_halo = _PACKET_HALO
-        self.synthesis_halo = self.decoder.halo + _PACKET_HALO
+        self.analysis_halo = PACKET_HALO
+        self.synthesis_halo = self.decoder.halo + PACKET_HALO
         self.register_buffer("expansion", expand_table(config.bits), persistent=False)
         self.expansion: Tensor
         self.context: ContextModel | None = None
@@ -87,10 +94,7 @@ class WallocAudio(AudioCodec):
         return 1 << self.config.levels
 
     def coding_rate(self, rate: int) -> int:
-        """44.1 and 48 kHz as they are; others at the one of the two that is nearer to a simple multiple of them."""
-        if rate in (44100, 48000):
-            return rate
-        return 44100 if 44100 % rate == 0 or rate % 44100 == 0 else 48000
+        return coding_rate(rate)
 
     @torch.inference_mode()
     def level_of(self, x: Tensor) -> float:

@@ -16,7 +16,7 @@ from .. import storage
 C = TypeVar("C", bound=Any)
 
 
-def _bytes_of(codec: Any) -> storage.AsBytes:
+def bytes_of(codec: Any) -> storage.AsBytes:
     """Convolutions of the decoder network are stored as bytes with a scale for each output channel."""
     axes = 2 + codec.decoder.dims
 
@@ -28,14 +28,14 @@ def _bytes_of(codec: Any) -> storage.AsBytes:
 
 def round_weights(codec: Any) -> None:
     """Set the weights to what storage will keep of them, so that what is measured is what ships."""
-    storage.round_state(codec, _bytes_of(codec))
+    storage.round_state(codec, bytes_of(codec))
 
 
 def to_tensors(codec: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file. `round_weights` comes first."""
     if codec.context is None:
         raise InputError(f"{codec.name} has no entropy model to store")
-    return storage.to_tensors(codec, _bytes_of(codec)), storage.metadata(codec, asdict(codec.config))
+    return storage.to_tensors(codec, bytes_of(codec)), storage.metadata(codec, asdict(codec.config))
 
 
 def read(data: bytes, kind: str, file: str, bounds: Mapping[str, Check], make: Callable[[dict[str, Any], str], C]) -> C:

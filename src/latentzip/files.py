@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from . import signals
 from .codecs.outputs import atomic_writer, check_writable, is_special
@@ -27,7 +27,7 @@ def write_decoded(
     stream: BinaryIO,
     suffix: str,
     *,
-    latent: bool = False,
+    to: Literal["signal", "latent", "tokens"] = "signal",
     region: tuple[int, int, int, int] | tuple[int, int] | None = None,
     span: tuple[float, float] | None = None,
     device: str | None = None,
@@ -41,15 +41,15 @@ def write_decoded(
     from .codecs.surroundings import plain
     from .signals.coding import Wanted
 
-    wanted = Wanted("latent" if latent else "signal", region, span, None, device_of(device), codec, precision)
+    wanted = Wanted(to, region, span, None, device_of(device), codec, precision)
     with plain(), opened(source) as box:
         coding = signals.of(box.header).coding
         if suffix.lower() == ".npy":
             import numpy as np
 
             np.save(stream, coding.array(box, wanted), allow_pickle=False)
-        elif latent:
-            raise InputError(f"latents are written as .npy, not {suffix or 'without extension'}")
+        elif to != "signal":
+            raise InputError(f"{to.removesuffix('s')}s are written as .npy, not {suffix or 'without extension'}")
         else:
             coding.write(box, stream, suffix, wanted, progress)
 
@@ -124,7 +124,7 @@ def decode_file(
     src: StrPath,
     dst: StrPath | None = None,
     *,
-    to: str = "signal",
+    to: Literal["signal", "latent", "tokens"] = "signal",
     region: tuple[int, int, int, int] | tuple[int, int] | None = None,
     span: tuple[float, float] | None = None,
     device: str | None = None,
@@ -139,7 +139,8 @@ def decode_file(
         dst: the file to write; its extension chooses the format (what Pillow writes, a sound file, or ``.npy``). By
             default ``src`` as ``.png``, where PNG holds the signal in full, or ``.wav``. A folder means a file of that
             name in it.
-        to: ``"latent"`` writes the integer latent, (L, h, w) or (rows, frames), as ``.npy``.
+        to: ``"latent"`` writes the integer latent, (L, h, w) or (rows, frames), as ``.npy``; ``"tokens"`` those of a
+            codec that has them, uint16.
         region: (top, left, bottom, right) in pixels; of tensors (start, stop) along the first axis.
         span: of sound: (start, stop) in seconds.
         precision: as `decode`.
@@ -149,19 +150,19 @@ def decode_file(
     Returns:
         The path that was written; the file appears whole or not at all.
     """
-    if to not in ("signal", "latent"):
-        raise InputError(f"to is {to!r}; files are written from 'signal' or 'latent'")
+    if to not in ("signal", "latent", "tokens"):
+        raise InputError(f"to is {to!r}; files are written from 'signal', 'latent' or 'tokens'")
     source: bytes | StrPath = Path(src).read_bytes() if is_special(Path(src)) else src
     if isinstance(source, bytes):
         header = container.read_header(source).header
     else:
         with open(source, "rb") as file:
             header = container.read_header(file).header
-    target = _target(src, dst, ".npy" if to == "latent" else signals.of(header).suffix(header))
+    target = _target(src, dst, ".npy" if to != "signal" else signals.of(header).suffix(header))
     options = {"region": region, "span": span, "device": device, "codec": codec, "precision": precision}
     options["progress"] = progress
     with atomic_writer(target, force) as file:
-        write_decoded(source, file, target.suffix, latent=to == "latent", **options)  # type: ignore[arg-type]
+        write_decoded(source, file, target.suffix, to=to, **options)  # type: ignore[arg-type]
     return target
 
 

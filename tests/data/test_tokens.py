@@ -37,6 +37,7 @@ def test_loaders_yield_tokens(pack, tier, tmp_path):
     key = lz.data.Archive(pack).columns["key"][0]
     assert "000" in str(key)
     assert torch.equal(torch.cat([b["tokens"] for b in batches])[number].long(), codec.tokens(first, 2))
+    assert data.quality == codec.quality_of(2)
     latents = lz.data.LatentDataset(pack, tier="archive")
     assert latents[0]["latent"].shape == (codec.config.levels, 6, 6)
     assert lz.data.LatentDataset(pack, to="tokens")[1]["label"] in (0, 1)
@@ -56,3 +57,21 @@ def test_a_model_learns_tokens(pack, monkeypatch):
     model, plain = example.train(str(pack), steps=60, batch=6, width=32)
     assert model < 6.5  # 9 before it has learned anything
     assert 1 < plain < 8
+
+
+def test_packs_of_sound(tmp_path):
+    import soundfile
+
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        x = 0.5 * np.sin(np.arange(60_000) * (0.02 + 0.01 * i))
+        soundfile.write(tmp_path / "in" / f"{i}.wav", np.stack([x, -x], 1), 44100)
+    lz.data.pack(tmp_path / "in", tmp_path / "out", codec="vq-audio", seconds=0.5, levels=3, jobs=1)
+    data = lz.data.LatentDataset(tmp_path / "out", to="tokens")
+    assert (data[0]["tokens"].dtype, data[0]["tokens"].shape) == (torch.uint16, (3, 22))
+    assert data.quality == data.codec.quality_of(3)
+    batch = data.__getitems__([0, 1])
+    blob = lz.data.LatentDataset(tmp_path / "out", to="bytes")[1]["bytes"]
+    assert torch.equal(batch[1]["tokens"].long(), lz.decode(blob, to="tokens"))
+    short = lz.data.LatentDataset(tmp_path / "out", to="tokens", seconds=0.2, place="start")
+    assert torch.equal(short[1]["tokens"], batch[1]["tokens"][:, : short[1]["tokens"].shape[1]])

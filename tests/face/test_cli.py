@@ -380,3 +380,32 @@ def test_console_script_is_installed():
         pytest.skip("not installed with its scripts")
     done = subprocess.run([script, "--version"], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == f"codec-cli (latentzip) {lz.__version__}"
+
+
+def test_tokens_out_of_a_file_and_into_one(run, tmp_path):
+    x = np.zeros((40, 60, 3), np.uint8)
+    x[:, 20:] = 200
+    (tmp_path / "x.ltz").write_bytes(lz.encode(x, codec="vq", levels=3))
+    assert run("decode", tmp_path / "x.ltz", "--to", "tokens", "-o", tmp_path / "t.npy")[0] == 0
+    tokens = np.load(tmp_path / "t.npy")
+    assert (tokens.dtype, tokens.shape) == (np.uint16, (3, 3, 4))
+    back = ("encode", tmp_path / "t.npy", tmp_path / "y.ltz", "-c", "vq", "--tokens", "--size", "40,60")
+    assert run(*back)[0] == 0
+    assert np.array_equal(np.asarray(lz.decode(tmp_path / "y.ltz")), lz.decode(tmp_path / "x.ltz"))
+    sound = (np.sin(np.arange(9000) / 9).astype(np.float32)[:, None] / 2, 16000)
+    (tmp_path / "s.ltz").write_bytes(lz.encode(sound, codec="vq-audio", levels=2))
+    assert lz.decode_file(tmp_path / "s.ltz", tmp_path / "s.npy", to="tokens") == tmp_path / "s.npy"
+    back = ("encode", tmp_path / "s.npy", tmp_path / "z.ltz", "-c", "vq-audio", "--tokens", "--size", "9000")
+    assert run(*back, "--rate", "16000", "--mono")[0] == 0
+    assert np.array_equal(lz.decode(tmp_path / "z.ltz", to="tokens"), np.load(tmp_path / "s.npy"))
+    assert lz.decode(tmp_path / "z.ltz").samples.shape[0] == 9000
+    assert run("encode", tmp_path / "t.npy", tmp_path / "w.ltz", "-c", "vq", "--tokens", "--size", "400,60")[0] == 1
+    wrong = [
+        ["-c", "vq", "--size", "40,60"],
+        ["--tokens"],
+        ["-c", "vq", "--tokens", "-q", "3"],
+        ["-c", "vq", "--tokens", "--rate", "16000"],
+        ["-c", "vq-audio", "--tokens", "--size", "4,4"],
+    ]
+    for arguments in wrong:
+        assert run("encode", tmp_path / "t.npy", tmp_path / "v.ltz", *arguments)[0] == 2

@@ -46,7 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="fp32",
         help="bf16: up to twice as fast on processors that have it, pixels differ by rounding",
     )
-    parser.add_argument("--latent", action="store_true", help="write the integer latent (L, h, w) as .npy")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--latent", action="store_true", help="write the integer latent (L, h, w) as .npy")
+    group.add_argument(
+        "--to", choices=("signal", "latent", "tokens"), default="signal",
+        help="latent: as --latent; tokens: the numbers of codewords of vq codecs, uint16, as .npy",
+    )  # fmt: skip
 
 
 def _region(text: str) -> tuple[int, ...]:
@@ -116,19 +121,25 @@ def planned(args: argparse.Namespace, read: Callable[[str], bytes]) -> list[Job]
 
     if all(Path(item).suffix.lower() in (container.EXTENSION, ".tar") for item in args.inputs[:-1]):
         common.split_output(args, _OUTPUTS)
-    if args.latent and args.format not in (None, "npy", ".npy"):
-        raise Usage("--latent writes .npy; leave --format out")
+    flag = "--latent" if args.latent else f"--to {args.to}"
+    if wanted(args) != "signal" and args.format not in (None, "npy", ".npy"):
+        raise Usage(f"{flag} writes .npy; leave --format out")
     jobs = common.plan(args, {container.EXTENSION}, suffix)
     if args.output is None and not args.force:
         jobs = [beside_original(job) for job in jobs]
-    if args.output not in (None, STD) and args.latent and Path(jobs[0].target).suffix.lower() != ".npy":
-        raise Usage("--latent writes .npy files; name the output so")
+    if args.output not in (None, STD) and wanted(args) != "signal" and Path(jobs[0].target).suffix.lower() != ".npy":
+        raise Usage(f"{flag} writes .npy files; name the output so")
     return jobs
+
+
+def wanted(args: argparse.Namespace) -> str:
+    """What is to be written: signal, latent or tokens."""
+    return "latent" if args.latent else args.to
 
 
 def asked_suffix(args: argparse.Namespace) -> str:
     """The extension that the arguments ask for; empty where they leave it to the stream."""
-    if args.latent:
+    if wanted(args) != "signal":
         return ".npy"
     return "." + args.format.lower().removeprefix(".") if args.format else ""
 
@@ -151,7 +162,7 @@ def run(args: argparse.Namespace) -> int:
         source: Any = piped(job.source) if common.is_pipe(job.source) else job.source
         index = read_index(source)
         header = index.header
-        options: dict[str, Any] = {"latent": args.latent, "region": args.region, "device": args.device, "codec": codec}
+        options: dict[str, Any] = {"to": wanted(args), "region": args.region, "device": args.device, "codec": codec}
         options |= {"precision": args.precision, "span": args.span, "progress": common.show_seconds}
         suffix = asked_suffix(args) or suffix_of(header) if job.target == STD else Path(job.target).suffix
         with common.opened_output(job.target, args.force) as out:

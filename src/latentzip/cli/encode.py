@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--target", type=target, action=Once, metavar="60KB|0.5bpp|38dB|64kbps",
         help="instead of a quality: at most this size or rate (bpp: pictures, kbps: sound), or at least this PSNR",
     )  # fmt: skip
+    parser.add_argument(
+        "--tokens", action="store_true", help="the inputs are .npy files of tokens, for -c vq and vq-audio"
+    )
+    parser.add_argument(
+        "--size", type=size, metavar="H,W|SAMPLES", help="with --tokens: of the signal (default: all that they cover)"
+    )
+    parser.add_argument("--rate", type=common.positive, metavar="HZ", help="with --tokens of sound (default: 44100)")
+    parser.add_argument("--mono", action="store_true", help="with --tokens of sound: one channel instead of two")
     parser.add_argument("--profile", type=Path, metavar="PATH", help="what FeatureCodec.fit learned and saved")
 
 
@@ -63,6 +72,51 @@ def value_range(text: str) -> Any:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor LOW,HIGH with LOW < HIGH")
+
+
+def size(text: str) -> tuple[int, ...]:
+    """``H,W`` of a picture or ``SAMPLES`` of a sound."""
+    try:
+        parts = tuple(int(part) for part in text.split(","))
+        if len(parts) <= 2 and min(parts) >= 1:
+            return parts
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is neither H,W nor SAMPLES")
+
+
+def check_tokens(args: argparse.Namespace) -> None:
+    """What goes with ``--tokens`` and what does not."""
+    kind = _modality(args.codec or "")
+    if not args.tokens:
+        if args.size or args.rate or args.mono:
+            raise Usage("--size, --rate and --mono belong to --tokens")
+        return
+    if args.codec is None:
+        raise Usage("--tokens needs a codec that has them: -c vq or -c vq-audio")
+    if options.given(args) or args.target is not None:
+        raise Usage("tokens are what is coded: leave qualities, levels and targets out")
+    if kind == "image" and (args.rate or args.mono or (args.size and len(args.size) != 2)):
+        raise Usage("tokens of a picture take --size H,W")
+    if kind == "audio" and args.size and len(args.size) != 1:
+        raise Usage("tokens of sound take --size SAMPLES, --rate and --mono")
+
+
+def of_tokens(source: Any, name: str, args: argparse.Namespace) -> bytes:
+    """The stream of tokens in a ``.npy`` file, a path or open."""
+    from ..codecs.contract import TOKENS
+    from ..codecs.registry import load_codec
+    from ..signals.npy import read_npy
+
+    model: Any = load_codec(args.codec)
+    if TOKENS not in model.capabilities:
+        raise InputError(f"{model.name} has no tokens; vq and vq-audio have")
+    with open(source, "rb") if isinstance(source, Path) else nullcontext(source) as file:
+        tokens = read_npy(file, name)
+    if model.modality == "image":
+        return model.encode_tokens(tokens, args.size)
+    samples = args.size[0] if args.size else None
+    return model.encode_tokens(tokens, args.rate or 44100, 1 if args.mono else 2, samples)
 
 
 def target(text: str) -> targets.Target:
@@ -107,9 +161,10 @@ def planned(args: argparse.Namespace) -> list[Job]:
     """What goes where; raises Usage."""
     common.split_output(args, {container.EXTENSION, ".tar"})
     check_codec(args)
+    check_tokens(args)
     if args.target is not None and args.option_quality is not None:
         raise Usage("--quality and --target contradict each other: leave one of them out")
-    jobs = common.plan(args, suffixes_of(args.codec), tensors.target_suffix)
+    jobs = common.plan(args, {".npy"} if args.tokens else suffixes_of(args.codec), tensors.target_suffix)
     tensors.check_codec(args, jobs)
     return jobs
 
@@ -138,7 +193,10 @@ def run(args: argparse.Namespace) -> int:
             about = {"name": label(job.source), "progress": common.show_seconds, "steps": common.show_steps, **chosen}
             if args.value_range is not None:
                 about["value_range"] = args.value_range
-            write_encoded(source, out, codec, device=args.device, metadata=args.metadata, **about)
+            if args.tokens:
+                out.write(of_tokens(source, label(job.source), args))
+            else:
+                write_encoded(source, out, codec, device=args.device, metadata=args.metadata, **about)
             out.seek(0)
             info = from_index(container.read_header(out))
         row = {

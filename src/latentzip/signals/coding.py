@@ -16,6 +16,7 @@ from ..entropy.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from ..codecs.base import Precision
     from ..codecs.contract import AnyCodec
@@ -134,10 +135,15 @@ class Coding(Protocol):
         ...
 
 
+def integers(x: Tensor, wanted: Wanted) -> np.ndarray:
+    """A latent as it is, tokens as uint16, which holds the numbers of every codebook."""
+    return x.numpy().astype("uint16") if wanted.to == "tokens" else x.numpy()
+
+
 def refuse_tokens(wanted: Wanted, name: str) -> None:
     """Raises InputError where tokens are asked of a codec that has none."""
     if wanted.to == "tokens":
-        raise InputError(f"{name} has no tokens: its integers are to='latent'; streams of vq have tokens")
+        raise InputError(f"{name} has no tokens: its integers are to='latent'; streams of vq and vq-audio have tokens")
 
 
 def refuse_span(wanted: Wanted) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,8 @@ from ..codecs.hyperprior import HyperpriorCodec
 from ..codecs.outputs import write_file
 from ..codecs.registry import load_codec
 from ..codecs.vq.codec import VqCodec, VqConfig, from_bytes, round_weights, to_tensors
-from ..codecs.vq.residual import DEFAULT, Schedule, fit_level, nearest, tokens_of
+from ..codecs.vq.residual import DEFAULT, Schedule, fit_level, nearest
+from ..codecs.vq.tokens import TokenCodec
 from ..entropy.errors import InputError
 from .data import EXTENSIONS, read_all
 from .export import measure, update_index
@@ -81,24 +83,32 @@ def features(codec: VqCodec, picture: Tensor) -> Tensor:
 def fit_components(codec: VqCodec, rows: Tensor) -> None:
     """Set mean and components from features (n, M): errors count as they do in pixels."""
     linear = codec.synthesis_transform.linear.weight.detach().flatten(1).double()
-    metric = linear.T @ linear / linear.shape[0]
+    set_components(codec, rows, linear.T @ linear / linear.shape[0])
+
+
+@torch.no_grad()
+def set_components(codec: TokenCodec, rows: Tensor, metric: Tensor) -> None:
+    """Mean and principal components of features (n, M) whose errors e count as e @ metric @ e."""
     mean, second = transforms.covariance(rows)
     synthesis, _ = transforms.fit(mean, second, metric)
-    synthesis = synthesis[: codec.config.components]
+    synthesis = synthesis[: codec.from_components.shape[0]]
     codec.mean.copy_(mean)
     codec.from_components.copy_(synthesis)
     codec.to_components.copy_(metric @ synthesis.T)
 
 
 @torch.no_grad()
-def fit_codebooks(codec: VqCodec, rows: Tensor, schedule: Schedule, seed: int, log: Log) -> None:
-    """Set codewords and prices from features (n, M), level by level, as storage will keep them."""
+def fit_codebooks(
+    codec: TokenCodec, rows: Tensor, schedule: Schedule, seed: int, keep: Callable[[Any], None], log: Log
+) -> None:
+    """Set codewords and prices from features (n, M), level by level; ``keep`` rounds a codec to what storage keeps."""
+    rows = rows[:: -(-len(rows) // _ROWS)]
     generator = torch.Generator().manual_seed(seed)
     rest = (rows - codec.mean) @ codec.to_components
-    for level in range(codec.config.levels):
-        codewords, prices = fit_level(rest, codec.config.entries, generator, schedule)
+    for level in range(codec.depth):
+        codewords, prices = fit_level(rest, codec.entries, generator, schedule)
         codec.codewords[level], codec.prices[level] = codewords, prices
-        round_weights(codec)
+        keep(codec)
         found = nearest(rest, codec.codewords[level], codec.prices[level])
         rest = rest - codec.codewords[level][found]
         used, bits = codec.usage(found[None])[0]
@@ -124,11 +134,10 @@ def fit(
     log(f"{len(found)} pictures, {len(rows)} positions")
     fit_components(codec, rows)
     round_weights(codec)
-    fit_codebooks(codec, rows[:: -(-len(rows) // _ROWS)], schedule, seed, log)
+    fit_codebooks(codec, rows, schedule, seed, round_weights, log)
     grids = []
     for item, size in found:
-        x = (item - codec.mean) @ codec.to_components
-        grids.append(tokens_of(x, codec.codewords, codec.prices).reshape(-1, *size).numpy().astype(np.int16))
+        grids.append(codec.named(item, codec.depth).reshape(-1, *size).numpy().astype(np.int16))
     codec.prior = fit_prior(grids, codec.config.entries, steps, seed, log)
     return codec
 
@@ -138,10 +147,10 @@ _CARD = """# {name}
 
 | | |
 |---|---|
-| architecture | analysis and synthesis of `{trunk}`; {levels} codebooks of {entries} at 1/16, {components} components |
+| architecture | analysis and synthesis of `{trunk}`; {levels} codebooks of {entries}{where}, {components} components |
 | here | {size:.2f} MB; the trunk's weights are those of `{trunk}` |
 | fingerprint | `{fingerprint}` |
-| training | residual k-means with prices and dead-entry revival, no gradients (`training/vq.py`) |
+| training | residual k-means with prices and dead-entry revival, no gradients (`{script}`) |
 | prior | integer scores of known tokens choose one of {tables} tables a level (`training/vq_prior.py`) |
 
 ## Measured on files (container included)
@@ -154,47 +163,59 @@ _CARD = """# {name}
 
 {data}
 """
-_LOADER = "latentzip.codecs.vq.codec:load_bundled"
 
 
-def export(
-    codec: VqCodec,
-    out: Path,
-    trunk: str,
-    about_data: str,
-    folders: dict[str, str],
-    version: str = "1",
-    log: Log = print,
-) -> Path:
-    """Write weights, card and index entry into ``out``; returns the weights file.
+@dataclass(frozen=True)
+class Release:
+    """What differs between the kinds of signal when a codec is written.
 
-    Args:
-        folders: pictures to measure on, by what the figures are called.
+    Attributes:
+        loader, summary: of the index. script, where: of the card.
+        to_tensors, from_bytes: the storage of the family.
+        measured: codec -> figures.
     """
-    tensors, metadata = to_tensors(codec)
+
+    loader: str
+    summary: str
+    script: str
+    where: str
+    to_tensors: Callable[[Any], tuple[dict[str, Tensor], dict[str, str]]]
+    from_bytes: Callable[[bytes], Any]
+    measured: Callable[[Any], dict[str, Any]]
+
+
+def export(codec: Any, out: Path, trunk: str, about_data: str, release: Release, version: str = "1") -> Path:
+    """Write weights, card and index entry into ``out``; returns the weights file."""
+    tensors, metadata = release.to_tensors(codec)
     storage.share(tensors, metadata, pretrained.find(trunk))
-    metadata["trained_by"] = "latentzip.training.vq"
+    metadata["trained_by"] = f"latentzip.{release.script.removesuffix('.py').replace('/', '.')}"
     blob = save(tensors, metadata)
-    codec = from_bytes(blob)
-    assert codec.prior is not None
+    codec = release.from_bytes(blob)
     out.mkdir(parents=True, exist_ok=True)
     file = out / f"{codec.name}-v{version}.safetensors"
     write_file(file, blob)
+    results = release.measured(codec)
+    about = SimpleNamespace(loader=release.loader, recipe=SimpleNamespace(summary=release.summary))
+    update_index(out, about, codec, file, blob, version, results)
+    card = _CARD.format(
+        name=codec.name, trunk=trunk, size=len(blob) / 1e6, fingerprint=codec.fingerprint.hex(),
+        tables=codec.prior.tables, rows="\n".join(f"| {k} | {v} |" for k, v in results.items()), data=about_data,
+        levels=codec.depth, entries=codec.entries, components=codec.config.components, script=release.script,
+        where=release.where,
+    )  # fmt: skip
+    (out / f"{codec.name}-v{version}.md").write_text(card)
+    return file
+
+
+def figures(codec: VqCodec, folders: dict[str, str], log: Log = print) -> dict[str, Any]:
+    """Rates and PSNR of the pictures of folders, by what the figures are called."""
     results = {}
     for label, folder in folders.items():
         for quality in (25, 50, 75, 100):
             found = measure(codec, folder, quality)
             results |= {f"{label}_q{quality}_bpp": found["bpp"], f"{label}_q{quality}_psnr": found["psnr"]}
             log(f"{label}_q{quality}: {found['bpp']} bpp, {found['psnr']} dB")
-    about = SimpleNamespace(loader=_LOADER, recipe=SimpleNamespace(summary=SUMMARY))
-    update_index(out, about, codec, file, blob, version, results)
-    card = _CARD.format(
-        name=codec.name, trunk=trunk, size=len(blob) / 1e6, fingerprint=codec.fingerprint.hex(),
-        tables=codec.prior.tables, rows="\n".join(f"| {k} | {v} |" for k, v in results.items()), data=about_data,
-        **{k: v for k, v in asdict(codec.config).items() if k in ("levels", "entries", "components")},
-    )  # fmt: skip
-    (out / f"{codec.name}-v{version}.md").write_text(card)
-    return file
+    return results
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -223,7 +244,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     codec = fit(trunk, config, args.data, schedule=replace(DEFAULT, price=args.price), seed=args.seed, steps=args.steps)
     folders = {label: folder for label, folder in (("val", args.val), ("kodak", args.test)) if folder}
-    print(export(codec, args.export, args.trunk, args.about_data, folders))
+    release = Release(
+        "latentzip.codecs.vq.codec:load_bundled", SUMMARY, "training/vq.py", " at 1/16", to_tensors, from_bytes,
+        lambda codec: figures(codec, folders),
+    )  # fmt: skip
+    print(export(codec, args.export, args.trunk, args.about_data, release))
     return 0
 
 

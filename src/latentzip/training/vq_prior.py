@@ -48,14 +48,20 @@ def _context(grids: Grids, level: int, entries: int) -> tuple[Tensor, Tensor, Te
 
 
 def _fit_level(
-    tokens: Tensor, passes: Tensor, rows: Tensor, entries: int, steps: int, generator: torch.Generator
+    tokens: Tensor,
+    passes: Tensor,
+    rows: Tensor,
+    entries: int,
+    steps: int,
+    generator: torch.Generator,
+    count: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scores (SLOTS * (N + 1), C) int8, bias (PASSES, C) int16, and the tables' probabilities (C, N)."""
-    count = torch.bincount(tokens, minlength=entries).float() + 0.5
-    logits = (count / count.sum()).log() + 0.3 * torch.randn(TABLES, entries, generator=generator)
-    scores = 0.1 * torch.randn(SLOTS * (entries + 1) + 1, TABLES, generator=generator)
+    seen = torch.bincount(tokens, minlength=entries).float() + 0.5
+    logits = (seen / seen.sum()).log() + 0.3 * torch.randn(count, entries, generator=generator)
+    scores = 0.1 * torch.randn(SLOTS * (entries + 1) + 1, count, generator=generator)
     scores[-1] = 0
-    bias = torch.zeros(PASSES, TABLES)
+    bias = torch.zeros(PASSES, count)
     parameters = [logits.requires_grad_(), scores.requires_grad_(), bias.requires_grad_()]
     optimizer = torch.optim.Adam(parameters, _RATE, betas=(0.9, 0.98))
     for step in range(steps):
@@ -80,26 +86,28 @@ def _fit_level(
         )
 
 
-def fit_prior(grids: Grids, entries: int, steps: int, seed: int, log: Callable[[str], None] = print) -> Prior:
-    """The prior of tokens like these grids (K, h, w)."""
+def fit_prior(
+    grids: Grids, entries: int, steps: int, seed: int, log: Callable[[str], None] = print, count: int = TABLES
+) -> Prior:
+    """The prior of tokens like these grids (K, h, w), ``count`` tables a level."""
     generator = torch.Generator().manual_seed(seed)
     levels = grids[0].shape[0]
     all_scores, all_bias, all_tables = [], [], []
     for level in range(levels):
         tokens, passes, rows = _context(grids, level, entries)
-        scores, bias, tables = _fit_level(tokens, passes, rows, entries, steps, generator)
-        speaks = torch.cat([scores.int(), torch.zeros(1, TABLES, dtype=torch.int32)])
-        counts = np.zeros((TABLES, entries))
+        scores, bias, tables = _fit_level(tokens, passes, rows, entries, steps, generator, count)
+        speaks = torch.cat([scores.int(), torch.zeros(1, count, dtype=torch.int32)])
+        counts = np.zeros((count, entries))
         for part in torch.arange(len(tokens)).split(1 << 15):
             total = bias[passes[part]].int()
             for column in rows[part].T:
                 total = total + speaks[column]
             np.add.at(counts, (total.argmax(1).numpy(), tokens[part].numpy()), 1)
-        weights = np.concatenate([counts + _PRIOR * tables.double().numpy(), np.full((TABLES, 1), 1e-3)], 1)
+        weights = np.concatenate([counts + _PRIOR * tables.double().numpy(), np.full((count, 1), 1e-3)], 1)
         frequencies = np.stack([normalise(row, PRECISION) for row in weights])
         bits = float(-(counts * np.log2(frequencies[:, :-1] / 2**PRECISION)).sum() / counts.sum())
         log(f"level {level + 1}: {bits:.2f} bits a token")
-        all_scores.append(scores.reshape(SLOTS, entries + 1, TABLES).numpy())
+        all_scores.append(scores.reshape(SLOTS, entries + 1, count).numpy())
         all_bias.append(bias.numpy())
         all_tables.append(frequencies.astype(np.int16))
     return Prior(np.stack(all_scores), np.stack(all_bias), np.stack(all_tables), PRECISION)

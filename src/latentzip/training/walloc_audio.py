@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..codecs.audio_base import Setting
+from ..codecs.audio_base import AudioCodec, Setting
 from ..codecs.walloc.audio import WallocAudio, WallocAudioConfig, from_bytes
 from ..codecs.walloc.weights import round_weights, to_tensors
 from ..entropy.context.model import ContextModel
@@ -207,12 +207,12 @@ def figures(model: WallocAudio, sounds: list[tuple[Tensor, int]]) -> dict[str, f
     return {"snr": float(snr), "mel": float(mel)}
 
 
-def measure(codec: WallocAudio, sounds: list[tuple[Tensor, int]]) -> dict[str, float]:
+def measure(codec: AudioCodec, sounds: list[tuple[Tensor, int]], quality: int | None = None) -> dict[str, float]:
     """Real streams of sounds (signal, rate): means of kb/s (container included), SNR and log-mel distance in dB, as
     `latentzip.evaluation` has them."""
     rows = []
     for x, rate in sounds:
-        stream = codec.encode(x[None], rate)[0]
+        stream = codec.encode(x[None], rate, quality)[0]
         y = codec.decode([stream])[0]
         mel = log_mel_distance(x.T.numpy(), y.T.numpy(), rate)
         rows.append((8 * len(stream) / (x.shape[1] / rate) / 1000, distances(x, y)[0], mel))

@@ -49,10 +49,10 @@ class LatentDataset(Dataset[dict[str, Any]]):
         path: what `codec-cli pack` wrote; a folder or an fsspec URL.
         tier: "archive" entropy-decodes the range-coded streams, "cache" reads the training tier and makes it when there
             is none, "auto" reads the training tier where it exists.
-        to: "latent" ((L, h, w), of sound (rows, frames)), "tokens" (of `vq`: numbers of codewords, (levels, h, w)
-            uint16, in a column ``tokens``), "signal" (pictures (C, H, W) float32 in [0, 1], sound (C, T)
-            float32 of full scale 1, tensors as they were; decoded in batches on `device`) or "bytes" (the `.ltz`
-            streams).
+        to: "latent" ((L, h, w), of sound (rows, frames)), "tokens" (of `vq` and `vq-audio`: numbers of codewords,
+            (levels, h, w) or (levels, frames) uint16, in a column ``tokens``), "signal" (pictures (C, H, W) float32 in
+            [0, 1], sound (C, T) float32 of full scale 1, tensors as they were; decoded in batches on `device`) or
+            "bytes" (the `.ltz` streams).
         streams: of packs with several streams a sample: name -> "latent", "signal" or "bytes"; each becomes a column
             of that name. They follow ``mirror``, and neither transforms nor ``seconds``.
         columns: columns of the pack that every sample carries, beside ``index``.
@@ -263,7 +263,7 @@ class LatentDataset(Dataset[dict[str, Any]]):
             if self.levels is None:
                 batch = {"latent": latent, **batch}
             else:
-                batch = {"tokens": _as_tokens(latent, self.levels), **batch}
+                batch = {"tokens": _as_tokens(latent, self.codec, self.levels), **batch}
         return LatentBatch(batch, len(numbers))
 
     @cached_property
@@ -322,11 +322,11 @@ def _decoded(
     return kind.arrays(blobs, codec, threads, table, spans)
 
 
-def _as_tokens(latent: Tensor | list[Tensor], levels: int) -> Tensor | list[Tensor]:
-    """The first levels of latents that are tokens, uint16: of a batch (B, levels, h, w)."""
+def _as_tokens(latent: Tensor | list[Tensor], codec: Any, levels: int) -> Tensor | list[Tensor]:
+    """The first levels of latents that are tokens, uint16: a batch (B, levels, ...)."""
     if isinstance(latent, Tensor):
-        return latent[:, :levels].to(torch.uint16)
-    return [z[:levels].to(torch.uint16) for z in latent]
+        return codec.first_levels(latent, levels, 1).to(torch.uint16)
+    return [codec.first_levels(z, levels).to(torch.uint16) for z in latent]
 
 
 def _tensors(latents: Any, table: Table | None = None) -> Tensor | list[Tensor]:

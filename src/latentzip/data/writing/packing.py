@@ -275,6 +275,9 @@ def options_of(
     for name, value in o.more:
         if not isinstance(value, (bool, int, float, str)):
             raise InputError(f"{name} is {value!r:.60}; packs take numbers, truths and texts as options")
+    levels = dict(o.more).get("levels")
+    if levels is not None:  # they count instead of a quality
+        o = replace(o, quality=model.quality_of(levels))
     if o.quality is None and getattr(model, "variable_rate", False):
         o = replace(o, quality=model.default_quality)
     return model, weights, kinds, o

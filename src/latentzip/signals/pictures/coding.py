@@ -19,7 +19,7 @@ from ...entropy.container import Container, Header
 from ...entropy.errors import InputError
 from ...warn import converted
 from .. import coding
-from ..coding import About, Progress, Region, Wanted, refuse_span, refuse_tokens
+from ..coding import About, Progress, Region, Wanted, integers, refuse_span, refuse_tokens
 from ..models import model_for
 from . import PICTURES
 from .exact import check_exact, from_exact, to_exact
@@ -119,8 +119,8 @@ def _region(region: Sequence[int]) -> Region:
 
 def array(stream: Container, wanted: Wanted) -> np.ndarray:
     """(H, W[, C]) in the original's dtype, or the latent."""
-    if wanted.to == "latent":
-        return decode(stream, wanted).numpy()
+    if wanted.to in ("latent", "tokens"):
+        return integers(decode(stream, wanted), wanted)
     return decode(stream, replace(wanted, to="numpy"))
 
 

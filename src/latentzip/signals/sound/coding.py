@@ -9,11 +9,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ...codecs.contract import AnyCodec
+from ...codecs.contract import TOKENS, AnyCodec
 from ...entropy.container import Container
 from ...entropy.errors import InputError
 from .. import coding
-from ..coding import About, Progress, Wanted, refuse_tokens
+from ..coding import About, Progress, Wanted, integers, refuse_tokens
 from ..models import model_for
 from . import files, objects
 
@@ -79,16 +79,19 @@ class _File(coding.Ready):
 def decode(stream: Container, wanted: Wanted) -> Any:
     """A pair (samples, rate), or the latent."""
     model = model_for(stream.header, wanted)
-    refuse_tokens(wanted, model.name)
+    if TOKENS not in model.capabilities:
+        refuse_tokens(wanted, model.name)
     if wanted.region is not None or wanted.channels is not None:
         raise InputError("region and channels are for pictures and tensors; sound takes span=(start, stop) in seconds")
+    if wanted.to == "tokens":
+        return objects.tokens(stream, model, wanted.span)
     return objects.decode(stream, model, wanted.to, wanted.span, wanted.limits)  # type: ignore[arg-type]
 
 
 def array(stream: Container, wanted: Wanted) -> np.ndarray:
     """Samples (T, C), or the latent."""
-    if wanted.to == "latent":
-        return decode(stream, wanted).numpy()
+    if wanted.to in ("latent", "tokens"):
+        return integers(decode(stream, wanted), wanted)
     return decode(stream, replace(wanted, to="numpy")).samples
 
 

@@ -231,6 +231,14 @@ def decode(stream: Container, model: AnyCodec, to: Target, span: Any, limits: Li
     return Sound(from_samples(out, header, to), header.sample_rate)
 
 
+def tokens(stream: Container, model: Any, span: Any) -> Tensor:
+    """Numbers of codewords of a stream of sound, (levels, frames) int64, or those of a span in seconds."""
+    check_header(stream.header)
+    samples = span_of(span, stream.header)
+    part = {} if samples is None else {"span": samples}
+    return model.restore(stream.header, stream.chunks, to="tokens", **part)
+
+
 def from_samples(x: Tensor, header: Header, to: Target = "signal") -> Any:
     """Decoded floats (C, T) -> an array or tensor as it was handed in, or as ``to`` asks for.
 
