@@ -103,7 +103,9 @@ class Pictures:
             rounded.append(real.round().to(torch.int8).clone(memory_format=torch.contiguous_format))
         if kept is not None:
             named = {"rounded": rounded, "exact": exact}
-            np.savez(kept, **{f"{kind}{i}": parts[i].numpy() for kind, parts in named.items() for i in range(2)})
+            part_file = kept.with_suffix(".part.npz")  # a killed run leaves nothing half-written under the name
+            np.savez(part_file, **{f"{kind}{i}": parts[i].numpy() for kind, parts in named.items() for i in range(2)})
+            part_file.replace(kept)
         return rounded, exact
 
     def jpeg(self, target: float) -> tuple[int, list[bytes]]:
