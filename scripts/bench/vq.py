@@ -1,4 +1,4 @@
-"""Pictures as tokens: rate and quality level by level beside JPEG, what the prior saves, finite scalar quantisation."""
+"""Pictures as tokens: rate and quality level by level beside JPEG and WebP, what the prior saves, finite scalars."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from latentzip.evaluation.peers.pictures import CONVENTIONAL
 from . import pictures
 from .rd import measure
 
-JPEG = (5, 8, 12, 16, 20, 25, 30)
+PEERS = {"jpeg": (1, 5, 8, 12, 16, 20, 25, 30), "webp": (0, 1, 3, 5, 10, 20, 40)}  # qualities
+RATES = (0.1, 0.15, 0.2, 0.3, 0.4)  # bpp at which they are compared
 SCALARS = (8, 6, 5)  # steps of the three components that a token of finite scalars holds: 240 of them
 
 
@@ -35,10 +36,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             for _, x in images
         ]
         curves.setdefault("vq", []).append(_mean(found))
-    jpeg = CONVENTIONAL["jpeg"]
-    for quality in JPEG[:: 3 if args.quick else 1]:
-        found = [measure(x, lambda im, q=quality: jpeg.encode(im, q), jpeg.decode) for _, x in images]
-        curves.setdefault("jpeg", []).append(_mean(found))
+    for name, qualities in PEERS.items():
+        peer = CONVENTIONAL[name]
+        for quality in qualities[:: 3 if args.quick else 1]:
+            found = [measure(x, lambda im, p=peer, q=quality: p.encode(im, q), peer.decode) for _, x in images]
+            curves.setdefault(name, []).append(_mean(found))
     tokens = [codec.tokens(torch.tensor(x).permute(2, 0, 1)) for _, x in images]
     count = sum(t[0].numel() for t in tokens)
     coded = np.zeros(config.levels)
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         f"{len(images)} pictures, means.", "",
         "| | bpp | PSNR, dB | MS-SSIM, dB |", "|---|---|---|---|",
         *(f"| vq, {k} levels | {b:.4f} | {p:.2f} | {m:.2f} |" for k, (b, p, m) in zip(levels, curves["vq"])),
-        *(f"| JPEG | {b:.4f} | {p:.2f} | {m:.2f} |" for b, p, m in curves["jpeg"]),
+        *(f"| {name} | {b:.4f} | {p:.2f} | {m:.2f} |" for name in PEERS for b, p, m in curves[name]),
         "", "| level | bits a token, coded | at their frequencies | codewords used |", "|---|---|---|---|",
         *(f"| {r['level']} | {r['coded_bits']:.2f} | {r['entropy']:.2f} | {r['used']} |" for r in rows),
     ]  # fmt: skip
@@ -66,8 +68,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     summary = {
         "saved_against_plain_bits_pct": round(100 * (1 - coded.mean() / plain), 2),
         "saved_against_frequencies_pct": round(100 * (1 - coded.sum() / sum(r["entropy"] for r in rows)), 2),
-        "ms_ssim_db_over_jpeg": {f"{rate:g}": _over(curves, rate, 2) for rate in (0.1, 0.15, 0.2, 0.3, 0.4)},
-        "psnr_db_over_jpeg": {f"{rate:g}": _over(curves, rate, 1) for rate in (0.15, 0.2, 0.3)},
+        **{
+            f"{what}_over_{name}": {f"{rate:g}": _over(curves, name, rate, column) for rate in RATES}
+            for what, column in (("ms_ssim_db", 2), ("psnr_db", 1))
+            for name in PEERS
+        },
     }
     return {"rows": rows, "curves": curves, "scalars": scalar, "summary": summary, "markdown": "\n".join(lines)}
 
@@ -78,13 +83,13 @@ def _mean(found: list[dict[str, Any]]) -> tuple[float, float, float]:
     return bpp, quality, similarity
 
 
-def _over(curves: dict[str, list[tuple[float, float, float]]], rate: float, column: int) -> float | None:
-    """dB of vq over JPEG at a rate. Where vq ends before it, its last point counts: more bits would not make it worse;
-    None where either begins after it."""
+def _over(curves: dict[str, list[tuple[float, float, float]]], peer: str, rate: float, column: int) -> float | None:
+    """dB of vq over a peer at a rate. Where vq ends before it, its last point counts: more bits would not make it
+    worse; None where either begins after it."""
     both = []
-    for name in ("vq", "jpeg"):
+    for name in ("vq", peer):
         points = sorted(curves[name])
-        if rate < points[0][0] or (name == "jpeg" and rate > points[-1][0]):
+        if rate < points[0][0] or (name == peer and rate > points[-1][0]):
             return None
         both.append(float(np.interp(rate, [p[0] for p in points], [p[column] for p in points])))
     return round(both[0] - both[1], 2)

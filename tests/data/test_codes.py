@@ -13,7 +13,7 @@ import latentzip as lz
 from latentzip.codecs.vq import product
 from latentzip.codecs.vq.residual import Schedule, fit_level
 from latentzip.data import CodeStore
-from latentzip.kernels import table_sums
+from latentzip.kernels import table_rows, table_sums
 
 
 def vectors(count=1500, dim=45, seed=0):
@@ -150,3 +150,28 @@ def test_the_fit_turns_and_orders():
         books, _ = fit_level(centred, 32, torch.Generator().manual_seed(0), Schedule(price=0.0))
         fixed += float(torch.cdist(centred, books).square().amin(1).sum())
     assert error < 0.9 * fixed
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 12), st.integers(2, 256), st.integers(1, 40), st.integers(0, 99))
+def test_rows_agree(d, m, n, rows, seed):
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal((m, n, d)).astype(np.float32)
+    codes = rng.integers(0, n, (rows, m)).astype(np.uint8)
+    numbers, first = rng.integers(0, rows, 7), rng.standard_normal(d).astype(np.float32)
+    plain = table_rows.plain(vectors, codes, numbers, first)
+    assert np.array_equal(table_rows.table_rows(vectors, codes, numbers, first), plain)
+    right = first + sum(vectors[j, codes[numbers[0], j]] for j in range(m))
+    np.testing.assert_allclose(plain[0], right, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_rows_are_the_same_with_codes_in_memory(tmp_path, dtype):
+    x = vectors(700, 20).astype(dtype)
+    store = CodeStore.write(tmp_path / "x.ltz", x, size=5, group=100)
+    ids = np.array([3, 699, 3, -1, 250])
+    before = store[ids]
+    right = store.product.rows(torch.from_numpy(store.codes[ids].astype(np.int64))).numpy()
+    assert before.dtype == dtype
+    assert np.array_equal(store[ids], before)
+    np.testing.assert_allclose(before.astype(np.float32), right, rtol=2e-3, atol=2e-3)

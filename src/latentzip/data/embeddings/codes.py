@@ -29,6 +29,7 @@ from ...entropy.container import Header, Limits
 from ...entropy.errors import FormatError, InputError
 from ...entropy.models import TableModel
 from ...entropy.tables import TableBank
+from ...kernels.table_rows import table_rows
 from ...kernels.table_sums import table_sums
 from .rows import FIT_ROWS, Nearest, asked, finite, first_parts, grouped, numbers_of, parts_of, rows_of
 
@@ -43,6 +44,7 @@ _MOST = 1 << 26  # codes of a group
 _PRECISION = 12
 _BLOCK = 1 << 14  # rows that are compared at once
 _QUERIES = 64
+_CACHED = 1 << 18  # floats
 
 
 class CodeStore:
@@ -207,10 +209,30 @@ class CodeStore:
         return out
 
     def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Rows (M, D) by number, in the order asked for; errors as `codes_of`."""
-        found = self.product.rows(torch.from_numpy(self.codes_of(rows)))
+        """Rows (M, D) by number, in the order asked for; errors as `codes_of`.
+
+        After ``store.codes`` has been asked for, codes are taken from memory: millions of short rows a second.
+        """
+        vectors, numbers = self._vectors, numbers_of(rows, len(self))
+        if vectors is None:
+            found = self.product.rows(torch.from_numpy(self.codes_of(numbers))).numpy()
+        elif "codes" in self.__dict__:
+            found = table_rows(vectors, self.codes, numbers, self.product.mean.numpy())
+        else:
+            found = table_rows(vectors, self.codes_of(numbers), np.arange(numbers.size), self.product.mean.numpy())
+        if self.dtype == np.float32:
+            return found
         limit = float(np.finfo(self.dtype).max)
-        return found.clamp(-limit, limit).numpy().astype(self.dtype, copy=False)
+        return found.clip(-limit, limit).astype(self.dtype)
+
+    @cached_property
+    def _vectors(self) -> np.ndarray | None:
+        """(m, N, D) what each code adds to a row, where that is small enough to stay in a processor's cache."""
+        p = self.product
+        if p.parts * p.entries * self.shape[1] > _CACHED:
+            return None
+        parts = p.rotation.reshape(self.shape[1], p.parts, -1)
+        return torch.einsum("mnd,cmd->mnc", p.codewords, parts).contiguous().numpy()
 
     def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
         """A row (D,), or several (M, D), by number; negative numbers count from the end."""
