@@ -27,7 +27,7 @@ VALUES: dict[str, list[str]] = {
     "--thrift": ["1.1", "--effort", "1", "-c", "walloc-rgb-16x"], "--levels": ["3", "-c", "vq"],
 }  # fmt: skip
 # those that need more than a small file of their own: tests elsewhere run them
-ELSEWHERE = {"--profile", "--target", "--weight"}
+ELSEWHERE = {"--profile", "--target", "--weight", "--tokens", "--size", "--rate", "--mono"}
 
 
 def parser_of(command):
