@@ -109,6 +109,13 @@ def main() -> int:
         "--weights", type=Path, help="features: of the causal transformer that scripts/examples/kv_cache.py trains"
     )
     parser.add_argument("--reuse", type=Path, help="rd, overfit: take the rows that this earlier --json file has")
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="rd: list and draw what these --json files of `overfit` measured",
+    )
     parser.add_argument("--segmented", type=Path, help="perception: folder with images/ and masks/")
     parser.add_argument("--sounds", type=Path, help="perception: folder of sounds")
     parser.add_argument("--limit", type=int, metavar="N", help="perception, lossless, rd --effort: samples of each set")

@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             count = pixels.shape[0] * pixels.shape[1]
             key = (codec, setting, title, count, weights.get(codec, ""))
             rows.append(known.get(key) or {**dict(zip(KEY, key)), **measure(pixels, encode, decode)})
+    rows = beside(args.beside, [title for title, _ in images], rows) + rows
     table = averages(rows)
     summary = summarise(table, names)
     summary["files_vs_lossless_webp_of_latents_pct"] = latents_against_webp(names, images)
@@ -80,7 +81,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     speeds = throughput(settings, images[0][1], args.threads, 0.1 if args.quick else 2.0, args.peers, args.quick)
     summary["throughput"] = peers.ratios(speeds, names)
     if args.out:
-        plot(table, names, curves, args.out)
+        fitted = [r["codec"] for r in rows if r["codec"].startswith("overfit")]
+        plot(table, [*names, *fitted], curves, args.out)
     text = [markdown(table, summary, len(images)), compared(table, names, curves if kodak else [], len(images))]
     if curves and not kodak:
         text.append("Published curves are of Kodak and these pictures are not: drawn, but not compared with.")
@@ -88,6 +90,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "rows": rows, "averages": table, "throughput": speeds, "summary": summary, "markdown": "\n\n".join(text),
     }  # fmt: skip
+
+
+def beside(files: list[Path], titles: list[str], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of other runs, of codecs that ``rows`` lack, at settings that have every one of these pictures."""
+    measured, found = {r["codec"] for r in rows}, []
+    for file in files:
+        others = [
+            r for r in json.loads(file.read_text())["rows"] if r["image"] in titles and r["codec"] not in measured
+        ]
+        for key in dict.fromkeys((r["codec"], r["setting"]) for r in others):
+            part = [r for r in others if (r["codec"], r["setting"]) == key]
+            found += part if {r["image"] for r in part} == set(titles) else []
+    return found
 
 
 def measure(
@@ -282,10 +297,13 @@ def plot(table: list[dict[str, Any]], names: list[str], curves: list[Curves], ou
                 ax.plot(
                     *zip(*points), ":", label=c.label, lw=1, color=plt.get_cmap("nipy_spectral")(number / len(curves))
                 )
-        for codec in dict.fromkeys(r["codec"] for r in table):
+        for number, codec in enumerate(dict.fromkeys(r["codec"] for r in table)):
             ours = codec in names
             x, y = zip(*sorted(curve(table, codec, metric)))
-            ax.plot(x, y, "o-" if ours else ".--", label=codec, lw=2 if ours else 1, ms=7 if len(x) == 1 else 4)
+            look = {"lw": 2 if ours else 1, "ms": 7 if len(x) == 1 else 4, "color": f"C{number}"}
+            if number >= 10:
+                look["color"] = "black"
+            ax.plot(x, y, "o-" if ours else ".--", label=codec, **look)
         ax.set(xlabel="bits per pixel", ylabel=label, xscale="log")
         ax.set_xticks(TICKS, [f"{t:g}" for t in TICKS])
         ax.minorticks_off()
