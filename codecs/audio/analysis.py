@@ -17,18 +17,26 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
 HALO = 2  # frames: a block's window depends on the next frame's division, and that on half a frame beyond
-_SPARSE = 30.0  # weight of a power, in squared steps, in the estimate of a block's bits
+_SPARSE = 60.0  # weight of a power, in squared steps, in the estimate of a block's bits
 _BAND_BITS = 0.75  # bits that a band's level takes, about
 _DEAD_ONE, _DEAD = 0.6, 0.55  # fractions of a step from which a magnitude is rounded up: to one, beyond one
 _DIRECTED = 0.3  # stereo bands are turned where their power has a direction at least as clear as this
 
 
-def analyse(x: Tensor, lay: Layout, quality: int, shape: int, values: list[Floats] | None = None) -> Ints:
+def analyse(
+    x: Tensor,
+    lay: Layout,
+    quality: int,
+    rule: coding.Rule,
+    values: list[Floats] | None = None,
+    trees: list[int] | None = None,
+) -> Ints:
     """Samples (C, frames * frame size) float32 -> latent (rows, frames).
 
-    What was quantised, in the order of `Rows`, is appended to ``values`` where that is given.
+    What was quantised, in the order of `Rows`, is appended to ``values`` where that is given. Frames are divided by
+    ``trees``, or as it saves most bits.
     """
-    trees = divide(x, lay, quality, shape)
+    trees = trees or divide(x, lay, quality, rule)
     rows = Rows(lay, trees)
     frames = len(trees)
     y = lapped(x, rows.sizes).reshape(lay.channels, frames, lay.frame).numpy()
@@ -42,7 +50,7 @@ def analyse(x: Tensor, lay: Layout, quality: int, shape: int, values: list[Float
     if values is not None:
         values.append(flat)
     levels = band_levels(np.add.reduceat(np.square(flat, dtype=np.float64), rows.first) / rows.count)
-    units = coding.step_units(levels, quality, shape)
+    units = coding.step_units(levels, quality, rule, coding.row_offsets(lay, rows, rule))
     live = coding.classes(levels, units) != coding.NOT_CODED
     symbols = quantise(flat, rows.level, coding.steps(units), live)
     out[:, a:b] = spread(levels, rows.slot, (frames, b - a))
@@ -75,7 +83,7 @@ def quantise(values: Floats, level: npt.NDArray[np.int64], step: Floats, live: n
     return np.where(live[level], np.copysign(size, values), 0).astype(np.int32)
 
 
-def divide(x: Tensor, lay: Layout, quality: int, shape: int) -> list[int]:
+def divide(x: Tensor, lay: Layout, quality: int, rule: coding.Rule) -> list[int]:
     """The tree of each frame whose blocks take the fewest bits, estimated from transforms with blocks of one size."""
     channels, frames = lay.channels, x.shape[1] // lay.frame
     costs: list[np.ndarray] = []
@@ -87,7 +95,7 @@ def divide(x: Tensor, lay: Layout, quality: int, shape: int) -> list[int]:
             edges = lay.edges[0]
             power = np.square(y[:, :, 0], dtype=np.float64)
             mean = np.add.reduceat(power, edges[:-1], axis=2) / np.diff(edges)
-            units = coding.step_units(band_levels(mean), quality, shape)
+            units = coding.step_units(band_levels(mean), quality, rule, coding.offsets(lay, rule)[0])
             weight = _SPARSE / np.square(coding.steps(units), dtype=np.float64)
         costs.append(_BAND_BITS * channels * (lay.edges[depth].size - 1) + block_bits(y, weight, lay.stereo_of[depth]))
     best = costs[DEPTH]

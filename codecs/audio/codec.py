@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from ...pretrained import Entry
 
 _LOWEST_RATE, _HIGHEST_RATE = 8000, 192_000
+_BOUNDS = {
+    "shape": schema.integer(0, 16),
+    "curve": schema.array(schema.integer(-64, 64), len(coding.CURVE_HERTZ)),
+    "fills": schema.integer(1, 101),
+}
 _SIZES = 3  # magnitudes whose centroids are told apart: 1, 2 and more
 
 
@@ -37,10 +42,18 @@ class AudioConfig:
     """Hyper-parameters, stored beside the tables.
 
     Attributes:
-        shape: how much of a band's level its step follows, in sixteenths.
+        shape, curve: see `coding.Rule`.
+        fills: at how many qualities, evenly spaced from 0 to 100, `Audio.fill` is given; linear in between.
     """
 
     shape: int = 7
+    curve: tuple[int, ...] = ()
+    fills: int = 1
+
+    @property
+    def rule(self) -> coding.Rule:
+        """How steps follow from levels."""
+        return coding.Rule(self.shape, self.curve)
 
 
 class Audio(AudioCodec):
@@ -50,7 +63,8 @@ class Audio(AudioCodec):
         tables: the integers that symbols are coded with.
         centroid: (CLASSES, 3) how far below its magnitude a symbol of 1, 2 and more is restored, in steps.
         noise: (CLASSES,) the most that is filled in for a zero of a band that is not all zero, in steps.
-        fill: (1,) the part of the missing amplitude that is filled in.
+        fill: (fills,) the part of the missing amplitude that is filled in, by quality; where it is one number, the part
+            of `noise`, too.
     """
 
     family = "audio"
@@ -69,7 +83,7 @@ class Audio(AudioCodec):
         self.tables: coding.Tables | None = None
         self.register_buffer("centroid", torch.zeros(coding.CLASSES, _SIZES))
         self.register_buffer("noise", torch.full((coding.CLASSES,), 0.12))
-        self.register_buffer("fill", torch.full((1,), 0.85))
+        self.register_buffer("fill", torch.full((config.fills,), 0.85))
         self.centroid: Tensor
         self.noise: Tensor
         self.fill: Tensor
@@ -95,7 +109,7 @@ class Audio(AudioCodec):
     def analysis(self, x: Tensor, setting: Setting) -> Tensor:
         lay = self._layout(setting)
         x = torch.nn.functional.pad(x.float().cpu() / setting.level, (0, -x.shape[2] % lay.frame))
-        latents = [analyse(signal, lay, self._quality(setting), self.config.shape) for signal in x]
+        latents = [analyse(signal, lay, self._quality(setting), self.config.rule) for signal in x]
         return torch.from_numpy(np.stack(latents))
 
     def program(self, coder: Any, latent: np.ndarray | None, shape: tuple[int, int], setting: Setting) -> np.ndarray:
@@ -105,29 +119,32 @@ class Audio(AudioCodec):
 
     @torch.inference_mode()
     def synthesis(self, latent: Tensor, setting: Setting, first: int = 0) -> Tensor:
-        parts = [self._synthesise(column.cpu().numpy().astype(np.int32), setting, first) for column in latent]
+        lay, parts = self._layout(setting), []
+        for columns in latent:
+            y, sizes = self.spectrum(columns.cpu().numpy().astype(np.int32), lay, self._quality(setting), first)
+            parts.append(unlapped(y, sizes) * setting.level)
         return torch.stack(parts).to(self.device)
 
-    def _synthesise(self, latent: np.ndarray, setting: Setting, first: int) -> Tensor:
-        lay = self._layout(setting)
+    def spectrum(self, latent: np.ndarray, lay: Layout, quality: int, first: int) -> tuple[Tensor, list[int]]:
+        """Latent (rows, frames) from frame ``first`` on -> coefficients (C, frames * frame size), sizes of blocks."""
         columns = np.ascontiguousarray(latent.T)
         a, b = 1 + lay.angles, 1 + lay.angles + lay.channels * lay.slots
         rows = Rows(lay, columns[:, 0].tolist())
         levels = columns[:, a:b].reshape(-1)[rows.slot]
         symbols = columns[:, b:].reshape(-1)[rows.coefficient]
-        flat = self._restore(symbols, levels, rows, setting, first * lay.channels * lay.frame)
+        units = coding.step_units(levels, quality, self.config.rule, coding.row_offsets(lay, rows, self.config.rule))
+        flat = self._restore(symbols, levels, units, rows, quality, first * lay.channels * lay.frame)
         y = np.empty_like(flat)
         y[rows.coefficient] = flat
         y = y.reshape(-1, lay.channels, lay.frame).transpose(1, 0, 2)
         if lay.angles:
             y = turn(y, columns[:, 1:a], rows.stereo, back=True)
-        return unlapped(torch.from_numpy(np.ascontiguousarray(y.reshape(lay.channels, -1))), rows.sizes) * setting.level
+        return torch.from_numpy(np.ascontiguousarray(y.reshape(lay.channels, -1))), rows.sizes
 
     def _restore(
-        self, symbols: np.ndarray, levels: np.ndarray, rows: Rows, setting: Setting, origin: int
+        self, symbols: np.ndarray, levels: np.ndarray, units: np.ndarray, rows: Rows, quality: int, origin: int
     ) -> np.ndarray:
         """Coefficients of symbols: centroids of their cells, and noise for zeros."""
-        units = coding.step_units(levels, self._quality(setting), self.config.shape)
         step, known = coding.steps(units), np.minimum(coding.classes(levels, units), coding.CLASSES - 1)
         size = np.abs(symbols)
         shift = torch.nn.functional.pad(self.centroid, (1, 0)).cpu().numpy()
@@ -138,7 +155,10 @@ class Audio(AudioCodec):
         power = np.exp2((levels - coding.FULL).astype(np.float64)) * (levels > 0)
         missing = np.sqrt(np.maximum(power * rows.count - there, 0) / np.maximum(zeros, 1))
         most = np.where(zeros < rows.count, self.noise.cpu().numpy()[known] * step, np.inf)
-        noise = self.fill.item() * np.minimum(missing, most)
+        fills = self.fill.cpu().numpy()
+        part = float(np.interp(quality, np.linspace(0, 100, fills.size), fills)) if fills.size > 1 else float(fills[0])
+        beside = part if fills.size == 1 else 1.0
+        noise = np.where(zeros < rows.count, beside, part) * np.minimum(missing, most)
         fill = (
             np.where(signs(origin + rows.coefficient), 1, -1).astype(np.float32) * noise.astype(np.float32)[rows.level]
         )
@@ -175,7 +195,8 @@ def from_bytes(data: bytes) -> Audio:
         FormatError: not a weights file of this codec.
     """
     weights = storage.read(data)
-    config = AudioConfig(**storage.checked("audio", {"shape": schema.integer(0, 16)}, weights.config))
+    checked = storage.checked("audio", _BOUNDS, weights.config)
+    config = AudioConfig(checked.get("shape", 7), tuple(checked.get("curve", ())), checked.get("fills", 1))
     try:
         codec = storage.build(lambda: Audio(config, weights.name), weights.state, "the codec audio")
         codec.tables = coding.Tables.from_arrays(weights.coding)

@@ -3,20 +3,22 @@
 A level is the power of a band, 2 units an octave of amplitude, `FULL` for a mean square of one (signals are scaled so
 that their largest sample is about one); 0 stands for silence.
 The step of a band grows with the power `shape` / 16 of its amplitude, so that loud bands are coded with more error, but
-a higher ratio. From level and step follows how large symbols will be, about: their class. Where that is far below one,
-nothing is coded. All of this is integer arithmetic.
+a higher ratio, and along a curve with its frequency, for the ear tells fewer things apart there. From level and step
+follows how large symbols will be, about: their class. Where that is far below one, nothing is coded. All of this is
+integer arithmetic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...entropy.errors import FormatError
+from ...entropy.errors import FormatError, InputError
 from ...entropy.models import TableModel
 from ...entropy.rows.program import NOT_CODED, MagnitudeRows, MagnitudeTables, ValueRows, ValueTables
 from ...entropy.tables import TableBank
@@ -32,9 +34,26 @@ _LOUDEST = 87  # a step is never finer than this many units below its level: sym
 _COARSE = 190  # unit of the step at quality 0
 _FAINTEST = -12  # units of the level above the step below which nothing is coded
 _CLASS = 4  # units a class
+CURVE_HERTZ = (0, 400, 920, 1720, 3150, 6400, 15500)  # where curves have their points: every fourth Bark (Zwicker 1961)
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How the steps of bands follow from their levels and frequencies.
+
+    shape: how much of a band's level its step follows, in sixteenths.
+    curve: units that steps are coarser by at `CURVE_HERTZ`, linear in between; empty for none.
+    """
+
+    shape: int
+    curve: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.curve) not in (0, len(CURVE_HERTZ)):
+            raise InputError(f"a curve of steps has {len(CURVE_HERTZ)} points, not {len(self.curve)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,20 +61,21 @@ class Tables:
     """All integers that decide intervals.
 
     trees: a table of the numbers of trees. angles, levels, coefficients: what their rows are coded with.
-    shape: how much of a band's level its step follows, in sixteenths.
+    rule: how steps follow from levels.
     """
 
     trees: TableBank
     angles: ValueTables
     levels: ValueTables
     coefficients: MagnitudeTables
-    shape: int
+    rule: Rule
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain integer arrays, for safetensors."""
         parts = {k: getattr(self, k).to_arrays() for k in ("trees", "angles", "levels", "coefficients")}
         arrays = {f"{part}.{key}": value.copy() for part, values in parts.items() for key, value in values.items()}
-        return arrays | {"shape": np.array([self.shape], np.int32)}
+        curve = {"curve": np.array(self.rule.curve, np.int32)} if self.rule.curve else {}
+        return arrays | {"shape": np.array([self.rule.shape], np.int32)} | curve
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> Tables:
@@ -69,20 +89,47 @@ class Tables:
             ValueTables.from_arrays(part("angles")),
             ValueTables.from_arrays(part("levels")),
             MagnitudeTables.from_arrays(part("coefficients")),
-            int(np.asarray(arrays.get("shape", [0]))[0]),
+            Rule(
+                int(np.asarray(arrays.get("shape", [0]))[0]),
+                tuple(np.asarray(arrays.get("curve", [])).ravel().tolist()),
+            ),
         )
 
 
-def step_units(levels: Ints, quality: int, shape: int) -> Ints:
+@lru_cache(maxsize=64)
+def offsets(lay: Layout, rule: Rule) -> tuple[Ints, ...]:
+    """For each depth, (bands,) units that the curve adds at the middle of each band."""
+    if not rule.curve:
+        return tuple(np.zeros(edges.size - 1, np.int32) for edges in lay.edges)
+    x, y = np.array(CURVE_HERTZ), np.array(rule.curve)
+    out = []
+    for depth, edges in enumerate(lay.edges):
+        hertz = (edges[:-1] + edges[1:]) * lay.rate // (4 * lay.size(depth))
+        hertz = np.minimum(hertz, x[-1])
+        i = np.minimum(np.searchsorted(x, hertz, "right") - 1, x.size - 2)
+        out.append((y[i] + (y[i + 1] - y[i]) * (hertz - x[i]) // (x[i + 1] - x[i])).astype(np.int32))
+    return tuple(out)
+
+
+def row_offsets(lay: Layout, rows: Rows, rule: Rule) -> Ints:
+    """What the curve adds to the units of all bands of `Rows`: (levels,)."""
+    each = offsets(lay, rule)
+    sizes = np.array([o.size for o in each])
+    first, count, depth = rows.level_rows[:, 0], rows.level_rows[:, 1], rows.level_rows[:, 4]
+    shift = (np.cumsum(sizes) - sizes)[depth] - first
+    return np.concatenate(each)[np.arange(rows.slot.size) + np.repeat(shift, count)]
+
+
+def step_units(levels: Ints, quality: int, rule: Rule, offset: Ints) -> Ints:
     """Steps of bands: UNITS * log2(step), plus UNITS / 2 * FULL.
 
     Args:
         levels: of the bands.
         quality: 1..100; a unit is 0.75 dB.
-        shape: see `Tables`.
+        rule, offset: see `Rule` and `offsets`.
     """
     half = UNITS // 2
-    units = _COARSE - quality + ((shape * half * (levels - _REFERENCE) + 8) >> 4)
+    units = _COARSE - quality + ((rule.shape * half * (levels - _REFERENCE) + 8) >> 4) + offset
     return np.maximum(units, half * levels - _LOUDEST).astype(np.int32)
 
 
@@ -124,7 +171,7 @@ def program(coder: Any, latent: Ints | None, frames: int, lay: Layout, tables: T
     levels = np.asarray(coder.code(given, ValueRows(tables.levels, rows.level_rows, lay.places, rows.slot.size)))
     _check(levels, MAX_LEVEL, "levels of bands")
     out[:, a:b] = spread(levels, rows.slot, (frames, b - a))
-    units = step_units(levels, quality, tables.shape)
+    units = step_units(levels, quality, tables.rule, row_offsets(lay, rows, tables.rule))
     model = MagnitudeRows(
         tables.coefficients, rows.coefficient_rows, units[rows.level].astype(np.int16),
         classes(levels, units)[rows.level],

@@ -70,9 +70,9 @@ class Layout:
         return self.frame >> depth
 
 
-def frame_size(rate: int) -> int:
-    """The largest of 2**k and 3 * 2**k that lasts at most 48 ms."""
-    most = rate * 48 // 1000
+def frame_size(rate: int, milliseconds: int = 48) -> int:
+    """The largest of 2**k and 3 * 2**k samples that lasts at most so long."""
+    most = rate * milliseconds // 1000
     power = 1 << (most.bit_length() - 1)
     return power * 3 // 2 if power * 3 // 2 <= most else power
 
@@ -91,9 +91,9 @@ def _edges(rate: int, frame: int, depth: int) -> npt.NDArray[np.int64]:
 
 
 @lru_cache(maxsize=32)
-def layout(rate: int, channels: int) -> Layout:
-    """The layout of signals of a sample rate."""
-    frame = frame_size(rate)
+def layout(rate: int, channels: int, frame: int | None = None) -> Layout:
+    """The layout of signals of a sample rate, of frames of `frame_size` or another multiple of 32 samples."""
+    frame = frame or frame_size(rate)
     edges = tuple(_edges(rate, frame, d) for d in range(DEPTH + 1))
     band_of = tuple(np.repeat(np.arange(e.size - 1), np.diff(e)) for e in edges)
     stereo_of = tuple(band_of[0][((2 * np.arange(frame >> d) + 1) << d) // 2] for d in range(DEPTH + 1))

@@ -1,12 +1,15 @@
-"""The codec `audio` beside Opus and MP3 on real streams, at the kb/s that these really spend.
+"""The codec `audio` beside Opus, AAC and MP3 on real streams, at the kb/s that these really spend.
 
-Every clip is coded by a conventional codec first; of Opus its packets count, without the Ogg container, of MP3 the
-whole file. Then `audio` takes the highest quality whose file, container included, is not larger than that: each row has
-one of ours beside it that took no more bytes. Clips are the first ten seconds of the files below --data, those in
-folders called speech* are speech; without --data, a few generated ones stand in, and the output says so.
+Every clip is coded by a conventional codec first; of Opus and AAC their packets count, without the container, of MP3
+the whole file. Opus is libsndfile's (the output names its version), AAC that of ffmpeg, where it is installed. Then
+`audio` takes the highest quality whose file, container included, is not larger than that: each row has one of ours
+beside it that took no more bytes. Clips are the first ten seconds of the files below --data, those in folders called
+speech* are speech; without --data, a few generated ones stand in, and the output says so.
 
 SNR is over all samples and channels, the log-mel distance that of `evaluation.metrics.sound` (80 bands; what lies 80 dB
-below the loudest is not counted). PESQ and STOI appear for speech where their packages are installed.
+below the loudest is not counted). PESQ (wide and narrow band) and STOI appear for speech and ViSQOL for all where their
+packages are installed (`pesq`, `pystoi`, `visqol-python`); the output says which are missing. The last tables hold
+every clip.
 
 --listening FOLDER adds machines that listen: a classifier of the sub-folders of FOLDER is trained on the log-mel
 statistics of clean one-second excerpts at 8 kHz, and asked about decoded ones that it has not seen.
@@ -15,6 +18,7 @@ statistics of clean one-second excerpts at 8 kHz, and asked about decoded ones t
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,17 +28,33 @@ import numpy as np
 import torch
 
 import latentzip as lz
-from latentzip.evaluation.metrics.sound import log_mel_distance, mel_power, pesq, si_sdr, snr, stoi
+from latentzip.evaluation.metrics.sound import (
+    log_mel_distance,
+    mel_power,
+    pesq,
+    pesq_narrow,
+    si_sdr,
+    snr,
+    stoi,
+    visqol,
+)
 from latentzip.evaluation.peers.sound import CONVENTIONAL_AUDIO
+
+from . import aac
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
 SECONDS = 10
 LADDER = {
-    "music": {"opus": (16, 32, 64, 96, 128), "mp3": (64, 128)},
-    "speech": {"opus": (9, 12, 16, 24, 32), "mp3": (32, 64)},
+    "music": {"opus": (16, 32, 64, 96, 128), "aac": (64,), "mp3": (64, 128)},
+    "speech": {"opus": (9, 12, 16, 24, 32), "aac": (24, 32), "mp3": (32, 64)},
 }
 QUICK = {"music": {"opus": (32, 64), "mp3": (64,)}, "speech": {"opus": (16,), "mp3": ()}}
-METRICS = ("kbps", "snr", "si_sdr", "log_mel", "pesq", "stoi")
+JUDGES = {
+    "speech": {"pesq": pesq, "pesq_nb": pesq_narrow, "stoi": stoi, "visqol": visqol},
+    "music": {"visqol": visqol},
+}
+PACKAGES = {"pesq": "pesq", "pystoi": "pystoi", "visqol": "visqol-python"}  # imported as: installed as
+METRICS = ("kbps", "snr", "si_sdr", "log_mel", "pesq", "pesq_nb", "stoi", "visqol")
 LISTENING = (6, 8, 12, 16)  # kb/s of Opus
 _RATE = 8000
 
@@ -103,8 +123,14 @@ def ogg_payload(data: bytes) -> int:
     return sum(sizes[2:])
 
 
+def opus_version(data: bytes) -> str:
+    """The library that wrote an Ogg stream, as its comments name it."""
+    at = data.find(b"OpusTags") + 8
+    return data[at + 4 : at + 4 + int.from_bytes(data[at : at + 4], "little")].decode("utf-8", "replace")
+
+
 def spent(name: str, data: bytes) -> int:
-    return ogg_payload(data) if name == "opus" else len(data)
+    return {"opus": ogg_payload, "aac": aac.payload}.get(name, len)(data)
 
 
 def matched(encode: Callable[[int], bytes], most: float) -> tuple[int, bytes]:
@@ -136,7 +162,7 @@ def measured(kind: str, x: np.ndarray, y: np.ndarray, rate: int, size: float) ->
         "si_sdr": si_sdr(x, y),
         "log_mel": log_mel_distance(x, y, rate),
     }
-    for name, metric in (("pesq", pesq), ("stoi", stoi)) if kind == "speech" else ():
+    for name, metric in JUDGES[kind].items():
         try:
             row[name] = metric(x, y, rate)
         except ImportError:
@@ -144,11 +170,16 @@ def measured(kind: str, x: np.ndarray, y: np.ndarray, rate: int, size: float) ->
     return row
 
 
+def without_tools(ladder: dict[str, dict[str, tuple[int, ...]]]) -> dict[str, dict[str, tuple[int, ...]]]:
+    """The ladder without AAC where ffmpeg is missing."""
+    return {k: {p: s for p, s in peers.items() if p != "aac" or aac.version()} for k, peers in ladder.items()}
+
+
 def rows_of(clips: list[Clip], ladder: dict[str, dict[str, tuple[int, ...]]]) -> list[dict[str, Any]]:
     rows = []
     for kind, clip, x, rate in clips:
         for peer, settings in ladder[kind].items():
-            codec = CONVENTIONAL_AUDIO[peer]
+            codec: Any = aac if peer == "aac" else CONVENTIONAL_AUDIO[peer]
             for setting in settings:
                 data = codec.encode(x, rate, setting)
                 size = spent(peer, data)
@@ -295,7 +326,7 @@ def heard(
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     clips = load(args.data, args.quick)
-    rows = rows_of(clips, QUICK if args.quick else LADDER)
+    rows = rows_of(clips, without_tools(QUICK if args.quick else LADDER))
     table = averages(rows)
     fast = speed(clips, 1, args.quick)
     heard_rows = listening(args.listening, args.quick) if args.listening else []
@@ -315,14 +346,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     summary["decode_x_realtime"] = round(fast["decode"], 1)
     if args.out:
         plot(table, args.out)
-    text = markdown(table, heard_rows, clips, fast, args.data is None)
+    text = markdown(table, heard_rows, clips, fast, args.data is None) + "\n" + by_clip(rows)
     return {"rows": rows, "averages": table, "listening": heard_rows, "summary": summary, "markdown": text}
 
 
 def markdown(
     table: list[dict[str, Any]], heard_rows: list[dict[str, Any]], clips: list[Clip], fast: dict[str, float], fake: bool
 ) -> str:
-    lines = ["Means over clips; of ours the container counts, of Opus only its packets."]
+    lines = ["Means over clips; of ours the container counts, of Opus and AAC only their packets.", "", *judges()]
     if fake:
         lines += ["**Generated clips only**: give --data for figures that mean something."]
     names = {
@@ -331,6 +362,8 @@ def markdown(
         "si_sdr": "SI-SDR dB",
         "log_mel": "log-mel dB",
         "pesq": "PESQ",
+        "pesq_nb": "PESQ narrow",
+        "visqol": "ViSQOL",
         "stoi": "STOI",
     }
     for kind in dict.fromkeys(k for k, *_ in clips):
@@ -342,7 +375,7 @@ def markdown(
             label = (
                 f"{r['codec']} {r['setting']}" if r["codec"] == r["peer"] else f"audio, as {r['peer']} {r['setting']}"
             )
-            digits = {"kbps": 1, "snr": 1, "si_sdr": 1, "log_mel": 2, "pesq": 2, "stoi": 3}
+            digits = {"kbps": 1, "snr": 1, "si_sdr": 1, "log_mel": 2, "pesq": 2, "pesq_nb": 2, "stoi": 3, "visqol": 2}
             cells = [f"{r[m]:.{digits[m]}f}" if m in r else "" for m in shown]
             lines.append(f"| {label} | " + " | ".join(cells) + " |")
     if heard_rows:
@@ -360,6 +393,31 @@ def markdown(
         f"Stereo at 44.1 kHz, quality 50, one thread: encoding {fast['encode']:.0f} x, decoding {fast['decode']:.0f} x "
         "real time.",
     ]
+    return "\n".join(lines)
+
+
+def judges() -> list[str]:
+    """Who judges and who is judged: versions, and what is missing."""
+    opus = opus_version(CONVENTIONAL_AUDIO["opus"].encode(np.zeros((960, 1), np.float32), 48000, 16))
+    missing = [name for module, name in PACKAGES.items() if importlib.util.find_spec(module) is None]
+    lines = [f"Opus: {opus} of libsndfile, its decoder without the neural enhancement (LACE, NoLACE) of 1.5."]
+    lines += [f"AAC: {aac.version()}." if aac.version() else "AAC: left out, ffmpeg is not installed."]
+    return [*lines, f"Left out, since not installed: {', '.join(missing)}."] if missing else lines
+
+
+def by_clip(rows: list[dict[str, Any]]) -> str:
+    """Every clip beside Opus: what ours gains in each measure at equal rate."""
+    lines = []
+    for kind in dict.fromkeys(r["kind"] for r in rows):
+        part = [r for r in rows if r["kind"] == kind and r["peer"] == "opus"]
+        shown = [m for m in ("snr", "log_mel", "pesq", "pesq_nb", "visqol") if any(m in r for r in part)]
+        lines += ["", f"{kind.capitalize()}, clip by clip: Opus / audio", ""]
+        lines += ["| clip | Opus kb/s | " + " | ".join(shown) + " |", "|---" * (len(shown) + 2) + "|"]
+        for theirs in (r for r in part if r["codec"] == "opus"):
+            key = ("clip", "setting")
+            ours = next(r for r in part if r["codec"] == "audio" and all(r[k] == theirs[k] for k in key))
+            cells = [f"{theirs[m]:.2f} / {ours[m]:.2f}" if m in theirs and m in ours else "" for m in shown]
+            lines.append(f"| {theirs['clip']} | {theirs['kbps']:.1f} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

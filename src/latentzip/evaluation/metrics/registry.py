@@ -130,6 +130,14 @@ for _metric in (
     Metric(
         "pesq", "audio", _sound(metrics_audio.pesq), "PESQ", package="pesq", about="wide band, mono at 16 kHz: speech"
     ),
+    Metric(
+        "pesq_narrow", "audio", _sound(metrics_audio.pesq_narrow), "PESQ narrow", package="pesq",
+        about="narrow band, mono at 8 kHz: speech",
+    ),
+    Metric(
+        "visqol", "audio", _sound(metrics_audio.visqol), "ViSQOL", package="visqol",
+        about="audio mode, mono at 48 kHz; visqol-python",
+    ),
     Metric("stoi", "audio", _sound(metrics_audio.stoi), "STOI", package="pystoi", about="mono at 10 kHz: speech"),
     Metric("sqnr", "tensor", _plain(metrics_tensor.sqnr), "SQNR", "dB", about="variance over mean squared error"),
     Metric("mse", "tensor", _plain(metrics_tensor.mse), "MSE", higher_is_better=False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ Sound = npt.NDArray[np.floating]
 
 MELS = 80
 WINDOW_S, HOP_S = 0.032, 0.008
+_VISQOL_RATE = 48000
 FLOOR_DB = -80.0  # below the loudest cell of the original, differences are not heard and not counted
 _BLOCK = 512  # frames in memory at a time
 
@@ -99,6 +101,29 @@ def pesq(a: Sound, b: Sound, rate: int) -> float:
     from pesq import pesq as compute  # pyright: ignore[reportMissingImports]
 
     return float(compute(16000, _mono_at(a, rate, 16000), _mono_at(b, rate, 16000), "wb"))
+
+
+def pesq_narrow(a: Sound, b: Sound, rate: int) -> float:
+    """Narrow-band PESQ (ITU-T P.862) by the package ``pesq``, of the mono mix at 8 kHz: for speech."""
+    from pesq import pesq as compute  # pyright: ignore[reportMissingImports]
+
+    return float(compute(8000, _mono_at(a, rate, 8000), _mono_at(b, rate, 8000), "nb"))
+
+
+def visqol(a: Sound, b: Sound, rate: int) -> float:
+    """ViSQOL in its audio mode (Chinen et al. 2020, arXiv 2004.09584), 1 to 4.75, by the package ``visqol-python``, of
+    the mono mix at 48 kHz."""
+    x, y = (_mono_at(s, rate, _VISQOL_RATE) for s in (a, b))
+    return float(_visqol_judge().measure_from_arrays(x, y, _VISQOL_RATE).moslqo)
+
+
+@lru_cache(maxsize=1)
+def _visqol_judge() -> Any:
+    from visqol import VisqolApi  # pyright: ignore[reportMissingImports]
+
+    judge = VisqolApi()
+    judge.create(mode="audio")
+    return judge
 
 
 def stoi(a: Sound, b: Sound, rate: int) -> float:
