@@ -65,6 +65,8 @@ def scope_of(page: str) -> dict[str, Any]:
     if page == "audio.md":
         scope |= {"a": np.zeros(900, np.float32), "b": np.zeros((700, 2), np.float32)}
         scope["blocks"] = [torch.zeros(2, 5000), torch.zeros(2, 3000)]
+    if page == "audio-codec.md":
+        scope["blocks"] = [torch.zeros(1, 900), torch.zeros(1, 300)]
     if page == "bottleneck.md":
         scope |= {"x": torch.rand(2, 3, 32, 48), "quality": 40.0, "teacher": Teacher().eval(), "lmbda": 0.1}
         scope |= {"labels": torch.tensor([1, 2]), "pixels": 2 * 32 * 48}
