@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from .texts import texts
 NMSES = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3)
 PARTS = (96, 64, 48, 32)  # bytes of a product-quantised row
 FITS = ((32, 1.0), (48, 1.0), (64, 2.0), (96, 4.0), (96, 1.0))  # codes a row, price of a bit
+SHORT = ((16, 4), (32, 8), (64, 8))  # channels and codes of rows that are read by number
 LENGTH, NEAR, QUERIES = 32, 10, 1000
 
 
@@ -147,6 +149,24 @@ def rows_of(quick: bool) -> tuple[list[dict[str, Any]], list[str]]:
     return rows, missing
 
 
+def lookups() -> list[dict[str, float]]:
+    """Rows a second of processor time that a `CodeStore` gives by number, its codes in memory: random rows and ids."""
+    rng, found = np.random.default_rng(0), []
+    for channels, size in SHORT:
+        x = rng.standard_normal((200_000, channels)).astype(np.float32)
+        ids = rng.integers(0, len(x), 1 << 16)
+        with tempfile.TemporaryDirectory() as folder:
+            store = CodeStore.write(Path(folder) / "rows", x, size=size)
+            assert store.codes.shape[1] == size
+            store.read(ids)
+            start = time.process_time()
+            for _ in range(20):
+                store.read(ids)
+            seconds = time.process_time() - start
+        found.append({"channels": channels, "codes": size, "rows_s": 20 * len(ids) / seconds})
+    return found
+
+
 def at_overlap(rows: list[dict[str, Any]], wanted: float, own: str = "EmbeddingStore") -> float | None:
     """Bytes a row of ours where it keeps so many neighbours, between its points; None outside them."""
     points = sorted((r["overlap"], r["bytes"]) for r in rows if r["coder"].startswith(own))
@@ -176,6 +196,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         for r in rows:
             figures = f"{r['overlap']:.4f} | {r['recall']:.4f} | {r['nmse']:.4f}"
             lines.append(f"| {r['coder']} | {r['bytes']:.1f} | {figures} | {r['once']} |")
+    if not args.quick:
+        lines += ["", "| channels | codes | million rows a second |", "|---|---|---|"]
+        lines += [f"| {r['channels']} | {r['codes']} | {r['rows_s'] / 1e6:.1f} |" for r in lookups()]
     if missing:
         lines += ["", "Left out: " + "; ".join(missing) + "."]
     return {"markdown": "\n".join(lines), "rows": rows, "summary": summary}
