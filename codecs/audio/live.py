@@ -8,6 +8,8 @@ signs drawn anew, 3 dB fainter with each loss in a row: a short gap has somethin
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,6 +26,8 @@ from .layout import TREE_NUMBERS, Layout, frame_size, layout
 LONGEST_MS = 18  # a frame at most
 _WHOLE = TREE_NUMBERS[(0,)]
 _SLACK = 4  # packets of the average size that the reservoir of a constant rate holds
+_RISE = 8  # steps of quality from one packet to the next at most
+_GROWTH = 0.055  # of a packet's size, as a logarithm, with each step of quality
 _FADE = 2**-0.5  # of the amplitude, with each packet lost in a row
 
 
@@ -100,6 +104,7 @@ class LiveEncoder(_Live):
         self._before = None
         return packets
 
+    @torch.inference_mode()
     def _packet(self, x: Tensor) -> bytes:
         """Of the frame that x (C, n) begins with; behind it what of the next frame is known."""
         frame = x[:, : self.frame]
@@ -118,21 +123,25 @@ class LiveEncoder(_Live):
         return bytes([quality]) + encoder.finish()
 
     def _within(self, around: Tensor, at: int) -> bytes:
-        """At the highest quality, near that of the packet before, that the reservoir has room for."""
+        """At a quality near that of the packet before, as high as the reservoir has room for: two codings mostly."""
         assert self._budget is not None
         limit = self._budget + self._spare
-        low, high = max(1, self._quality - 16), min(100, self._quality + 8)
-        best = self._coded(around, at, low)
-        while len(best) > limit and low > 1:
-            high, low = low, max(1, low - 24)
-            best = self._coded(around, at, low)
-        while high - low > 1:
-            middle = (low + high) // 2
-            packet = self._coded(around, at, middle)
-            low, high, best = (middle, high, packet) if len(packet) <= limit else (low, middle, best)
-        self._quality = low
-        self._spare = min(self._spare + self._budget - len(best), _SLACK * self._budget) if best else self._spare
+        quality = self._quality
+        best = self._coded(around, at, quality)
+        while len(best) > limit and quality > 1:
+            quality = max(1, quality + min(-1, self._step(limit, best)))
+            best = self._coded(around, at, quality)
+        higher = min(100, quality + min(_RISE, self._step(limit, best)))
+        if higher > quality >= self._quality and len(packet := self._coded(around, at, higher)) <= limit:
+            quality, best = higher, packet
+        self._quality = quality
+        self._spare = min(self._spare + self._budget - len(best), _SLACK * self._budget)
         return best
+
+    @staticmethod
+    def _step(limit: float, packet: bytes) -> int:
+        """Steps of quality from a packet's size to the limit."""
+        return math.floor(math.log(max(limit, 1.0) / len(packet)) / _GROWTH)
 
 
 class LiveDecoder(_Live):
