@@ -18,6 +18,7 @@ from ...entropy.coder import Decoder, Encoder
 from ...entropy.errors import FormatError, InputError
 from ...kernels.mdct import unlapped
 from ..audio_base import peak
+from ..contract import AnyCodec
 from . import coding
 from .analysis import analyse
 from .codec import Audio, signs
@@ -32,7 +33,7 @@ _FADE = 2**-0.5  # of the amplitude, with each packet lost in a row
 
 
 class _Live:
-    def __init__(self, codec: Audio, channels: int, rate: int) -> None:
+    def __init__(self, codec: AnyCodec, channels: int, rate: int) -> None:
         if not isinstance(codec, Audio) or codec.tables is None:
             raise InputError("live sound is coded with the codec audio: latentzip.load_codec('audio')")
         if channels not in (1, 2):
@@ -67,14 +68,14 @@ class LiveEncoder(_Live):
     """
 
     def __init__(
-        self, codec: Audio, channels: int, rate: int, *, quality: float | None = None, kbps: float | None = None
+        self, codec: AnyCodec, channels: int, rate: int, *, quality: float | None = None, kbps: float | None = None
     ) -> None:
         super().__init__(codec, channels, rate)
         if quality is not None and kbps is not None:
             raise InputError("quality and kbps contradict each other: leave one of them out")
         if kbps is not None and not kbps > 0:
             raise InputError(f"kbps is {kbps!r}; a number above 0 is needed")
-        self._quality = codec.check_quality(quality)
+        self._quality = self.codec.check_quality(quality)
         self._budget = None if kbps is None else kbps * 125 * self.frame / rate  # bytes a packet
         self._spare = 0.0  # bytes that packets before left unused
         self._before: Tensor | None = None  # the frame before the one to code
@@ -151,7 +152,7 @@ class LiveDecoder(_Live):
         codec, channels, rate: as of the encoder.
     """
 
-    def __init__(self, codec: Audio, channels: int, rate: int) -> None:
+    def __init__(self, codec: AnyCodec, channels: int, rate: int) -> None:
         super().__init__(codec, channels, rate)
         self._last: Tensor | None = None  # coefficients (C, frame) of the packet before
         self._number = self._lost = 0

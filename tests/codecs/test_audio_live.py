@@ -1,6 +1,9 @@
 """Live sound: delay, independence of blocks, lost packets, constant rates, damage."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -102,3 +105,21 @@ def test_bad_input_is_named(codec):
     for packet in (b"", b"\0", b"\xff123", packets_of(codec, tones(1000))[0][:-3]):
         with pytest.raises(FormatError):
             LiveDecoder(codec, 1, RATE).decode(packet)
+
+
+def test_the_example_passes_sound_through_a_pipe(codec):
+    script = Path(__file__).parents[2] / "scripts" / "examples" / "live_pipe.py"
+    x = tones(RATE, 2)
+    samples = (x.T * 32768).round().to(torch.int16).contiguous().numpy().tobytes()
+
+    def pipe(way: str, data: bytes, *options: str) -> bytes:
+        command = [sys.executable, str(script), way, "--channels", "2", *options]
+        return subprocess.run(command, input=data, capture_output=True, check=True).stdout
+
+    packets = pipe("encode", samples, "--kbps", "32")
+    assert len(packets) < 1.2 * 32 * 125
+    whole = pipe("decode", packets)
+    y = torch.frombuffer(bytearray(whole), dtype=torch.int16).reshape(-1, 2).T / 32768
+    assert y.shape[1] >= x.shape[1]
+    assert snr(x, y[:, : x.shape[1]]) > 15
+    assert pipe("decode", packets, "--lose", "10") != whole
