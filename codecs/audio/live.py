@@ -155,7 +155,7 @@ class LiveDecoder(_Live):
     def __init__(self, codec: AnyCodec, channels: int, rate: int) -> None:
         super().__init__(codec, channels, rate)
         self._last: Tensor | None = None  # coefficients (C, frame) of the packet before
-        self._number = self._lost = 0
+        self._number = 0
 
     @torch.inference_mode()
     def decode(self, packet: bytes | None) -> Tensor:
@@ -167,7 +167,6 @@ class LiveDecoder(_Live):
             FormatError: not a packet of such an encoder; the caller may count it as lost.
         """
         y = self._concealed() if packet is None else self._spectrum(packet)
-        self._lost = self._lost + 1 if packet is None else 0
         self._number += 1
         half = self.frame // 2
         if self._last is None:
@@ -183,7 +182,7 @@ class LiveDecoder(_Live):
         if self._last is None:
             return torch.zeros(self.channels, 0)
         out = unlapped(self._last, [self.frame])[:, self.frame // 2 :]
-        self._last, self._number, self._lost = None, 0, 0
+        self._last, self._number = None, 0
         return out
 
     def _spectrum(self, packet: bytes) -> Tensor:

@@ -122,8 +122,8 @@ class TokenCodec(BaseCodec):
             InputError: as `from_tokens`.
         """
         packed, shape = self.compress_tokens(tokens, *about, **more)
-        rate = int(about[0] if about else more.get("rate", 44100)) if self.modality == "audio" else 0
         sound = self.modality == "audio"
+        rate = int(about[0] if about else more.get("rate", 44100)) if sound else 0
         header = Header(
             self.name, self.fingerprint, str(self.modality), "numpy" if sound else "pil", shape,
             "float32" if sound else "uint8", "file" if sound else "RGB", rate, packed.params,

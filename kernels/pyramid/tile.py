@@ -58,6 +58,19 @@ def _product(
     return [[b.load(s) for s in row] for row in sums]
 
 
+def _store(b: Any, sums: list[list[Any]], y: Any, rows: list[Any], p: Any, kept: Callable[..., Any]) -> None:
+    """y[rows, p : p + WIDTH] = the sums, each as ``kept`` (its value, row and column) makes it."""
+    for row, values in zip(rows, sums):
+        for v, value in enumerate(values):
+            column = b.add(p, number(LANES * v))
+            b.store(kept(value, row, column), _at(b, y, row, column), align=4)
+
+
+def _above_zero(b: Any, seen: Any, value: Any) -> Any:
+    """The value where ``seen`` is above zero, else zero."""
+    return b.select(b.fcmp_ordered(">", seen, _ZERO), value, _ZERO)
+
+
 def _product_tile(rectified: bool) -> Any:
     @intrinsic
     def tile(typing, w, bias, x, y, o, p, count):  # type: ignore[no-untyped-def]
@@ -68,12 +81,7 @@ def _product_tile(rectified: bool) -> Any:
             begin = [_spread(b, b.load(b.gep(bias[0], [row]))) for row in rows]
             bases = [b.mul(row, w[1]) for row in rows]
             sums = _product(b, begin, lambda k, r: b.gep(w[0], [b.add(bases[r], k)]), x, p, count)
-            for r, row in enumerate(rows):
-                for v in range(2):
-                    value = sums[r][v]
-                    if rectified:
-                        value = b.select(b.fcmp_ordered(">", value, _ZERO), value, _ZERO)
-                    b.store(value, _at(b, y, row, b.add(p, number(LANES * v))), align=4)
+            _store(b, sums, y, rows, p, lambda value, *_: _above_zero(b, value, value) if rectified else value)
             return context.get_dummy_value()
 
         i = types.intp
@@ -98,13 +106,11 @@ def _transposed_tile(masked: bool) -> Any:
             sums = _product(
                 b, [_ZERO] * 4, lambda k, r: b.gep(w[0], [b.add(b.mul(k, w[1]), rows[r])]), g, p, count
             )  # fmt: skip
-            for r, row in enumerate(rows):
-                for v in range(2):
-                    value, column = sums[r][v], b.add(p, number(LANES * v))
-                    if masked:
-                        seen = b.load(_at(b, mask, row, column), align=4)
-                        value = b.select(b.fcmp_ordered(">", seen, _ZERO), value, _ZERO)
-                    b.store(value, _at(b, y, row, column), align=4)
+
+            def kept(value: Any, row: Any, column: Any) -> Any:
+                return _above_zero(b, b.load(_at(b, mask, row, column), align=4), value) if masked else value
+
+            _store(b, sums, y, rows, p, kept)
             return context.get_dummy_value()
 
         n = types.intp

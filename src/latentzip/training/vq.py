@@ -218,6 +218,16 @@ def figures(codec: VqCodec, folders: dict[str, str], log: Log = print) -> dict[s
     return results
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of fitting that do not hang on the kind of signal."""
+    parser.add_argument("--price", type=float, default=DEFAULT.price, help="of a bit: more gives sparser tokens")
+    parser.add_argument("--steps", type=int, default=300, help="of the prior, a level")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--export", type=Path, default=Path("."), metavar="DIR")
+    parser.add_argument("--about-data", default="Say here what the codebooks were fitted to.", help="for the card")
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", nargs="+", required=True, help="folders of training pictures")
@@ -226,12 +236,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--levels", type=int, default=16)
     parser.add_argument("--entries", type=int, default=256, help="codewords of a codebook")
     parser.add_argument("--components", type=int, default=96, help="of the features that are quantised")
-    parser.add_argument("--price", type=float, default=DEFAULT.price, help="of a bit: more gives sparser tokens")
-    parser.add_argument("--steps", type=int, default=300, help="of the prior, a level")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--export", type=Path, default=Path("."), metavar="DIR")
-    parser.add_argument("--about-data", default="Say here what the codebooks were fitted to.", help="for the card")
+    add_options(parser)
     parser.add_argument("--val", help="folder of validation pictures")
     parser.add_argument("--test", help="folder of test pictures for the figures of the card")
     args = parser.parse_args(argv)

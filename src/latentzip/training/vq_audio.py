@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from ..codecs.walloc.audio import WallocAudio
 from ..entropy.errors import InputError
 from .audio_data import list_sounds, load_stereo
 from .sources import Folders
-from .vq import Release, export, fit_codebooks, set_components
+from .vq import Release, add_options, export, fit_codebooks, set_components
 from .vq_prior import fit_prior
 from .walloc_audio import measure
 
@@ -113,12 +112,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--levels", type=int, default=VqAudioConfig.levels)
     parser.add_argument("--entries", type=int, default=VqAudioConfig.entries, help="codewords of a codebook")
     parser.add_argument("--components", type=int, default=VqAudioConfig.components, help="that are quantised")
-    parser.add_argument("--price", type=float, default=DEFAULT.price, help="of a bit: more gives sparser tokens")
-    parser.add_argument("--steps", type=int, default=300, help="of the prior, a level")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--export", type=Path, default=Path("."), metavar="DIR")
-    parser.add_argument("--about-data", default="Say here what the codebooks were fitted to.", help="for the card")
+    add_options(parser)
     parser.add_argument("--val", help="folder of validation sounds")
     parser.add_argument("--test", help="folder of test sounds for the figures of the card")
     args = parser.parse_args(argv)
