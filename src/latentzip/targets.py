@@ -114,7 +114,9 @@ class Found(NamedTuple):
     measured: float
 
 
-def largest(encode: Callable[[int], bytes], limit: float, name: str, low: int = 1, high: int = 100) -> Found:
+def largest(
+    encode: Callable[[int], bytes], limit: float, name: str, low: int = 1, high: int = 100, seconds: float | None = None
+) -> Found:
     """The stream of the highest quality that has at most ``limit`` bytes.
 
     Args:
@@ -122,6 +124,7 @@ def largest(encode: Callable[[int], bytes], limit: float, name: str, low: int = 
         limit: bytes.
         name: of the codec, for messages.
         low, high: the range of qualities.
+        seconds: of sound, where messages are to speak of rates.
 
     Raises:
         InputError: even ``low`` is larger, or even ``high`` leaves more than `UNDER` of the limit unused; the text
@@ -139,11 +142,18 @@ def largest(encode: Callable[[int], bytes], limit: float, name: str, low: int = 
     while best is not None and best < high and size(best + 1) <= limit:
         best += 1
     if best is None or (best == high and size(high) < (1 - UNDER) * limit):
+        unit = "bytes" if seconds is None else "kb/s"
+        given, least, most = (_number(n, seconds) for n in (limit, size(low), size(high)))
         raise InputError(
-            f"{limit:,.0f} bytes lie outside of what {name} makes of this signal: {size(low):,} bytes at quality {low} "
-            f"to {size(high):,} at quality {high}"
+            f"{given} {unit} lie outside of what {name} makes of this signal: "
+            f"{least} {unit} at quality {low} to {most} at quality {high}"
         )
     return Found(tried[best], best, len(tried[best]))
+
+
+def _number(size: float, seconds: float | None) -> str:
+    """Bytes, or kb/s of so many seconds."""
+    return f"{size:,.0f}" if seconds is None else f"{size / seconds / 125:.3g}"
 
 
 def smallest(
@@ -235,8 +245,10 @@ def reach(
         return smallest(
             lambda q: make({**options, "quality": q}), psnr, target.value, codec.name, first, high, math.inf
         ).stream
-    limit = target.num_bytes(**_extent(once(low)))
-    found = largest(once, limit, codec.name, low, high)
+    extent = _extent(once(low))
+    limit = target.num_bytes(**extent)
+    seconds = extent["seconds"] if target.kind == "kbps" else None
+    found = largest(once, limit, codec.name, low, high, seconds)
     if not effort and (found.measured >= (1 - UNDER) * limit or "thrift" not in declared):
         return found.stream
     if "thrift" not in declared:

@@ -245,3 +245,22 @@ def test_the_default_codec_follows_the_file(run, tmp_path, song):
     assert lz.inspect(tmp_path / "song.ltz").codec == lz.DEFAULT_SOUND_CODEC
     assert lz.inspect(lz.encode(song)).codec == lz.DEFAULT_SOUND_CODEC
     assert lz.inspect(lz.encode((waves(100), 44100))).codec == lz.DEFAULT_SOUND_CODEC
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_cli_targets_of_few_kilobits(run, tmp_path, channels):
+    """6 and 8 kb/s of sound that needs more at quality 50, and a rate that is out of reach."""
+    rng, t = np.random.default_rng(0), np.arange(5 * 22050) / 22050
+    tones = np.sin(2 * np.pi * 170 * np.cumsum(1 + 0.1 * np.sin(5 * t))[:, None] / 22050 * np.arange(1, 9)).sum(1)
+    x = (0.05 * tones * (1 + np.sin(9 * t)))[:, None] * np.linspace(1, 0.6, channels)
+    soundfile.write(tmp_path / "x.wav", x + 0.01 * rng.normal(size=x.shape), 22050)
+    packed = tmp_path / "x.ltz"
+    for rate in (6, 8):
+        assert (
+            run("encode", tmp_path / "x.wav", "-c", "audio", "--target", f"{rate}kbps", "-o", packed, "--force")[0] == 0
+        )
+        assert 0.85 * rate < lz.inspect(packed).kbps <= rate
+    status, _, err = run("encode", tmp_path / "x.wav", "-c", "audio", "--target", "0.5kbps", "-o", packed, "--force")
+    assert status != 0
+    assert "0.5 kb/s lie outside of what audio makes of this signal" in err[-1]
+    assert "kb/s at quality 1 to" in err[-1]

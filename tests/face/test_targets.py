@@ -92,3 +92,8 @@ def test_trimmed_lands_just_below(ratio, power):
 
 def test_trimmed_where_nothing_fits():
     assert targets.trimmed(lambda thrift: bytes(200), 100) is None
+
+
+def test_rates_outside_of_the_range_are_said_as_rates():
+    with pytest.raises(InputError, match=r"8 kb/s lie outside .* 8\.24 kb/s at quality 1 to 154 at quality 100"):
+        targets.largest(sized, 1000, "toy", seconds=1)
