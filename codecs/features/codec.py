@@ -3,7 +3,8 @@
 A tensor is seen as rows of channels. A transform (identity, Hadamard, or a KLT fitted to the tensor or brought by a
 profile) turns channels into components; one step quantises them all, which is reverse water-filling; each component
 has a table of its own; rows may be predicted from earlier ones (`rows`). Tensors with two spatial axes may be
-coded as maps instead (`maps`), and every float may be kept to the last bit (`lossless`).
+coded as maps instead (`maps`), rows as numbers of codewords (`codewords`), and every float may be kept to the last bit
+(`lossless`).
 
 Symbols decode to the same integers on every machine. What is computed from them is float32 arithmetic: decoded values
 agree between machines to float noise, except for lossless streams, which are exact; error bounds leave room for it.
@@ -27,13 +28,16 @@ from ...entropy.container import Header, Limits
 from ...entropy.dense import dense
 from ...entropy.dense import tensor_of as tensor_of_array
 from ...entropy.errors import FormatError, InputError, UnsupportedError
-from ..contract import CHANNELS, LATENT, REGION, Compressed, Option
+from ..contract import CHANNELS, LATENT, REGION, TOKENS, Compressed, Option
 from ..outputs import write_file
 from ..parallel import parallel
 from ..surroundings import plainly
+from ..vq.residual import check_tokens, usage
+from . import codebooks as codebooks_
+from . import codewords, transforms
 from . import lossless as lossless_
 from . import profile as profiles
-from . import transforms
+from .codebooks import CodeProfile
 from .decoder import Reader
 from .encoder import Goal, Job, bits_used
 from .layout import DTYPES, LOSSLESS, MAPS, PROFILE, TORCH, Params, View, bits_of
@@ -61,16 +65,22 @@ class FeatureCodec:
     name: str = "features"
     modality: Literal["tensor"] = "tensor"
     options: tuple[Option, ...] = OPTIONS
-    capabilities: frozenset[str] = frozenset({LATENT, REGION, CHANNELS})
 
-    def __init__(self, profile: Profile | None = None) -> None:
+    def __init__(self, profile: Profile | CodeProfile | None = None) -> None:
         self.profile = profile
         self.device = torch.device("cpu")
 
     def __repr__(self) -> str:
         if self.profile is None:
             return "FeatureCodec()"
-        return f"FeatureCodec(profile {self.fingerprint.hex()}, {self.profile.channels} channels)"
+        codes = f", {self.profile.product.parts} codes" if isinstance(self.profile, CodeProfile) else ""
+        return f"FeatureCodec(profile {self.fingerprint.hex()}, {self.profile.channels} channels{codes})"
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """See `contract`; a profile of codebooks has tokens."""
+        tokens = {TOKENS} if isinstance(self.profile, CodeProfile) else set()
+        return frozenset({LATENT, REGION, CHANNELS} | tokens)
 
     def to(self, device: str | torch.device) -> FeatureCodec:
         """A codec of the same profile that decodes onto a device; coding itself happens on the CPU."""
@@ -92,22 +102,28 @@ class FeatureCodec:
     @classmethod
     @plainly
     def fit(
-        cls, samples: Tensor | np.ndarray | Iterable[Any], *, axis: int = -1, nmse: float = 0.01, weights: Any = None
-    ) -> FeatureCodec:
-        """Learn rotation, widths and a step from samples of a layer's features.
+        cls, samples: Tensor | np.ndarray | Iterable[Any], *, axis: int = -1, nmse: float = 0.01, weights: Any = None,
+        transform: str = "klt", size: int | None = None, levels: int = 1, price: float = codebooks_.PRICE,
+    ) -> FeatureCodec:  # fmt: skip
+        """Learn rotation, widths and a step from samples of a layer's features; or a rotation and codebooks.
 
         Args:
             samples: a tensor, or several, alike in their channels; thousands of rows do better than hundreds.
             axis: which axis holds the channels.
-            nmse: sets the default step: mean squared error over the variance about the channels' means.
+            nmse: sets the default step: mean squared error over the variance about the channels' means. With
+                ``transform="vq"`` and no size: as many codes as keep to it.
             weights: what an error costs: (D,) non-negative, or (D, D) positive semi-definite such as the mean of
-                J^T J, where J is the derivative of what the network makes of its features.
+                J^T J, where J is the derivative of what the network makes of its features. Of a KLT.
+            transform: "klt", or "vq" for product codes: numbers of codewords, at most a byte each.
+            size: of "vq": codes a row.
+            levels: of "vq": each level of ``size / levels`` codes refines those before; fewer are a lower rate.
+            price: of a bit in the fit of "vq", see `latentzip.codecs.vq.product.fit`.
 
         Returns:
             A codec. `save` it; streams name it by its fingerprint, and decoding needs it.
 
         Raises:
-            InputError: samples that do not fit each other, are not finite, or have fewer than two rows.
+            InputError: samples that do not fit each other, are not finite, or have fewer than two rows (32 for "vq").
         """
         if isinstance(samples, (Tensor, np.ndarray)):
             samples = [samples]
@@ -121,6 +137,13 @@ class FeatureCodec:
                 raise InputError(f"axis {a} does not exist in a sample of shape {tuple(x.shape)}")
         ranks = {x.ndim for x, _ in axis_of}
         axis = axis if axis < 0 else axis - max(ranks, default=1)
+        if transform == "vq":
+            if weights is not None:
+                raise InputError("weights are for transform='klt': codewords are fitted to the plain squared error")
+            rows = profiles.rows_of((x for x, _ in axis_of), axis, codebooks_.FIT_ROWS)
+            return cls(codebooks_.fit(rows, size, levels, price, nmse, axis))
+        if transform != "klt" or size is not None or levels != 1:
+            raise InputError(f"transform is {transform!r}; profiles are of 'klt', or of 'vq' with size and levels")
         return cls(profiles.fit((x for x, _ in axis_of), axis, nmse, weights))
 
     def save(self, path: str | Path) -> None:
@@ -189,7 +212,8 @@ class FeatureCodec:
             bits: bits a value, everything counted, at most.
             lossless: every bit is kept, those of NaN and infinities included.
             nan: "keep" keeps NaN and infinities to the bit, whatever the goal; "refuse" raises.
-            transform: "auto" tries all; or "identity", "hadamard", "klt", "map" (the last two axes are spatial).
+            transform: "auto" tries "identity", "hadamard", "klt" and "map" (the last two axes are spatial); or one of
+                them; or "vq": codewords, fitted to the tensor and sent along, for nmse or bits and many rows.
             axis: the channel axis; by default the last, or the profile's.
 
         Raises:
@@ -199,10 +223,14 @@ class FeatureCodec:
         goal = Goal.of(max_error, relative_error, nmse, bits, lossless, self.profile is not None)
         if nan not in ("keep", "refuse"):
             raise InputError(f"nan is {nan!r}; one of 'keep', 'refuse'")
-        if transform not in ("auto", "map", *transforms.NAMES):
-            raise InputError(f"transform is {transform!r}; one of auto, map, {', '.join(transforms.NAMES)}")
-        if self.profile is not None and transform not in ("auto", "klt"):
+        if transform not in ("auto", "map", "vq", *transforms.NAMES):
+            raise InputError(f"transform is {transform!r}; one of auto, map, {', '.join(transforms.NAMES)}, vq")
+        codes = isinstance(self.profile, CodeProfile)
+        if self.profile is not None and transform not in ("auto", "vq" if codes else "klt"):
             raise InputError(f"transform is {transform!r}, but the profile brings its own: leave transform out")
+        if transform == "vq" or codes:
+            asked = lossless or not {max_error, relative_error, nmse, bits} <= {None}
+            codewords.check_goal(goal, asked, codes)
         x = x.cpu()
         view = View.of(x, axis, self.profile)
         if x.numel() == 0:
@@ -229,11 +257,17 @@ class FeatureCodec:
             if bits_used(exact) <= goal.value * data.numel():
                 return exact
             del exact
-        goal = goal.resolved(values, self.profile.step if self.profile else 0.0)
+        goal = goal.resolved(values, self.profile.step if isinstance(self.profile, Profile) else 0.0)
         if low == high and goal.kind in ("mse", "max_error"):
             goal = Goal(goal.kind)  # nothing varies, so nothing need be lost
-        job = Job(self.profile, data, values, None if finite is None else ~finite, view, goal, top)
-        best = job.run(transform)
+        own = None if isinstance(self.profile, CodeProfile) else self.profile
+        job = Job(own, data, values, None if finite is None else ~finite, view, goal, top)
+        if isinstance(self.profile, CodeProfile) and goal.kind == "mse" and not goal.value:
+            return self._lossless(data, view)
+        if isinstance(self.profile, CodeProfile) or (transform == "vq" and low < high):
+            best = codewords.encode(job, self.profile if isinstance(self.profile, CodeProfile) else None)
+        else:
+            best = job.run("auto" if transform == "vq" else transform)
         if best is None:
             return self._lossless(data, view)
         if goal.kind == "bits":
@@ -257,7 +291,7 @@ class FeatureCodec:
         *,
         channels: int | None = None,
         region: Sequence[int] | None = None,
-        to: Literal["signal", "latent"] = "signal",
+        to: Literal["signal", "latent", "tokens"] = "signal",
     ) -> Tensor:
         """Inverse of `compress`.
 
@@ -265,10 +299,10 @@ class FeatureCodec:
             header: of the stream, with its parameters.
             chunks: its payloads; only those needed are read.
             channels: decode this many components only, the first ones; the others count as zero. For streams with a
-                KLT.
+                KLT; of codes so many levels.
             region: (start, stop) along the first axis; only the chunks that it touches are decoded.
             to: "latent" stops after entropy decoding and returns the symbols (N, K) int32 (bit patterns of lossless
-                streams).
+                streams). "tokens" of a stream of codes are (m, ...) int64: a plane for each code of a row.
 
         Raises:
             FormatError: not what this codec writes.
@@ -285,15 +319,81 @@ class FeatureCodec:
         return reader.read(channels, region, to).to(self.device)
 
     def restore(
-        self, header: Header, chunks: Sequence[bytes], *, to: Literal["signal", "latent"] = "signal", **part: Any
-    ) -> Tensor:
+        self, header: Header, chunks: Sequence[bytes], *, to: Literal["signal", "latent", "tokens"] = "signal",
+        **part: Any,
+    ) -> Tensor:  # fmt: skip
         """`decompress`; see `contract.AnyCodec`."""
         return self.decompress(header, chunks, to=to, **part)
+
+    # --- tokens --------------------------------------------------------------------------------------------------
+
+    @property
+    def _codes(self) -> CodeProfile:
+        if not isinstance(self.profile, CodeProfile):
+            raise InputError("this codec has no codebooks: make some with FeatureCodec.fit(samples, transform='vq')")
+        return self.profile
+
+    @property
+    def codebooks(self) -> Tensor:
+        """(m, N, D) float32: what each token adds to a row, beside the mean; InputError without codebooks."""
+        return self._codes.product.vectors()
+
+    @plainly
+    def tokens(self, x: Any) -> Tensor:
+        """Numbers of codewords of a finite tensor: (m, ...) int64, a plane of its positions for each code of a row, the
+        coarsest level first; InputError without codebooks."""
+        tensor = tensor_of(x)[0].cpu().float()
+        view = View.of(tensor, None, self._codes)
+        rows = view.rows(tensor)
+        if not bool(torch.isfinite(rows).all()):
+            raise InputError("the tensor contains NaN or infinite values, which have no tokens")
+        return view.tokens(self._codes.product.codes(rows))
+
+    @plainly
+    def from_tokens(self, tokens: Any) -> Tensor:
+        """The tensor, float32, that tokens (k, ...) of the first levels stand for.
+
+        Raises:
+            InputError: tokens that are none of this codec's, or not of whole levels.
+        """
+        rows, view = self._of_tokens(tokens)
+        return view.tensor(self._codes.product.rows(rows), None)
+
+    @plainly
+    def encode_tokens(self, tokens: Any) -> bytes:
+        """Tokens (k, ...) of the first levels as a `.ltz` stream, which decodes to them and to what they stand for;
+        errors as `from_tokens`."""
+        rows, view = self._of_tokens(tokens)
+        levels = rows.shape[1] // self._codes.product.groups
+        packed = codewords.of_codes(self._codes, rows.to(torch.uint8).numpy(), levels, view)
+        header = Header(self.name, self.fingerprint, self.modality, "numpy", view.shape, "float32")
+        return container.write(replace(header, params=packed.params), packed.chunks)
+
+    def usage(self, tokens: Any) -> list[tuple[int, float]]:
+        """Of each code of tokens (k, ...): how many codewords occur, and bits a token at their frequencies."""
+        tokens = tensor_of_array(tokens, "iu", "tokens")
+        check_tokens(tokens, self._codes.product.parts, self._codes.product.entries)
+        return usage(tokens, self._codes.product.entries)
+
+    def _of_tokens(self, tokens: Any) -> tuple[Tensor, View]:
+        """Codes (N, k), and how the tensor lies that they are of."""
+        profile, tokens = self._codes, tensor_of_array(tokens, "iu", "tokens").cpu()
+        groups = profile.product.groups
+        check_tokens(tokens, profile.product.parts, profile.product.entries)
+        if tokens.shape[0] % groups or 0 in tokens.shape:
+            raise InputError(f"tokens have shape {tuple(tokens.shape)}; a level has {groups} codes, with positions")
+        rest, axis = list(tokens.shape[1:]), profile.axis
+        if len(rest) + 1 + axis < 0:
+            raise InputError(f"tokens have shape {tuple(tokens.shape)}; the channels' axis {axis} is missing")
+        rest.insert(len(rest) + 1 + axis, profile.channels)
+        view = View.of_shape(tuple(rest), axis, False, True)
+        return tokens.long().reshape(len(tokens), -1).T, view
 
 
 def from_bytes(data: bytes) -> FeatureCodec:
     """The codec of a profile's file; raises FormatError: not one."""
-    return FeatureCodec(Profile.from_bytes(data))
+    codes = opening.metadata(data, "feature profile").get("format") == codebooks_.FORMAT
+    return FeatureCodec((CodeProfile if codes else Profile).from_bytes(data))
 
 
 def _other_profile(wanted: bytes, codec: FeatureCodec) -> str:

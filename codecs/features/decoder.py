@@ -11,11 +11,12 @@ from torch import Tensor
 
 from ...entropy.errors import FormatError, InputError
 from ..parallel import parallel
-from . import blocks, maps, transforms
+from . import blocks, codewords, maps, transforms
 from . import lossless as lossless_
 from . import rows as rows_
+from .codebooks import CodeProfile
 from .encoder import dequantise_map
-from .layout import BITS, CORRECTED, LOSSLESS, MAPS, MEAN, PROFILE, SIDE, TORCH, Params, View
+from .layout import BITS, CODES, CORRECTED, LOSSLESS, MAPS, MEAN, PROFILE, SIDE, TORCH, Params, View
 from .profile import Profile
 from .transforms import IDENTITY, LINEAR, Transform
 
@@ -23,7 +24,9 @@ from .transforms import IDENTITY, LINEAR, Transform
 class Reader:
     """The decoding of one stream."""
 
-    def __init__(self, p: Params, view: View, dtype: str, chunks: Sequence[bytes], profile: Profile | None) -> None:
+    def __init__(
+        self, p: Params, view: View, dtype: str, chunks: Sequence[bytes], profile: Profile | CodeProfile | None
+    ) -> None:  # fmt: skip
         self.p, self.view, self.dtype, self.profile = p, view, dtype, profile
         self.workers = 1  # threads that a chunk may use
         self.first = bool(p.flags & SIDE)
@@ -34,8 +37,10 @@ class Reader:
         self.transform = Transform(p.transform)
         if p.mode == LOSSLESS or not count:
             return
-        if p.flags & PROFILE:
-            if profile is None or profile.channels != view.channels:
+        if p.mode == CODES:
+            self.books = codewords.books_of(p, self.chunks[0] if self.first else None, profile, view.channels)
+        elif p.flags & PROFILE:
+            if not isinstance(profile, Profile) or profile.channels != view.channels:
                 raise FormatError("features: the stream's shape does not fit its profile; it is corrupt")
             self.transform = profile.transform
             if p.flags & MEAN:
@@ -50,7 +55,13 @@ class Reader:
             raise FormatError("features: the stream's transform is missing; it is corrupt")
         return self.chunks[0]
 
-    def read(self, channels: int | None, region: Sequence[int] | None, to: Literal["signal", "latent"]) -> Tensor:
+    def read(
+        self, channels: int | None, region: Sequence[int] | None, to: Literal["signal", "latent", "tokens"]
+    ) -> Tensor:
+        if to == "tokens" and not self.view.count and isinstance(self.profile, CodeProfile):
+            return torch.zeros(self.profile.product.parts, *self.view.positions(region), dtype=torch.int64)
+        if to == "tokens" and self.p.mode != CODES:
+            raise InputError("the stream has no tokens: its integers are to='latent'; transform='vq' makes tokens")
         depth = self._depth(channels)
         start, stop = self.view.span(region)
         size = self.p.chunk
@@ -61,15 +72,21 @@ class Reader:
         parts = list(parallel(lambda i: self._chunk(i, depth, to), wanted))
         rows = torch.cat(parts) if len(parts) > 1 else parts[0]
         rows = rows[start - wanted[0] * size : stop - wanted[0] * size]
+        if to == "tokens":
+            return self.view.tokens(rows.long(), region)
         return rows.contiguous() if to == "latent" else self.view.tensor(rows.contiguous(), region)
 
     def _depth(self, channels: int | None) -> int | None:
         if channels is None:
             return None
         most = self.transform.components(self.view.channels)
+        if self.p.mode == CODES:
+            if not 1 <= channels <= self.p.offset:
+                raise InputError(f"channels is {channels}; the stream has {self.p.offset} levels of codes")
+            return int(channels)
         if self.p.mode != 0 or self.transform.kind != LINEAR or self.p.flags & CORRECTED:
             raise InputError(
-                f"channels is {channels}; only streams with a KLT and without max_error have such a prefix"
+                f"channels is {channels}; streams of codes, or with a KLT and without max_error, have such a prefix"
             )
         if not 1 <= channels <= max(1, most):
             raise InputError(f"channels is {channels}; the stream has {most} components")
@@ -83,14 +100,19 @@ class Reader:
             bits = lossless_.decode(data, (n, d), self.dtype)
             return floats_of(bits, dtype) if to == "signal" else torch.from_numpy(bits.astype(np.int32))
         kept, sections = blocks.split(data, 1 + bool(p.flags & CORRECTED), n * d, dtype.itemsize)
-        if p.mode == MAPS:
+        if p.mode == CODES:
+            codes = torch.from_numpy(codewords.decode(self.books, sections[0], n, depth or p.offset, depth is None))
+            if to != "signal":
+                return codes.int()
+            back = self.books.product.rows(codes)
+        elif p.mode == MAPS:
             h, w = self.view.shape[-2:]
             q = torch.from_numpy(maps.decode(sections[0], (n, h, w))).reshape(n, d)
             if to == "latent":
                 return q
             back = dequantise_map(q, p.step, p.shift)
         else:
-            prior = self.profile.levels(p.offset) if p.flags & PROFILE and self.profile else None
+            prior = self.profile.levels(p.offset) if p.flags & PROFILE and isinstance(self.profile, Profile) else None
             rows = blocks.decode_rows(sections[0], n, self.transform.components(d), depth, prior)
             if to == "latent":
                 return torch.from_numpy(

@@ -329,7 +329,7 @@ class Job:
                 r = torch.round((x - back) / unit)
                 back = back + r * unit
                 r = _narrow(r.to(torch.int32).numpy())
-            kept, error = self._keep(back, data, x, start, self._noise(transform))
+            kept, error = self.keep(back, data, x, start, self._noise(transform))
             return rows, r, kept, error
 
         done = list(parallel(one, list(zip(starts, parts))))
@@ -347,7 +347,7 @@ class Job:
 
         return finish, sum(item[3] for item in done) / self.x.numel()
 
-    def _keep(self, back: Tensor, data: Tensor, x: Tensor, start: int, noise: float) -> tuple[Kept | None, float]:
+    def keep(self, back: Tensor, data: Tensor, x: Tensor, start: int, noise: float) -> tuple[Kept | None, float]:
         """Which values of a block to keep bit by bit, and the squared error of the others."""
         value = back.clamp(-self.limit, self.limit)
         out = value.to(data.dtype).float()
@@ -523,7 +523,7 @@ class _Planes:
         for start in range(0, len(self.x), block):
             part = slice(start, start + block)
             back = dequantise_map(q[part], step, shift)
-            k, e = job._keep(back, self.data[part], self.x[part], start, job.top * 2.0**-22)
+            k, e = job.keep(back, self.data[part], self.x[part], start, job.top * 2.0**-22)
             kept.append(k)
             error += e
         job.special = job_special

@@ -13,23 +13,24 @@ import torch
 from torch import Tensor
 
 from ...entropy.errors import FormatError, InputError
+from .codebooks import CodeProfile
 from .profile import Profile
 from .transforms import IDENTITY, LINEAR
 
 DTYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32"}
 TORCH = {name: dtype for dtype, name in DTYPES.items()}
 BITS = {"float16": np.uint16, "bfloat16": np.uint16, "float32": np.uint32}
-_VERSION = 1
-ROWS, MAPS, LOSSLESS = 0, 1, 2  # modes; the numbers stand in streams
+ROWS, MAPS, LOSSLESS, CODES = 0, 1, 2, 3  # modes; the numbers stand in streams
 SIDE, MEAN, PROFILE, CORRECTED = 1, 2, 4, 8  # flags
 _PARAMS = struct.Struct("<BBBBbhIfff")  # version, mode, transform, flags, axis, offset, chunk, step, unit, shift
+_VERSIONS = {ROWS: 1, MAPS: 1, LOSSLESS: 1, CODES: 2}
 _BLOCK_ROWS = 4096  # rows of a chunk: references reach no further
 _BLOCK_VALUES = 1 << 18  # of a chunk whose rows are short
 
 
 @dataclass(frozen=True)
 class Params:
-    """What the container carries for this codec."""
+    """What the container carries for this codec; the offset of `CODES` is how many levels of codes there are."""
 
     mode: int
     transform: int = IDENTITY
@@ -43,17 +44,16 @@ class Params:
 
     def pack(self) -> bytes:
         fields = (self.mode, self.transform, self.flags, self.axis, self.offset, self.chunk, self.step, self.unit)
-        return _PARAMS.pack(_VERSION, *fields, self.shift)
+        return _PARAMS.pack(_VERSIONS[self.mode], *fields, self.shift)
 
     @classmethod
     def unpack(cls, data: bytes, shape: tuple[int, ...]) -> Params:
-        if len(data) != _PARAMS.size or data[0] != _VERSION:
+        if len(data) != _PARAMS.size or _VERSIONS.get(data[1]) != data[0]:
             raise FormatError("features: unknown codec parameters; the stream may need a newer latentzip")
         p = cls(*_PARAMS.unpack(data)[1:])
         numbers = (p.step, p.unit, p.shift)
         if (
-            p.mode > LOSSLESS
-            or p.transform > LINEAR
+            p.transform > LINEAR
             or p.flags > 15
             or not all(0 <= v < inf for v in numbers)
             or not -max(1, len(shape)) <= p.axis < 0
@@ -80,7 +80,7 @@ class View:
     profiled: bool = False
 
     @classmethod
-    def of(cls, x: Tensor, axis: int | None, profile: Profile | None) -> View:
+    def of(cls, x: Tensor, axis: int | None, profile: Profile | CodeProfile | None) -> View:
         chosen = profile.axis if profile is not None and axis is None else -1 if axis is None else axis
         if not -max(1, x.ndim) <= chosen < max(1, x.ndim):
             raise InputError(f"axis {chosen} does not exist in a tensor of shape {tuple(x.shape)}")
@@ -156,3 +156,14 @@ class View:
         moved = list(shape)
         moved.append(moved.pop(len(moved) + self.axis))
         return rows.reshape(moved).movedim(-1, self.axis).contiguous()
+
+    def positions(self, region: Sequence[int] | None) -> tuple[int, ...]:
+        """The shape of a tensor, or of a region of it, without its channels."""
+        shape = list(self.shape if region is None else (int(region[1]) - int(region[0]), *self.shape[1:]))
+        if not self.flat:
+            del shape[self.axis]
+        return tuple(shape)
+
+    def tokens(self, rows: Tensor, region: Sequence[int] | None = None) -> Tensor:
+        """Codes (N, k) of rows as (k, ...), a plane of the tensor's positions for each code."""
+        return rows.T.reshape(rows.shape[1], *self.positions(region)).contiguous()

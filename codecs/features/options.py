@@ -9,6 +9,6 @@ OPTIONS = (
     Option("bits", "float", "bits a value, everything counted", metavar="B", above=0, goal=True),
     Option("lossless", "bool", "every bit is kept", goal=True),
     Option("nan", "str", "NaN and infinities: keep them to the bit, or refuse", choices=("keep", "refuse")),
-    Option("transform", "str", "auto, identity, hadamard, klt, or map (the last two axes are spatial)"),
+    Option("transform", "str", "auto, identity, hadamard, klt, map (the last two axes are spatial), or vq: codewords"),
     Option("axis", "int", "the channel axis (default: the last)", metavar="N"),
 )

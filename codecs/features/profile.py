@@ -104,12 +104,12 @@ class Profile:
         return cls(basis, scale, mean, width, step, axis)
 
 
-def read_config(data: bytes, codec: str, where: str, check: schema.Check) -> Any:
+def read_config(data: bytes, codec: str, where: str, check: schema.Check, kind: str = FORMAT) -> Any:
     """The configuration in a profile's file; raises FormatError: not a profile of this codec and format."""
     meta = opening.metadata(data, where)
-    if (meta.get("format"), meta.get("codec")) != (FORMAT, codec):
+    if (meta.get("format"), meta.get("codec")) != (kind, codec):
         found = f"{meta.get('codec')} {meta.get('format')}"
-        raise FormatError(f"not a {where} of format {FORMAT} but {found:.60}; it may need a newer latentzip")
+        raise FormatError(f"not a {where} of format {kind} but {found:.60}; it may need a newer latentzip")
     return schema.parse(meta.get("config", ""), f"{where}: config", check)
 
 
@@ -127,16 +127,35 @@ def step_offset(step: float) -> int:
     return round((log(step) + log(0.11)) / WIDTH_UNIT)
 
 
+def rows_of(samples: Iterable[Tensor], axis: int, most: int) -> Tensor:
+    """The rows (N, D) float32 of samples, at most so many, evenly spaced; InputError where samples do not fit."""
+    parts: list[Tensor] = []
+    for x in samples:
+        rows = _rows(x, axis)
+        if parts and rows.shape[1] != parts[0].shape[1]:
+            raise InputError(f"samples have {parts[0].shape[1]} and {rows.shape[1]} channels along axis {axis}")
+        parts.append(rows)
+    if not parts:
+        raise InputError("fit needs samples: at least two rows of channels")
+    rows = torch.cat(parts)
+    return rows[:: -(-len(rows) // most) or 1]
+
+
+def _rows(x: Tensor, axis: int) -> Tensor:
+    if x.shape[axis] == 0:
+        raise InputError(f"a sample of shape {tuple(x.shape)} has no channels")
+    rows = x.movedim(axis, -1).reshape(-1, x.shape[axis]).float()
+    if not bool(torch.isfinite(rows).all()):
+        raise InputError("a sample contains NaN or infinite values; a profile is fitted to finite ones")
+    return rows
+
+
 def fit(samples: Iterable[Tensor], axis: int, nmse: float, weights: Any = None) -> Profile:
     """Learn a profile; see `FeatureCodec.fit`."""
     total, count = None, 0
     mean = second = torch.zeros(0)
     for x in samples:
-        if x.shape[axis] == 0:
-            raise InputError(f"a sample of shape {tuple(x.shape)} has no channels")
-        rows = x.movedim(axis, -1).reshape(-1, x.shape[axis]).float()
-        if not bool(torch.isfinite(rows).all()):
-            raise InputError("a sample contains NaN or infinite values; a profile is fitted to finite ones")
+        rows = _rows(x, axis)
         if total is None:
             total, second = torch.zeros(rows.shape[1]).double(), torch.zeros(rows.shape[1], rows.shape[1]).double()
         if rows.shape[1] != total.numel():

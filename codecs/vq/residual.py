@@ -76,6 +76,12 @@ def check_tokens(tokens: Tensor, levels: int, entries: int) -> None:
         raise InputError(f"tokens reach from {int(wide.min())} to {int(wide.max())}; a codebook has 0 to {entries - 1}")
 
 
+def usage(tokens: Tensor, entries: int) -> list[tuple[int, float]]:
+    """Of each of tokens (K, ...): how many codewords occur, and bits a token at their frequencies."""
+    counts = [torch.bincount(part.long().flatten(), minlength=entries) for part in tokens]
+    return [(int((c > 0).sum()), entropy(c)) for c in counts]
+
+
 def entropy(counts: Tensor) -> float:
     """Bits a token at these counts."""
     share = counts.double() / counts.sum().clamp_min(1)

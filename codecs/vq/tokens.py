@@ -24,7 +24,7 @@ from ..base import BaseCodec
 from ..contract import TOKENS, Compressed
 from .options import DEFAULT_QUALITY, OPTIONS
 from .prior import Prior
-from .residual import check_tokens, entropy, tokens_of, vectors_of
+from .residual import check_tokens, tokens_of, usage, vectors_of
 
 C = TypeVar("C", bound="TokenCodec")
 _BUFFERS = ("mean", "to_components", "from_components", "codewords", "prices")
@@ -103,8 +103,7 @@ class TokenCodec(BaseCodec):
         """Of each level of tokens (K, ...): how many codewords occur, and bits a token at their frequencies."""
         tokens = tensor_of(tokens, "iu", "tokens")
         check_tokens(tokens, self.depth, self.entries)
-        counts = [torch.bincount(level.long().flatten(), minlength=self.entries) for level in tokens]
-        return [(int((c > 0).sum()), entropy(c)) for c in counts]
+        return usage(tokens, self.entries)
 
     def named(self, rows: Tensor, levels: int) -> Tensor:
         """Features (n, M) -> tokens (levels, n) int64."""

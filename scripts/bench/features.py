@@ -25,7 +25,7 @@ import torch
 
 import latentzip as lz
 
-from . import embeddings, kv, minilm
+from . import codewords, embeddings, kv, minilm
 from .texts import LENGTH, texts
 
 TARGET = 0.01
@@ -400,7 +400,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             lines.append(f"| {away:g} | {bits[0]:.2f} bits | {bits[1]:.2f} bits |")
     if peers()[1]:
         lines += ["", "Left out: " + "; ".join(peers()[1]) + "."]
-    parts = {"kv": kv.run(args), "embeddings": embeddings.run(args)}
+    parts = {
+        "codewords": codewords.run(known, args.quick), "kv": kv.run(args), "embeddings": embeddings.run(args),
+    }  # fmt: skip
     lines += [part["markdown"] for part in parts.values()]
     summary = _summary(rows, speeds)
     for part in parts.values():

@@ -74,10 +74,11 @@ def exact_sounds():
 
 SOUND_STEP = 16  # of decoded sound, which is smooth noise to a file, every 16th sample is kept
 PROFILE = FOLDER / "features-profile.safetensors"
+CODEBOOKS = FOLDER / "features-codebooks.safetensors"
 
 
 def tensors():
-    """Name -> tensor and options of the features codec, one for each way of coding; their profile is made once."""
+    """Name -> tensor and options of the features codec, one for each way of coding; their profiles are made once."""
     g = torch.Generator().manual_seed(0)
     rows = torch.randn(300, 3, generator=g) @ torch.randn(3, 16, generator=g)
     rows = rows[torch.randint(0, 40, (300,), generator=g)] + 0.1 * torch.randn(300, 16, generator=g) + 1
@@ -85,6 +86,8 @@ def tensors():
     maps = torch.from_numpy(np.maximum(0, np.stack([np.sin(x + y), np.cos(x - y)])).astype(np.float32))
     if not PROFILE.exists():
         lz.FeatureCodec.fit(rows).save(PROFILE)
+    if not CODEBOOKS.exists():
+        lz.FeatureCodec.fit(rows, transform="vq", size=6, levels=2).save(CODEBOOKS)
     holes = rows.half()
     holes[3, 4], holes[5, 6] = float("nan"), float("-inf")
     return {
@@ -95,6 +98,8 @@ def tensors():
         "map": (maps, {"nmse": 0.01, "transform": "map"}),
         "lossless": (rows, {}),
         "profile": (rows, {"codec": lz.FeatureCodec.load(PROFILE)}),
+        "vq": (rows, {"nmse": 0.1, "transform": "vq"}),
+        "codebooks": (holes, {"codec": lz.FeatureCodec.load(CODEBOOKS)}),
     }
 
 

@@ -136,11 +136,11 @@ def test_sums_agree(q, m, n, rows, seed):
 
 def test_the_fit_turns_and_orders():
     x = torch.from_numpy(vectors(3000, 30))
-    found = product.fit(x, 5, 32)
+    found = product.fit(x, 5, 32, rank=30)
     identity = found.rotation @ found.rotation.T
     torch.testing.assert_close(identity, torch.eye(30), atol=1e-4, rtol=0)
     error = (x - found.rows(found.codes(x))).square().sum()
-    start = product.fit(x[:, torch.randperm(30)], 5, 32)
+    start = product.fit(x[:, torch.randperm(30)], 5, 32, rank=30)
     assert start.codewords.shape == (5, 32, 6)
     # fixed axes, the same number of codewords
     groups = x.reshape(-1, 5, 6).transpose(0, 1)

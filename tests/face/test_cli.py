@@ -399,6 +399,17 @@ def test_tokens_out_of_a_file_and_into_one(run, tmp_path):
     assert run(*back, "--rate", "16000", "--mono")[0] == 0
     assert np.array_equal(lz.decode(tmp_path / "z.ltz", to="tokens"), np.load(tmp_path / "s.npy"))
     assert lz.decode(tmp_path / "z.ltz").samples.shape[0] == 9000
+    rows = np.random.default_rng(0).standard_normal((80, 8)).astype(np.float32)
+    lz.FeatureCodec.fit(rows, transform="vq", size=4).save(tmp_path / "p.safetensors")
+    np.save(tmp_path / "f.npy", rows)
+    profile = ("--profile", tmp_path / "p.safetensors")
+    assert run("encode", tmp_path / "f.npy", tmp_path / "f.ltz", "-c", "features", *profile)[0] == 0
+    assert run("decode", tmp_path / "f.ltz", "--to", "tokens", "-o", tmp_path / "g.npy", *profile)[0] == 0
+    assert np.load(tmp_path / "g.npy").shape == (4, 80)
+    assert run("encode", tmp_path / "g.npy", tmp_path / "h.ltz", "-c", "features", "--tokens", *profile)[0] == 0
+    both = [lz.decode(tmp_path / name, codec=lz.load_codec(tmp_path / "p.safetensors")) for name in ("f.ltz", "h.ltz")]
+    assert np.array_equal(*both)
+    assert run("encode", tmp_path / "g.npy", tmp_path / "i.ltz", "-c", "features", "--tokens")[0] == 1
     assert run("encode", tmp_path / "t.npy", tmp_path / "w.ltz", "-c", "vq", "--tokens", "--size", "400,60")[0] == 1
     wrong = [
         ["-c", "vq", "--size", "40,60"],
@@ -406,6 +417,7 @@ def test_tokens_out_of_a_file_and_into_one(run, tmp_path):
         ["-c", "vq", "--tokens", "-q", "3"],
         ["-c", "vq", "--tokens", "--rate", "16000"],
         ["-c", "vq-audio", "--tokens", "--size", "4,4"],
+        ["-c", "features", "--tokens", "--size", "40,60"],
     ]
     for arguments in wrong:
         assert run("encode", tmp_path / "t.npy", tmp_path / "v.ltz", *arguments)[0] == 2

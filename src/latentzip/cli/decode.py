@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--latent", action="store_true", help="write the integer latent (L, h, w) as .npy")
     group.add_argument(
         "--to", choices=("signal", "latent", "tokens"), default="signal",
-        help="latent: as --latent; tokens: the numbers of codewords of vq codecs, uint16, as .npy",
+        help="latent: as --latent; tokens: the numbers of codewords, uint16, as .npy",
     )  # fmt: skip
 
 

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="instead of a quality: at most this size or rate (bpp: pictures, kbps: sound), or at least this PSNR",
     )  # fmt: skip
     parser.add_argument(
-        "--tokens", action="store_true", help="the inputs are .npy files of tokens, for -c vq and vq-audio"
+        "--tokens", action="store_true", help="the inputs are .npy files of tokens, for -c vq, vq-audio and features"
     )
     parser.add_argument(
         "--size", type=size, metavar="H,W|SAMPLES", help="with --tokens: of the signal (default: all that they cover)"
@@ -93,13 +93,15 @@ def check_tokens(args: argparse.Namespace) -> None:
             raise Usage("--size, --rate and --mono belong to --tokens")
         return
     if args.codec is None:
-        raise Usage("--tokens needs a codec that has them: -c vq or -c vq-audio")
+        raise Usage("--tokens needs a codec that has them: -c vq or -c vq-audio, or -c features with --profile")
     if options.given(args) or args.target is not None:
         raise Usage("tokens are what is coded: leave qualities, levels and targets out")
     if kind == "image" and (args.rate or args.mono or (args.size and len(args.size) != 2)):
         raise Usage("tokens of a picture take --size H,W")
     if kind == "audio" and args.size and len(args.size) != 1:
         raise Usage("tokens of sound take --size SAMPLES, --rate and --mono")
+    if kind == "tensor" and (args.rate or args.mono or args.size):
+        raise Usage("tokens of a tensor take no --size, --rate or --mono: a profile knows what they stand for")
 
 
 def of_tokens(source: Any, name: str, args: argparse.Namespace) -> bytes:
@@ -108,11 +110,13 @@ def of_tokens(source: Any, name: str, args: argparse.Namespace) -> bytes:
     from ..codecs.registry import load_codec
     from ..signals.npy import read_npy
 
-    model: Any = load_codec(args.codec)
+    model: Any = common.profile_of(args) or load_codec(args.codec)
     if TOKENS not in model.capabilities:
-        raise InputError(f"{model.name} has no tokens; vq and vq-audio have")
+        raise InputError(f"{model.name} has no tokens; vq and vq-audio have, and features with a profile of codebooks")
     with open(source, "rb") if isinstance(source, Path) else nullcontext(source) as file:
         tokens = read_npy(file, name)
+    if model.modality == "tensor":
+        return model.encode_tokens(tokens)
     if model.modality == "image":
         return model.encode_tokens(tokens, args.size)
     samples = args.size[0] if args.size else None

@@ -22,26 +22,21 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ...codecs.outputs import atomic_writer
+from ...codecs.vq.codes import ENTRIES, MOST, Codebooks
 from ...codecs.vq.product import Product, fit
 from ...entropy import arrays, container
-from ...entropy.coder import Decoder, Encoder
 from ...entropy.container import Header, Limits
 from ...entropy.errors import FormatError, InputError
-from ...entropy.models import TableModel
-from ...entropy.tables import TableBank
 from ...kernels.table_rows import table_rows
 from ...kernels.table_sums import table_sums
 from .rows import FIT_ROWS, Nearest, asked, finite, first_parts, grouped, numbers_of, parts_of, rows_of
 
 NAME = "embedding-codes"
-ENTRIES = 255  # of a codebook: with the escape a table has 256, which is the fastest to decode
 GROUP = 1024  # rows
 LIMITS = Limits(samples=1 << 44, chunks=1 << 26, header=1 << 28)
 PRICE = 1.0  # of a bit in the fit: fewer bytes at equal overlap of neighbours than 0 and than smaller sizes
 _VERSION = 1
 _PARAMS = struct.Struct("<BIHH")  # version, rows of a group, parts, entries
-_MOST = 1 << 26  # codes of a group
-_PRECISION = 12
 _BLOCK = 1 << 14  # rows that are compared at once
 _QUERIES = 64
 _CACHED = 1 << 18  # floats
@@ -89,11 +84,13 @@ class CodeStore:
         _, self.group, parts, entries = _PARAMS.unpack(header.params)
         self.shape: tuple[int, int] = (header.shape[0], header.shape[1])
         head = bytes(box.chunks[0])
-        sound = self.group > 0 and 0 < parts <= self.shape[1] and 2 <= entries <= ENTRIES
+        self._books = Codebooks.of_tensors(arrays.tensors(head, self.path), 1, self.path)
+        self.product = self._books.product
+        sound = (self.product.channels, self.product.parts, self.product.entries) == (self.shape[1], parts, entries)
         sound = sound and header.dtype in ("float16", "float32") and _fingerprint(head) == header.fingerprint
-        if not sound or self.group * parts > _MOST or len(box.chunks) != 1 + -(-self.shape[0] // self.group):
+        sound = sound and self.group > 0 and self.group * parts <= MOST
+        if not sound or len(box.chunks) != 1 + -(-self.shape[0] // self.group):
             raise FormatError(f"{self.path}: its sizes contradict each other; the store is corrupt")
-        self.product, self._bank = _unpacked(head, self.shape[1], parts, entries)
         self.dtype = np.dtype(header.dtype)
         self._chunks = box.chunks
 
@@ -147,22 +144,26 @@ class CodeStore:
         kind = first[0]
         if product is None:
             product = fit(finite(torch.cat(first)[:FIT_ROWS], 0), size, ENTRIES, price)
-        if len(product.mean) != kind.shape[1] or product.entries > ENTRIES:
+        if product.channels != kind.shape[1] or product.entries > ENTRIES or product.levels != 1:
             raise InputError(
-                f"a quantiser of {len(product.mean)} channels and {product.entries} entries; the embeddings have "
-                f"{kind.shape[1]} channels, and {ENTRIES} entries are the most"
+                f"a quantiser of {product.channels} channels, {product.entries} entries and {product.levels} levels; "
+                f"the embeddings have {kind.shape[1]} channels, {ENTRIES} entries are the most, and one level"
             )
-        if group * product.parts > _MOST:
-            raise InputError(f"group is {group}; {_MOST // product.parts} rows of these are the most")
-        product = _kept(product)
-        codes, count = [], 0
-        for rows in grouped(chain(first, parts), kind, group):
-            codes.append(product.codes(finite(rows, count)).to(torch.uint8).numpy())
-            count += len(rows)
-        counts = [np.bincount(column, minlength=product.entries) for column in np.concatenate(codes).T]
-        bank = TableBank.from_histograms([c + 1e-3 for c in counts], 0, _PRECISION, trim=False)
-        head = _packed(product, bank)
-        chunks = [head, *(_coded(part, bank) for part in codes)]
+        if group * product.parts > MOST:
+            raise InputError(f"group is {group}; {MOST // product.parts} rows of these are the most")
+        codes: list[np.ndarray] = []
+
+        def coded(product: Product) -> np.ndarray:
+            count = 0
+            for rows in grouped(chain(first, parts), kind, group):
+                codes.append(product.codes(finite(rows, count)).to(torch.uint8).numpy())
+                count += len(rows)
+            return np.concatenate(codes)
+
+        books = Codebooks.of(product, coded)
+        count = sum(map(len, codes))
+        head = save(books.tensors())
+        chunks = [head, *(books.coded(part) for part in codes)]
         params = _PARAMS.pack(_VERSION, group, product.parts, product.entries)
         dtype = str(kind.dtype).removeprefix("torch.")
         header = Header(NAME, _fingerprint(head), "tensor", "numpy", (count, kind.shape[1]), dtype, params=params)
@@ -186,12 +187,7 @@ class CodeStore:
         if "codes" in self.__dict__:
             return self.codes[group * self.group : (group + 1) * self.group]
         count = min(self.group, len(self) - group * self.group)
-        decoder = Decoder(bytes(self._chunks[group + 1]))
-        found = np.asarray(decoder.code(None, _model(self._bank, count)))
-        decoder.finish()
-        if found.size and not 0 <= int(found.min()) <= int(found.max()) < self.product.entries:
-            raise FormatError(f"{self.path}: group {group} holds codes that no codebook has; the store is corrupt")
-        return found.astype(np.uint8)
+        return self._books.decoded(bytes(self._chunks[group + 1]), count, f"{self.path}: group {group}")
 
     def codes_of(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Codes (M, m) uint8 of rows by number, in the order asked for; each group that they lie in is decoded once.
@@ -229,10 +225,7 @@ class CodeStore:
     def _vectors(self) -> np.ndarray | None:
         """(m, N, D) what each code adds to a row, where that is small enough to stay in a processor's cache."""
         p = self.product
-        if p.parts * p.entries * self.shape[1] > _CACHED:
-            return None
-        parts = p.rotation.reshape(self.shape[1], p.parts, -1)
-        return torch.einsum("mnd,cmd->mnc", p.codewords, parts).contiguous().numpy()
+        return p.vectors().numpy() if p.parts * p.entries * self.shape[1] <= _CACHED else None
 
     def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
         """A row (D,), or several (M, D), by number; negative numbers count from the end."""
@@ -280,60 +273,5 @@ class CodeStore:
         return (torch.from_numpy(squares) + self.product.mean.square().sum()).clamp_min(1e-24).sqrt()
 
 
-def _kept(product: Product) -> Product:
-    """As the file keeps it: 16 bits a number, and the rotation a turn of the space all the same."""
-    return Product(
-        product.mean.float(), _turn(product.rotation.half()), product.codewords.half().float(), product.prices
-    )
-
-
-def _turn(rotation: Tensor) -> Tensor:
-    """The turn of the space nearest to a matrix of 16-bit numbers."""
-    u, _, v = torch.linalg.svd(rotation.double(), full_matrices=False)
-    return (u @ v).float()
-
-
-def _packed(product: Product, bank: TableBank) -> bytes:
-    frequencies = np.stack([bank.table(t) for t in range(bank.num_tables)]).astype(np.int16)
-    return save({
-        "mean": product.mean.contiguous(), "rotation": product.rotation.half().contiguous(),
-        "codewords": product.codewords.half().contiguous(), "frequencies": torch.from_numpy(frequencies),
-    })  # fmt: skip
-
-
-def _unpacked(data: bytes, channels: int, parts: int, entries: int) -> tuple[Product, TableBank]:
-    tensors = arrays.tensors(data)
-    shapes = {
-        "mean": (torch.float32, (channels,)), "rotation": (torch.float16, (channels, parts * -(-channels // parts))),
-        "codewords": (torch.float16, (parts, entries, -(-channels // parts))),
-        "frequencies": (torch.int16, (parts, entries + 1)),
-    }  # fmt: skip
-    for name, (dtype, shape) in shapes.items():
-        value = tensors.get(name)
-        if value is None or (value.dtype, tuple(value.shape)) != (dtype, shape):
-            raise FormatError(f"a store of codes without its {name}: the store is corrupt")
-        if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise FormatError(f"a store of codes whose {name} is not finite: the store is corrupt")
-    numbers = tensors["frequencies"].numpy().astype(np.int64)
-    try:
-        bank = TableBank(list(numbers), [0] * parts, [0] * parts, _PRECISION)
-    except InputError as error:
-        raise FormatError(f"a store of codes whose frequencies are none: {error}") from error
-    product = Product(
-        tensors["mean"], _turn(tensors["rotation"]), tensors["codewords"].float(), torch.zeros(parts, entries)
-    )
-    return product, bank
-
-
 def _fingerprint(head: bytes) -> bytes:
     return hashlib.sha256(head).digest()[:8]
-
-
-def _model(bank: TableBank, count: int) -> TableModel:
-    return TableModel(bank, np.arange(bank.num_tables, dtype=np.int32)[None], 0, (count, bank.num_tables))
-
-
-def _coded(codes: np.ndarray, bank: TableBank) -> bytes:
-    encoder = Encoder()
-    encoder.code(codes.astype(np.int32), _model(bank, len(codes)))
-    return encoder.finish()

@@ -143,8 +143,9 @@ class EmbeddingStore:
         parts, whole = parts_of(vectors)
         first = first_parts(parts, codec is None)
         kind = first[0]
-        profile = codec.profile if codec is not None else FeatureCodec.fit(first, nmse=nmse or 0.01).profile
-        assert profile is not None
+        profile = (codec or FeatureCodec.fit(first, nmse=nmse or 0.01)).profile
+        if not isinstance(profile, Profile):
+            raise InputError("the codec's profile holds codebooks: a store of codes is CodeStore.write(path, vectors)")
         if profile.channels != kind.shape[1]:
             raise InputError(
                 f"the codec was fitted to {profile.channels} channels, the embeddings have {kind.shape[1]}"

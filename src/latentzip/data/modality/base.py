@@ -207,6 +207,10 @@ class Modality(ABC):
     ) -> list[Tensor]:
         """Streams -> signals, on the codec's device."""
 
+    def tokens(self, blobs: Sequence[bytes], codec: Any, threads: int) -> list[Tensor]:
+        """Streams -> tokens uint16, of kinds without latents."""
+        raise InputError(f"streams of {self.noun} have no tokens beside their latents")
+
     @abstractmethod
     def check_stream(self, blob: bytes, codec: Any, row: tuple[Any, ...] | None) -> str | None:
         """Decode one stream all the way; what is wrong with it in words, where ``row`` are its `shape_columns`."""

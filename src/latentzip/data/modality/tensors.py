@@ -123,11 +123,17 @@ class Tensors(Modality):
     def signals(
         self, blobs: Sequence[bytes], codec: Any, threads: int, spans: Sequence[tuple[int, int]] | None = None
     ) -> list[Tensor]:
+        return self._restored(blobs, codec, threads, "signal")
+
+    def tokens(self, blobs: Sequence[bytes], codec: Any, threads: int) -> list[Tensor]:
+        return [x.to(torch.uint16) for x in self._restored(blobs, codec, threads, "tokens")]
+
+    def _restored(self, blobs: Sequence[bytes], codec: Any, threads: int, to: str) -> list[Tensor]:
         fingerprint = codec.fingerprint
 
         def read(span: range) -> list[Tensor]:
             streams = [opened(blobs[i], codec, self.name, fingerprint) for i in span]
-            return [codec.restore(s.header, s.chunks) for s in streams]
+            return [codec.restore(s.header, s.chunks, to=to) for s in streams]
 
         parts = run_batch(read, spread(len(blobs), threads), threads=threads)
         return [x for part in parts for x in part]

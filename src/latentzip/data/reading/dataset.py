@@ -50,9 +50,9 @@ class LatentDataset(Dataset[dict[str, Any]]):
         tier: "archive" entropy-decodes the range-coded streams, "cache" reads the training tier and makes it when there
             is none, "auto" reads the training tier where it exists.
         to: "latent" ((L, h, w), of sound (rows, frames)), "tokens" (of `vq` and `vq-audio`: numbers of codewords,
-            (levels, h, w) or (levels, frames) uint16, in a column ``tokens``), "signal" (pictures (C, H, W) float32 in
-            [0, 1], sound (C, T) float32 of full scale 1, tensors as they were; decoded in batches on `device`) or
-            "bytes" (the `.ltz` streams).
+            (levels, h, w) or (levels, frames) uint16, in a column ``tokens``; of tensors as `FeatureCodec.tokens`),
+            "signal" (pictures (C, H, W) float32 in [0, 1], sound (C, T) float32 of full scale 1, tensors as they were;
+            decoded in batches on `device`) or "bytes" (the `.ltz` streams).
         streams: of packs with several streams a sample: name -> "latent", "signal" or "bytes"; each becomes a column
             of that name. They follow ``mirror``, and neither transforms nor ``seconds``.
         columns: columns of the pack that every sample carries, beside ``index``.
@@ -103,7 +103,8 @@ class LatentDataset(Dataset[dict[str, Any]]):
         self.archive = Archive(path, cache_dir)
         self.kind = MODALITIES[self.archive.manifest["modality"]]
         self.levels = token_levels(self.archive) if to == "tokens" else None
-        to = "latent" if to == "tokens" else to
+        # of tensors tokens are read as they are, of pictures and sound they are the first levels of a latent
+        to = "latent" if to == "tokens" and self.archive.facts("")["latent"] is not None else to
         if to == "latent":
             check_latents(self.archive)
         if tier == "cache" and to != self.kind.output:
@@ -296,15 +297,21 @@ class LatentDataset(Dataset[dict[str, Any]]):
         return _tensors(found) if wanted == "latent" else found
 
 
-def token_levels(archive: Archive) -> int:
-    """How many levels of tokens the streams of a pack have.
+def token_levels(archive: Archive) -> int | None:
+    """How many levels of tokens the latents of a pack have; None where tokens are read from streams of tensors.
 
     Raises:
         InputError: its codec has no tokens.
     """
     codec = codec_of(archive, "", "cpu")
     if TOKENS not in codec.capabilities:
+        if archive.facts("")["latent"] is None:
+            raise InputError(
+                f"{archive.path} holds signals of {codec.name} without tokens: a feature profile of codebooks has some"
+            )
         raise InputError(f"{archive.path} holds latents of {codec.name}, which are no tokens; to='latent' reads them")
+    if archive.facts("")["latent"] is None:
+        return None
     said = archive.manifest.get("options", {}).get("levels")
     return int(said) if said is not None else codec.levels(archive.manifest.get("quality"))
 
@@ -314,8 +321,8 @@ def _decoded(
     spans: list[tuple[int, int]] | None = None,
 ) -> Any:  # fmt: skip
     """A batch of streams as latents (arrays) or as signals (tensors), stacked where they are alike."""
-    if to == "signal":
-        signals = kind.signals(blobs, codec, threads, spans)
+    if to in ("signal", "tokens"):
+        signals = kind.signals(blobs, codec, threads, spans) if to == "signal" else kind.tokens(blobs, codec, threads)
         same = len({(s.shape, s.dtype) for s in signals}) == 1
         return torch.stack(signals) if same else signals
     assert table is not None

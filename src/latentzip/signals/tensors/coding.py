@@ -8,11 +8,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ...codecs.contract import BATCH, AnyCodec
+from ...codecs.features.codec import FeatureCodec
 from ...entropy.container import Container
 from ...entropy.errors import InputError
 from ...warn import converted
 from .. import coding
-from ..coding import About, Progress, Wanted, refuse_span, refuse_tokens
+from ..coding import About, Progress, Wanted, integers, refuse_span, refuse_tokens
 from . import objects
 
 
@@ -50,7 +51,8 @@ class _Ready(coding.Ready):
 def decode(stream: Container, wanted: Wanted) -> Any:
     """A tensor or an array, or the integers."""
     refuse_span(wanted)
-    refuse_tokens(wanted, stream.header.codec)
+    if stream.header.codec != FeatureCodec.name:
+        refuse_tokens(wanted, stream.header.codec)
     return objects.decode(stream, wanted.codec, wanted.device, wanted.to, wanted.region, wanted.channels)
 
 
@@ -58,8 +60,8 @@ def array(stream: Container, wanted: Wanted) -> np.ndarray:
     """The values, or the integers."""
     if stream.header.dtype == "bfloat16":
         converted("bfloat16 values are written as float32: .npy has no bfloat16")
-    if wanted.to == "latent":
-        return decode(stream, wanted).numpy()
+    if wanted.to in ("latent", "tokens"):
+        return integers(decode(stream, wanted), wanted)
     return decode(stream, replace(wanted, to="numpy"))
 
 

@@ -111,7 +111,7 @@ def decode(
     codec = (codec or FeatureCodec()).to(device)
     part: dict[str, Any] = {"channels": channels, "region": region}
     part = {name: value for name, value in part.items() if value is not None}
-    y = codec.restore(header, stream.chunks, to="latent" if to == "latent" else "signal", **part)
+    y = codec.restore(header, stream.chunks, to=to if to in ("latent", "tokens") else "signal", **part)
     return to_numpy(y) if to == "numpy" or (to == "signal" and header.kind == "numpy") else y
 
 
