@@ -58,6 +58,9 @@ class OverfitCodec(PictureCodec):
     Args:
         starts: shared nets, at least one for each size.
         bank: the frozen tables of `entropy.wavefront`.
+
+    Raises:
+        InputError: no start of one of the sizes.
     """
 
     family = "overfit"
@@ -67,6 +70,8 @@ class OverfitCodec(PictureCodec):
 
     def __init__(self, starts: Sequence[Start], bank: TableBank, name: str = "overfit") -> None:
         super().__init__()
+        if missing := [s.name for s in SIZES if s not in {start.size for start in starts}]:
+            raise InputError(f"no start for nets of size {' and '.join(missing)}: one of each size is needed")
         self.name, self.starts, self.bank = name, tuple(starts), bank
         self.register_buffer("_place", torch.empty(0), persistent=False)  # says where to fit
 
@@ -250,9 +255,9 @@ def from_bytes(data: bytes) -> OverfitCodec:
         bank = TableBank.from_arrays({k[5:]: v for k, v in held.coding.items() if k.startswith("bank.")})
         for start in starts:
             IntegerNets(start.size, start.channels, start.values)
+        return OverfitCodec(starts, bank, held.name)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(f"not weights of an overfitted codec: {error}") from error
-    return OverfitCodec(starts, bank, held.name)
 
 
 def load_bundled(entry: Entry) -> OverfitCodec:
