@@ -1,7 +1,8 @@
 """Annealed rounding: gradients through real-valued latents that are rounded up or down at random, less and less so.
 
 After stochastic Gumbel annealing (Yang, Bamler & Mandt, "Improving Inference for Neural Image Compression", NeurIPS
-2020). Latents are in steps of the quantiser, rates of learning too; temperatures follow the length of the search.
+2020), with the chances of SGA+ (Perugachi-Diaz, Gansekoele & Bhulai, 2024: sigmoid scaled logit). Latents are in steps
+of the quantiser, rates of learning too; temperatures follow the length of the search.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from torch import Tensor
 from .measures import Measure
 from .piece import RelaxedPiece
 
-RATE, SIDE_RATE = 0.015, 0.01  # steps a step of Adam, at first: of the latent, and of what is coded beside it
-WARM, COLD, FLAT = 0.5, 0.1, 0.3  # temperatures, and the share of the search that stays warm
+RATE, SIDE_RATE = 0.03, 0.02  # steps a step of Adam, at first: of the latent, and of what is coded beside it
+WARM, COLD, FLAT = 1.0, 0.4, 0.6  # temperatures, and the share of the search that stays warm
+LEAN = 2.3  # how much more likely than in proportion the nearer integer is: the logit's factor
 
 
 def anneal(
@@ -52,7 +54,7 @@ class Rounding:
     def __call__(self, values: Tensor) -> Tensor:
         floor = values.detach().floor()
         part = (values - floor).clamp(1e-4, 1 - 1e-4)
-        lean = (torch.atanh(part) - torch.atanh(1 - part)) / self.heat
+        lean = LEAN * torch.logit(part)
         chance = torch.rand(values.shape, generator=self.generator).to(values.device).clamp(1e-6, 1 - 1e-6)
         # the difference of two Gumbel variables is logistic
         return floor + torch.sigmoid((lean + torch.logit(chance)) / self.heat)

@@ -1,11 +1,15 @@
 """What searching at encode time brings, and what it takes: rate-distortion and seconds of every effort, in one run with
-AVIF at its own speeds. --limit takes some pictures, evenly, --side their middles; --objective another one as well."""
+AVIF at its own speeds. --limit takes some pictures, evenly, --side their middles; --objective another one as well;
+--reuse the rows that an earlier --json has, so that a long run can be made in pieces."""
 
 from __future__ import annotations
 
 import argparse
 import io
+import json
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +17,7 @@ import torch
 from PIL import Image
 
 import latentzip as lz
+from latentzip import pretrained
 from latentzip.evaluation.metrics.bdrate import bd_rate
 from latentzip.evaluation.metrics.pictures import ms_ssim, ms_ssim_db, psnr
 
@@ -23,6 +28,7 @@ QUALITIES = (20, 50, 80)
 AVIF_SPEEDS = (8, 6, 4, 2, 0)
 AVIF_QUALITIES = (25, 45, 60, 75)
 ANCHOR = ("avif", "speed 6")
+KEY = ("codec", "level", "quality", "image", "pixels", "weights")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -33,14 +39,28 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         (0, "mse"),
         *((e, o) for e in sorted({*args.effort} - {0}) for o in dict.fromkeys(("mse", args.objective))),
     ]
-    rows = []
+    known = {}
+    if args.reuse:
+        known = {tuple(r.get(k) for k in KEY): r for r in json.loads(args.reuse.read_text())["rows"]}
+    weights = {entry.name: entry.fingerprint for entry in pretrained.index() if entry.current}
+    rows: list[dict[str, Any]] = []
+
+    def take(pixels: np.ndarray, key: tuple[Any, ...], measure: Callable[[], dict[str, Any]]) -> None:
+        key = (*key, pixels.shape[0] * pixels.shape[1], weights.get(key[0], ""))
+        rows.append(known.get(key) or {**dict(zip(KEY, key)), **measure()})
+
     for title, pixels in images:
         for name in args.codec or NAMES:
             codec = lz.load_codec(name)
             for quality in qualities:
-                rows += [ours(codec, title, pixels, quality, *level) for level in levels]
+                for effort, objective in levels:
+                    level = f"effort {effort}" + f", {objective}" * (objective != "mse")
+                    key = (name, level, quality, title)
+                    take(pixels, key, partial(ours, codec, pixels, quality, effort, objective))
         for speed in AVIF_SPEEDS[:: 2 if args.quick else 1]:
-            rows += [avif(title, pixels, quality, speed) for quality in AVIF_QUALITIES]
+            for quality in AVIF_QUALITIES:
+                key = ("avif", f"speed {speed}", quality, title)
+                take(pixels, key, partial(avif, pixels, quality, speed))
     table = averages(rows)
     summary = {f"{r['codec']} {r['level']}": {k: r[k] for k in FIGURES} for r in table}
     return {"rows": rows, "averages": table, "summary": summary, "markdown": markdown(table, len(images))}
@@ -59,9 +79,7 @@ def chosen(images: list[tuple[str, np.ndarray]], limit: int | None, side: int | 
     ]
 
 
-def ours(
-    codec: Any, title: str, pixels: np.ndarray, quality: int, effort: int, objective: str = "mse"
-) -> dict[str, Any]:
+def ours(codec: Any, pixels: np.ndarray, quality: int, effort: int, objective: str = "mse") -> dict[str, Any]:
     """One picture at one quality and effort, through a real stream."""
     x = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
     codec.compress(x[:, :64, :64], quality, effort=min(effort, 1))  # what is made once
@@ -71,29 +89,23 @@ def ours(
     found = codec.decompress(packed.params, packed.chunks, pixels.shape[:2])
     decoded = (found * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     size = sum(map(len, packed.chunks)) + 60  # of the container
-    level = f"effort {effort}" + f", {objective}" * (objective != "mse")
-    return _row(codec.name, level, quality, title, pixels, size, decoded, wall, cpu)
+    return _figures(pixels, size, decoded, wall, cpu)
 
 
-def avif(title: str, pixels: np.ndarray, quality: int, speed: int) -> dict[str, Any]:
+def avif(pixels: np.ndarray, quality: int, speed: int) -> dict[str, Any]:
     """One picture through AVIF as Pillow has it, 4:4:4 as our codecs are."""
     out = io.BytesIO()
     start = time.perf_counter(), time.process_time()
     Image.fromarray(pixels).save(out, "AVIF", quality=quality, speed=speed, subsampling="4:4:4")
     wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
     decoded = np.asarray(Image.open(io.BytesIO(out.getvalue())).convert("RGB"))
-    return _row("avif", f"speed {speed}", quality, title, pixels, out.tell(), decoded, wall, cpu)
+    return _figures(pixels, out.tell(), decoded, wall, cpu)
 
 
-def _row(
-    codec: str, level: str, quality: int, title: str, pixels: np.ndarray, size: int, decoded: np.ndarray,
-    wall: float, cpu: float,
-) -> dict[str, Any]:  # fmt: skip
-    count = pixels.shape[0] * pixels.shape[1]
+def _figures(pixels: np.ndarray, size: int, decoded: np.ndarray, wall: float, cpu: float) -> dict[str, Any]:
     return {
-        "codec": codec, "level": level, "quality": quality, "image": title, "pixels": count, "bytes": size,
-        "bpp": 8 * size / count, "psnr": psnr(pixels, decoded), "ms_ssim_db": ms_ssim_db(ms_ssim(pixels, decoded)),
-        "encode_s": wall, "encode_cpu_s": cpu,
+        "bytes": size, "bpp": 8 * size / (pixels.shape[0] * pixels.shape[1]), "psnr": psnr(pixels, decoded),
+        "ms_ssim_db": ms_ssim_db(ms_ssim(pixels, decoded)), "encode_s": wall, "encode_cpu_s": cpu,
     }  # fmt: skip
 
 
