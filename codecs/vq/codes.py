@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,9 +42,11 @@ class Codebooks:
         """As it is stored, with the frequencies of the codes (n, m) that the quantiser then gives."""
         rotation, words = product.rotation.half(), product.codewords.half().float()
         product = Product(product.mean.float(), turn(rotation), words, product.prices, product.levels)
-        counts = [np.bincount(column, minlength=product.entries) for column in codes_of(product).T]
-        bank = TableBank.from_histograms([c + 1e-3 for c in counts], 0, _PRECISION, trim=False)
-        return cls(product, rotation, bank)
+        return cls(product, rotation, _bank(codes_of(product).T, product.entries))
+
+    def counted(self, columns: Sequence[np.ndarray]) -> Codebooks:
+        """With the frequencies of other codes, those of each code of a row (m of them)."""
+        return replace(self, bank=_bank(columns, self.product.entries))
 
     def tensors(self) -> dict[str, Tensor]:
         """What a file holds of it; the levels are told beside."""
@@ -94,11 +97,15 @@ class Codebooks:
 
     def code_levels(self, coder: Any, codes: np.ndarray | None, levels: int, count: int, where: str) -> np.ndarray:
         """Code so many levels of rows, one after the other, with any coder: (n, k) uint8."""
-        g, found = self.product.groups, []
-        for at in range(0, levels * g, g):
-            part = None if codes is None else codes[:, at : at + g].astype(np.int32)
-            found.append(self._checked(np.asarray(coder.code(part, self._model(at, g, count))), where))
-        return np.concatenate(found, 1)
+        g = self.product.groups
+        parts = [None if codes is None else codes[:, at : at + g] for at in range(0, levels * g, g)]
+        return np.concatenate([self.code_level(coder, p, i, count, where) for i, p in enumerate(parts)], 1)
+
+    def code_level(self, coder: Any, codes: np.ndarray | None, level: int, count: int, where: str) -> np.ndarray:
+        """Code one level (n, G) of rows: uint8."""
+        g = self.product.groups
+        symbols = None if codes is None else codes.astype(np.int32)
+        return self._checked(np.asarray(coder.code(symbols, self._model(level * g, g, count))), where)
 
     def _model(self, first: int, parts: int, count: int) -> TableModel:
         return TableModel(self.bank, np.arange(first, first + parts, dtype=np.int32)[None], 0, (count, parts))
@@ -107,6 +114,16 @@ class Codebooks:
         if found.size and not 0 <= int(found.min()) <= int(found.max()) < self.product.entries:
             raise FormatError(f"{where} holds codes that no codebook has: it is corrupt")
         return found.astype(np.uint8)
+
+
+def fingerprint(head: bytes) -> bytes:
+    """First 8 bytes of a SHA-256 over what a file begins with: quantiser and frequencies."""
+    return hashlib.sha256(head).digest()[:8]
+
+
+def _bank(columns: Iterable[np.ndarray], entries: int) -> TableBank:
+    counts = [np.bincount(column, minlength=entries) + 1e-3 for column in columns]
+    return TableBank.from_histograms(counts, 0, _PRECISION, trim=False)
 
 
 def turn(rotation: Tensor) -> Tensor:

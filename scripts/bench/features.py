@@ -25,7 +25,7 @@ import torch
 
 import latentzip as lz
 
-from . import codewords, embeddings, kv, minilm
+from . import codewords, embeddings, kv, minilm, tables
 from .texts import LENGTH, texts
 
 TARGET = 0.01
@@ -402,6 +402,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         lines += ["", "Left out: " + "; ".join(peers()[1]) + "."]
     parts = {
         "codewords": codewords.run(known, args.quick), "kv": kv.run(args), "embeddings": embeddings.run(args),
+        "tables": tables.run(args.quick),
     }  # fmt: skip
     lines += [part["markdown"] for part in parts.values()]
     summary = _summary(rows, speeds)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .archive import Archive
     from .embeddings.codes import CodeStore
     from .embeddings.store import EmbeddingStore
+    from .embeddings.table import EmbeddingTable
     from .reading import transforms
     from .reading.backbone import LatentInput, image_classifier_input
     from .reading.cache import Cache, build_cache
@@ -38,6 +39,7 @@ _HOMES = {
     "reading.dequantize": ("Dequantize",),
     "embeddings.codes": ("CodeStore",),
     "embeddings.store": ("EmbeddingStore",),
+    "embeddings.table": ("EmbeddingTable",),
     "writing.merging": ("PackResult",),
     "writing.packing": ("pack",),
     "writing.writer": ("PackWriter",),
@@ -54,6 +56,7 @@ __all__ = [
     "Dequantize",
     "ElasticBatchSampler",
     "EmbeddingStore",
+    "EmbeddingTable",
     "LatentBatch",
     "LatentDataset",
     "LatentInput",

@@ -9,11 +9,13 @@ from ...entropy.lazy import exports
 if TYPE_CHECKING:
     from .codes import CodeStore
     from .store import EmbeddingStore
+    from .table import EmbeddingTable
 
-__all__ = ["CodeStore", "EmbeddingStore"]
+__all__ = ["CodeStore", "EmbeddingStore", "EmbeddingTable"]
 
 _HOMES = {
     "codes": ("CodeStore",),
     "store": ("EmbeddingStore",),
+    "table": ("EmbeddingTable",),
 }
 __getattr__, __dir__ = exports(__name__, _HOMES)

@@ -6,7 +6,6 @@ entropy-coded under them and decode alone. A search holds the codes, a byte each
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import os
 import struct
@@ -22,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ...codecs.outputs import atomic_writer
-from ...codecs.vq.codes import ENTRIES, MOST, Codebooks
+from ...codecs.vq.codes import ENTRIES, MOST, Codebooks, fingerprint
 from ...codecs.vq.product import Product, fit
 from ...entropy import arrays, container
 from ...entropy.container import Header, Limits
@@ -87,7 +86,7 @@ class CodeStore:
         self._books = Codebooks.of_tensors(arrays.tensors(head, self.path), 1, self.path)
         self.product = self._books.product
         sound = (self.product.channels, self.product.parts, self.product.entries) == (self.shape[1], parts, entries)
-        sound = sound and header.dtype in ("float16", "float32") and _fingerprint(head) == header.fingerprint
+        sound = sound and header.dtype in ("float16", "float32") and fingerprint(head) == header.fingerprint
         sound = sound and self.group > 0 and self.group * parts <= MOST
         if not sound or len(box.chunks) != 1 + -(-self.shape[0] // self.group):
             raise FormatError(f"{self.path}: its sizes contradict each other; the store is corrupt")
@@ -166,7 +165,7 @@ class CodeStore:
         chunks = [head, *(books.coded(part) for part in codes)]
         params = _PARAMS.pack(_VERSION, group, product.parts, product.entries)
         dtype = str(kind.dtype).removeprefix("torch.")
-        header = Header(NAME, _fingerprint(head), "tensor", "numpy", (count, kind.shape[1]), dtype, params=params)
+        header = Header(NAME, fingerprint(head), "tensor", "numpy", (count, kind.shape[1]), dtype, params=params)
         with atomic_writer(Path(path), force) as file:
             file.write(container.write(header, chunks, limits=LIMITS))
         return cls(path)
@@ -271,7 +270,3 @@ class CodeStore:
         """(N,) of the decoded rows."""
         squares = table_sums(self.product.norms()[None].contiguous().numpy(), self.codes)[0]
         return (torch.from_numpy(squares) + self.product.mean.square().sum()).clamp_min(1e-24).sqrt()
-
-
-def _fingerprint(head: bytes) -> bytes:
-    return hashlib.sha256(head).digest()[:8]

@@ -23,6 +23,7 @@ PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 _ELSEWHERE = {
     "kv-cache": "the stream is a KV cache: decode it with KVCacheCodec.load(PROFILE).decode(blob)",
     "embedding-codes": "the file is a store of codes: read it with latentzip.data.CodeStore(path)",
+    "embedding-table": "the file is a table of embeddings: read it with latentzip.data.EmbeddingTable(path)",
     "embeddings": "the file is a store of embeddings: read it with latentzip.data.EmbeddingStore(path)",
 }
 
