@@ -95,6 +95,7 @@ def main() -> int:
     parser.add_argument(
         "--objective", default="mse", help="rd --effort: another one of the search, beside mse: ms-ssim"
     )
+    parser.add_argument("--speeds", type=int, nargs="+", metavar="N", help="rd --effort: of AVIF, 0 to 10")
     parser.add_argument(
         "--side", type=int, metavar="N", help="rd --effort: only the middle of each picture, N x N pixels"
     )

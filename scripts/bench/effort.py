@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                     level = f"effort {effort}" + f", {objective}" * (objective != "mse")
                     key = (name, level, quality, title)
                     take(pixels, key, partial(ours, codec, pixels, quality, effort, objective))
-        for speed in AVIF_SPEEDS[:: 2 if args.quick else 1]:
+        for speed in args.speeds or AVIF_SPEEDS[:: 2 if args.quick else 1]:
             for quality in AVIF_QUALITIES:
                 key = ("avif", f"speed {speed}", quality, title)
                 take(pixels, key, partial(avif, pixels, quality, speed))
