@@ -496,6 +496,15 @@ class Codec(PictureCodec):
         self._check_limit(block, 0)
         out[...] = block
 
+    def decode_singles(self, params: bytes, chunks: Sequence[bytes], out: np.ndarray) -> None:
+        """`decode_single` of several chunks of one shape: ``out`` is (n, L, h, w), in C order.
+
+        Raises:
+            FormatError: a chunk is corrupt.
+        """
+        for chunk, latent in zip(chunks, out):
+            self.decode_single(params, chunk, latent)
+
     def _check_limit(self, block: np.ndarray, number: int) -> None:
         if max(int(block.max()), -int(block.min())) > self.latent_limit:
             raise FormatError(f"{self.name}: chunk {number} holds latents beyond +-{self.latent_limit}")

@@ -102,6 +102,50 @@ def hidden_tile(typing, w, x, bias, shift, top, y, o, p, count):  # type: ignore
 
 
 @intrinsic
+def pairs_tile(typing, bytes_, at, step, x, p, count):  # type: ignore[no-untyped-def]
+    """Pairs of signed bytes, WIDTH at a time: x[k, p + i] = bytes[at[2 k] + i], bytes[at[2 k + 1] + i] for k < count.
+
+    bytes: (n,) int8; at: (2 count,) int64, to which step, (2 count,) int64, is added; x: (count, n) int32 of pairs.
+    All in C order; nothing is checked.
+    """
+
+    def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        (data, _), (at, _), (step, _), x = unpack(context, b, signature.args[:4], args[:4])
+        p, count = args[4:]
+        line = ir.VectorType(ir.IntType(8), 16)
+        with cgutils.for_range(b, count) as loop:
+            taps = []
+            for one in (0, 1):
+                f = b.add(b.shl(loop.index, number(1)), number(one))
+                place = b.gep(at, [f])
+                here = b.load(place)
+                taps.append(b.load(b.bitcast(b.gep(data, [here]), line.as_pointer()), align=1))
+                b.store(b.add(here, b.load(b.gep(step, [f]))), place)
+            for v in (0, 8):
+                places = [i for k in range(v, v + 8) for i in (k, 16 + k)]
+                mixed = b.shuffle_vector(*taps, ir.Constant(ir.VectorType(_I32, 16), places))
+                pair = b.bitcast(b.sext(mixed, _PAIRS), _VECTOR)
+                b.store(pair, _at(b, x, loop.index, b.add(p, number(v))), align=4)
+        return context.get_dummy_value()
+
+    return types.void(bytes_, at, step, x, types.intp, types.intp), generate
+
+
+@intrinsic
+def copy_line(typing, source, here, to, there):  # type: ignore[no-untyped-def]
+    """to[there : there + WIDTH] = source[here : here + WIDTH], two arrays of one dtype in C order, unchecked."""
+
+    def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        (source, _), (to, _) = unpack(context, b, signature.args[0::2], args[0::2])
+        line = ir.VectorType(source.type.pointee, 16).as_pointer()
+        value = b.load(b.bitcast(b.gep(source, [args[1]]), line), align=1)
+        b.store(value, b.bitcast(b.gep(to, [args[3]]), line), align=1)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, to, types.intp), generate
+
+
+@intrinsic
 def last_tile(typing, w, x, count, rear, hidden, pairs, o, y, p):  # type: ignore[no-untyped-def]
     """y[:2, p : p + WIDTH] = w[o : o + 2, :count] x + rear[:2, :pairs] hidden; arrays as in `hidden_tile`."""
 

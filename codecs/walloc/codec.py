@@ -8,6 +8,7 @@ attention or norms (cost linear in the pixels, tiles agree with the whole), and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -180,6 +181,14 @@ class Walloc(Codec):
         if self.context is None:
             raise InputError(f"{self.name} has no entropy model yet: export it with scripts/train.py")
         return self.context.program(coder, latent, shape)
+
+    def decode_singles(self, params: bytes, chunks: Sequence[bytes], out: np.ndarray) -> None:
+        if self.context is None or self._is_fast(params):
+            return super().decode_singles(params, chunks, out)
+        done = self.context.decode_alike(chunks, out, self.latent_limit)
+        for i in np.flatnonzero(~done).tolist():
+            self.decode_single(params, chunks[i], out[i])
+        return None
 
     def coding_arrays(self) -> dict[str, np.ndarray]:
         return self.context.to_arrays() if self.context else {}

@@ -9,38 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...kernels.compiled import compiled as _jit
+from .chunk import MAX_STREAMS, cursors, sections, words_of
 from .coder import decode_four, decode_lut_raw
-
-
-@_jit
-def _varint(data, pos):  # type: ignore[no-untyped-def]
-    """(value, new position), the position -1 where `ans` refuses the bytes."""
-    value = np.int64(0)
-    for b in range(5):
-        if pos >= data.size:
-            return value, -1
-        byte = np.int64(data[pos])
-        pos += 1
-        value |= (byte & 127) << (7 * b)
-        if byte < 128:
-            return value, -1 if b and byte == 0 else pos
-    return value, -1
-
-
-@_jit
-def _word(data, at):  # type: ignore[no-untyped-def]
-    """Little-endian uint32 at a byte position; bytes beyond the end count as zero."""
-    if at + 4 <= data.size:
-        return (
-            np.uint32(data[at])
-            | np.uint32(data[at + 1]) << np.uint32(8)
-            | np.uint32(data[at + 2]) << np.uint32(16)
-            | np.uint32(data[at + 3]) << np.uint32(24)
-        )
-    word = np.uint32(0)
-    for i in range(min(4, data.size - at)):
-        word |= np.uint32(data[at + i]) << np.uint32(8 * i)
-    return word
 
 
 @_jit
@@ -50,57 +20,22 @@ def decode(data, lut, entries, limit, whole, out):  # type: ignore[no-untyped-de
     lut, entries: of the frozen Laplacian bank; limit: largest magnitude allowed; whole: whether the chunk has to end
     with the last channel of out.
     """
-    if data.size == 0 or data[0] >> 5 or data[0] & 7 > 6 or data[data.size - 1] == 0:
+    count = np.empty(MAX_STREAMS, np.int64)
+    streams, pos, raw_size, escape_size = sections(data, count)
+    if not streams:
         return False
-    # the header, as in ans.unpack
-    log_k, pos = np.int64(data[0] & 7), np.int64(1)
-    raw_size, escape_size = np.int64(0), np.int64(0)
-    if data[0] & 8:
-        raw_size, pos = _varint(data, pos)
-        if pos < 0 or raw_size == 0:
-            return False
-    if data[0] & 16:
-        escape_size, pos = _varint(data, pos)
-        if pos < 0 or escape_size == 0:
-            return False
-    streams = 1 << log_k
-    count = np.empty(streams, np.int64)
-    for j in range(streams - 1):
-        z, pos = _varint(data, pos)
-        if pos < 0:
-            return False
-        count[j] = (z >> 1) ^ -(z & 1)
     first_word = pos + raw_size + escape_size
-    if first_word > data.size:
-        return False
     total = (data.size - first_word + 3) >> 2
-    mean, left = total // streams, total
-    for j in range(streams - 1):
-        count[j] += mean
-        if count[j] < 0 or count[j] > left:
-            return False
-        left -= count[j]
-    count[streams - 1] = left
     # cursors, as in Decoder
     words = np.empty(total + 1, np.uint32)
     words[0] = 0
-    for i in range(total):
-        words[i + 1] = _word(data, first_word + 4 * i)
-    raw = np.empty((raw_size >> 2) + 4, np.uint32)
-    for i in range(raw.size):
-        raw[i] = _word(data[: pos + raw_size], pos + 4 * i)
+    words_of(data, first_word, words, 1)
+    raw = np.zeros((raw_size >> 2) + 4, np.uint32)
+    words_of(data[: pos + raw_size], pos, raw, 0)
     escapes = data[pos + raw_size : first_word]
     state, ptr, begin = np.empty(streams, np.uint64), np.empty(streams, np.int64), np.empty(streams, np.int64)
-    end = np.int64(1)
-    for j in range(streams):
-        begin[j] = end
-        end += count[j]
-        if count[j] and words[end - 1] == 0:
-            return False
-        state[j] = 0
-        ptr[j] = end - min(count[j], 2)
-        for i in range(end - 1, ptr[j] - 1, -1):
-            state[j] = state[j] << np.uint64(32) | np.uint64(words[i])
+    if not cursors(words, count, streams, np.int64(1), state, ptr, begin):
+        return False
     side = np.array([0, 0, 8 * raw_size, 0, escape_size], np.int64)
 
     channels, h, w = out.shape

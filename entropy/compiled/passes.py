@@ -27,28 +27,28 @@ SOME = 64  # symbols that the general loop reads before four streams are tried a
 BLOCK = 256  # points whose taps and sums lie in a core's nearer caches
 MEAN_BITS, FRACTION_BITS, CLASS_BITS = 12, 4, 10
 
-_BASE, _DIAGONAL, _ACROSS, _DOWN, _EVEN, _ODD = range(6)
+BASE, DIAGONAL, ACROSS, DOWN, EVEN, ODD = range(6)
 
 
 @_jit
-def _rows(kind, h, w, stride):  # type: ignore[no-untyped-def]
+def lattice(kind, h, w, stride):  # type: ignore[no-untyped-def]
     """Of a step, on the grid of its stride: rows, columns, first row, step of rows, first column, step of columns."""
     rows, cols = (h + stride - 1) // stride, (w + stride - 1) // stride
-    y0 = np.int64((kind == _DIAGONAL) | (kind == _DOWN))
-    x0 = np.int64((kind == _DIAGONAL) | (kind == _ACROSS) | (kind == _ODD))
-    dy = np.int64(1 if kind == _BASE or kind >= _EVEN else 2)
-    dx = np.int64(1 if kind == _BASE else 2)
+    y0 = np.int64((kind == DIAGONAL) | (kind == DOWN))
+    x0 = np.int64((kind == DIAGONAL) | (kind == ACROSS) | (kind == ODD))
+    dy = np.int64(1 if kind == BASE or kind >= EVEN else 2)
+    dx = np.int64(1 if kind == BASE else 2)
     return rows, cols, y0, dy, x0, dx
 
 
 @_jit
-def _first(x0, kind, y):  # type: ignore[no-untyped-def]
+def first_column(x0, kind, y):  # type: ignore[no-untyped-def]
     """First column of row y."""
-    return x0 ^ (y & 1) if kind >= _EVEN else x0
+    return x0 ^ (y & 1) if kind >= EVEN else x0
 
 
 @_jit
-def _mirror(i, n):  # type: ignore[no-untyped-def]
+def mirrored(i, n):  # type: ignore[no-untyped-def]
     if n == 1:
         return 0
     i %= 2 * (n - 1)
@@ -68,7 +68,7 @@ def _border(store, base, rows, cols):  # type: ignore[no-untyped-def]
     wide = np.uint64(2 * half)
     for k in range(2 * REACH):
         x = k if k < REACH else cols + k
-        c = _mirror(x - REACH, cols) + REACH
+        c = mirrored(x - REACH, cols) + REACH
         there = np.uint64(base + REACH * 2 * half + (x & 1) * half + (x >> 1))
         here = np.uint64(base + REACH * 2 * half + (c & 1) * half + (c >> 1))
         for _ in range(rows):
@@ -77,7 +77,7 @@ def _border(store, base, rows, cols):  # type: ignore[no-untyped-def]
             here += wide
     for k in range(2 * REACH):
         y = k if k < REACH else rows + k
-        there, here = base + y * 2 * half, base + (_mirror(y - REACH, rows) + REACH) * 2 * half
+        there, here = base + y * 2 * half, base + (mirrored(y - REACH, rows) + REACH) * 2 * half
         store[there : there + 2 * half] = store[here : here + 2 * half]
 
 
@@ -161,7 +161,7 @@ def _around(store, total, floats, bits, sizes, half, kind, gy, c, n, out):  # ty
         for dx in range(-1, 2):
             edge = (dy == 0) != (dx == 0)
             corner = dy != 0 and dx != 0
-            if (edge and kind != _DIAGONAL) or (corner and kind in (_DIAGONAL, _DOWN)):
+            if (edge and kind != DIAGONAL) or (corner and kind in (DIAGONAL, DOWN)):
                 p = np.uint64(sizes + 2 * half * (gy + REACH + dy) + ((c + dx) & 1) * half + ((c + dx) >> 1))
                 for i in range(np.uint64(n)):
                     total[i] += store[p + i]
@@ -169,7 +169,7 @@ def _around(store, total, floats, bits, sizes, half, kind, gy, c, n, out):  # ty
 
 
 @_jit
-def _conclude(y, b, start, drop, n, index, offset):  # type: ignore[no-untyped-def]
+def conclude(y, b, start, drop, n, index, offset):  # type: ignore[no-untyped-def]
     """Sums of the last layer -> table and integer part of the mean, as in `net.conclude`."""
     unit = MEAN_BITS - FRACTION_BITS
     half, more = np.int32(b[0] + (1 << (unit - 1))), np.int32(b[1] + (1 << (CLASS_BITS - 1)))
@@ -185,11 +185,8 @@ def _conclude(y, b, start, drop, n, index, offset):  # type: ignore[no-untyped-d
 
 
 @_jit
-def predict(store, tables, samples, net, start, drop, planes, channel, h, w, stride, kind, index, offset):  # type: ignore[no-untyped-def]
-    """Table index and offset of every point of a step, in the order of its rows.
-
-    store: int16, see above; tables: (2 planes, 256) int16; samples: (h * w,) int32 of this channel.
-    """
+def parts(net):  # type: ignore[no-untyped-def]
+    """The arrays that a network is made of, in their order."""
     units, pairs = net[0], net[1]
     taps = net[2 : 2 + 8 * pairs].reshape(2 * pairs, 4)
     at = 2 + 8 * pairs
@@ -199,10 +196,19 @@ def predict(store, tables, samples, net, start, drop, planes, channel, h, w, str
     at += (units + 2) * pairs
     rear = net[at : at + units].reshape(2, units >> 1)
     b = net[at + units : at + units + 2]
+    return units, pairs, taps, bias, shift, front, rear, b
 
-    rows, cols, y0, dy, x0, dx = _rows(kind, h, w, stride)
+
+@_jit
+def predict(store, tables, samples, net, start, drop, planes, channel, h, w, stride, kind, index, offset):  # type: ignore[no-untyped-def]
+    """Table index and offset of every point of a step, in the order of its rows.
+
+    store: int16, see above; tables: (2 planes, 256) int16; samples: (h * w,) int32 of this channel.
+    """
+    units, pairs, taps, bias, shift, front, rear, b = parts(net)
+    rows, cols, y0, dy, x0, dx = lattice(kind, h, w, stride)
     own, sizes, own_size = _grid(planes, channel, h, w, stride)
-    if kind == _DIAGONAL:
+    if kind == DIAGONAL:
         _refine(store, own, sizes, own_size, tables[2 * channel : 2 * channel + 2], rows, cols, samples, w, stride)
     where, down, across = (
         np.empty((2, 2 * pairs), np.int64),
@@ -217,11 +223,11 @@ def predict(store, tables, samples, net, start, drop, planes, channel, h, w, str
     for f in range(2 * pairs):
         what, back, ty, tx = np.int64(taps[f, 0]), np.int64(taps[f, 1]), np.int64(taps[f, 2]), np.int64(taps[f, 3])
         for odd in range(2):
-            gx = _first(x0, kind, odd)
+            gx = first_column(x0, kind, odd)
             if back:
                 base, wide, c = (3 * (channel - back) + what) * plane, half, gx * stride + tx + REACH
                 down[f], across[f] = 2 * half * stride, (dx * stride) >> 1
-            elif kind == _BASE or (what == 2 and kind == _EVEN):  # nothing is known yet
+            elif kind == BASE or (what == 2 and kind == EVEN):  # nothing is known yet
                 base, wide, c = store.size - 1 - 2 * (ty + REACH), 1, 0
                 down[f], across[f] = 0, 0
             elif what == 2:
@@ -242,7 +248,7 @@ def predict(store, tables, samples, net, start, drop, planes, channel, h, w, str
         # gather a block: whole pieces of rows
         n = 0
         while gy < rows and n < BLOCK:
-            gx = _first(x0, kind, gy)
+            gx = first_column(x0, kind, gy)
             here = min((cols - gx + dx - 1) // dx - begun, BLOCK - n)
             if here > 0:
                 if summing:
@@ -273,7 +279,7 @@ def predict(store, tables, samples, net, start, drop, planes, channel, h, w, str
             for o in range(0, units, 4):
                 hidden_tile(front, x, bias, shift, 255, hidden, o, p, pairs)  # type: ignore[call-arg]
             last_tile(front, x, pairs, rear, hidden, units >> 1, units, y, p)  # type: ignore[call-arg]
-        _conclude(y, b, start, drop, n, index[done : done + n], offset[done : done + n])
+        conclude(y, b, start, drop, n, index[done : done + n], offset[done : done + n])
         done += n
     return done
 
@@ -281,7 +287,7 @@ def predict(store, tables, samples, net, start, drop, planes, channel, h, w, str
 @_jit
 def keep(store, tables, samples, symbols, planes, channel, h, w, stride, kind):  # type: ignore[no-untyped-def]
     """Put the symbols of a step where they belong: into the channel, and into the grid that later steps read."""
-    rows, cols, y0, dy, x0, dx = _rows(kind, h, w, stride)
+    rows, cols, y0, dy, x0, dx = lattice(kind, h, w, stride)
     own, sizes, plane = _grid(planes, channel, h, w, stride)
     half = _half(cols)
     value, magnitude = tables[2 * channel], tables[2 * channel + 1]
@@ -289,12 +295,12 @@ def keep(store, tables, samples, symbols, planes, channel, h, w, stride, kind): 
     apart, there = np.uint64(dx * stride), np.uint64(sizes - own)
     done = np.uint64(0)
     for gy in range(y0, rows, dy):
-        gx = _first(x0, kind, gy)
+        gx = first_column(x0, kind, gy)
         n = np.uint64(max((cols - gx + dx - 1) // dx, 0))
         at = np.uint64(gy * stride * w + gx * stride)
         for k in range(n):
             samples[at + k * apart] = symbols[done + k]
-        if kind != _BASE:
+        if kind != BASE:
             c = gx + REACH
             p = np.uint64(own + 2 * half * (gy + REACH) + (c & 1) * half + (c >> 1))
             q, r = p + np.uint64(plane), p + there
@@ -307,11 +313,11 @@ def keep(store, tables, samples, symbols, planes, channel, h, w, stride, kind): 
                 s = min(max(symbols[done + k], low), high)
                 store[q + k] = magnitude[np.uint64(np.int64(s) + 128)]
         done += n
-    if kind != _BASE:
+    if kind != BASE:
         _border(store, own, rows, cols)
         _border(store, own + plane, rows, cols)
         _border(store, sizes, rows, cols)
-        if stride == 1 and kind in (_DOWN, _ODD):
+        if stride == 1 and kind in (DOWN, ODD):
             _surround(store, sizes, own + 2 * plane, h, w)
     return np.int64(done)
 
@@ -319,10 +325,10 @@ def keep(store, tables, samples, symbols, planes, channel, h, w, stride, kind): 
 @_jit
 def take(samples, symbols, h, w, stride, kind):  # type: ignore[no-untyped-def]
     """The samples of a step, in its order; returns how many."""
-    rows, cols, y0, dy, x0, dx = _rows(kind, h, w, stride)
+    rows, cols, y0, dy, x0, dx = lattice(kind, h, w, stride)
     i = 0
     for gy in range(y0, rows, dy):
-        gx = _first(x0, kind, gy)
+        gx = first_column(x0, kind, gy)
         flat = gy * stride * w + gx * stride
         n = (cols - gx + dx - 1) // dx
         for k in range(n):

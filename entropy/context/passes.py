@@ -6,6 +6,7 @@ tables; where the encoder allows, it goes through all steps of a latent in one c
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,13 @@ class Packed:
         self.each = [self.nets[i:j] for i, j in zip(self.starts, self.starts[1:])]
         self.tables = model.tables.astype(np.int16)
         self.steps = np.array([(c, s.stride, s.kind) for c, s in model.steps], np.int64)
+        self._bank = model.bank
+
+    @cached_property
+    def lut(self) -> npt.NDArray[np.uint8]:
+        """(tables << 8,): the entry in which each 256th of a table's quantiles begins; of banks of 8 bits and more."""
+        b = self._bank
+        return np.ascontiguousarray(b.lut.reshape(b.num_tables, -1)[:, :: 1 << (b.precision - 8)]).reshape(-1)
 
 
 class Compiled(Passes):

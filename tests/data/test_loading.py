@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -154,6 +155,27 @@ def test_damage_is_named(fixed, tmp_path):
 
 
 # --- ragged --------------------------------------------------------------------------------------------------------
+
+
+def test_default_coding_in_one_batch(ragged, tmp_path):
+    """Shapes mixed, decoded together where they are alike; a damaged record is named, and the others load."""
+    data = lz.data.LatentDataset(ragged, tier="archive")
+    order = [*range(18)] * 2
+    latents = data.__getitems__(order).columns["latent"]
+    for latent, i in zip(latents, order):
+        assert torch.equal(latent, lz.decode(data.archive.read(i), to="latent"))
+    place = tmp_path / "pack"
+    shutil.copytree(ragged, place)
+    shard = place / data.archive.manifest["shards"][0]["file"]
+    damaged = bytearray(shard.read_bytes())
+    offset, size, _ = data.archive.offsets[7].tolist()
+    damaged[offset + size - 9] ^= 1
+    shard.write_bytes(damaged)
+    broken = lz.data.LatentDataset(place, tier="archive")
+    with pytest.raises(lz.FormatError, match=r"sample 7: .*checksum of chunk 0"):
+        broken.__getitems__(order)
+    others = [i for i in order if i != 7]
+    assert all(torch.equal(a, latents[i]) for a, i in zip(broken.__getitems__(others).columns["latent"], others))
 
 
 def test_ragged_latents_need_buckets_or_a_crop(ragged):

@@ -15,6 +15,7 @@ from torch import Tensor
 from ...codecs.base import Codec, Shape
 from ...codecs.contract import EXACT
 from ...entropy import container
+from ...entropy.alike import Alike
 from ...entropy.batch import run_batch
 from ...entropy.container import Container
 from ...entropy.errors import FormatError, InputError
@@ -24,6 +25,7 @@ from . import prepare
 from .base import Modality, Options, Piece, Table, check_shape, common_shapes, keeps_signals, opened, spread
 
 _LOSSLESS = {".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".qoi", ".tga"}
+_KINDS = 8  # headers that a reader keeps in mind
 _SOURCE_BPP = {True: 12.0, False: 2.5}  # of lossless and of lossy pictures, roughly
 
 
@@ -134,18 +136,14 @@ class Pictures(Modality):
         if shape is not None and len(blobs):  # before so many of them are allocated
             size = reader.open(blobs[0]).header.shape[-2:]
             check_shape((codec.latent_channels, *latent_size(codec, (size[0], size[1]))), shape)
-        spans_of = spread(len(blobs), threads)
-        if shape is None:
-            parts = run_batch(lambda span: [reader.read(blobs[i], None) for i in span], spans_of, threads=threads)
-            return [latent for part in parts for latent in part]
-        out = np.empty((len(blobs), *shape), reader.dtype)
+        out = None if shape is None else np.empty((len(blobs), *shape), reader.dtype)
 
-        def fill(span: range) -> None:
-            for i in span:
-                reader.read(blobs[i], out[i])
+        def read(span: range) -> list[np.ndarray]:
+            part = slice(span.start, span.stop)
+            return reader.read(blobs[part], None if out is None else out[part])
 
-        run_batch(fill, spans_of, threads=threads)
-        return out
+        parts = run_batch(read, spread(len(blobs), threads), threads=threads)
+        return [latent for part in parts for latent in part] if out is None else out
 
     def signals(
         self, blobs: Sequence[bytes], codec: Any, threads: int, spans: Sequence[tuple[int, int]] | None = None
@@ -211,34 +209,55 @@ class _LatentReader:
     def __init__(self, codec: Codec) -> None:
         self.codec, self.fingerprint = codec, codec.fingerprint
         self.dtype = np.dtype(np.int8 if codec.latent_dtype == torch.int8 else np.int16)
-        self._shapes: dict[tuple[bytes, tuple[int, ...], int], Shape | None] = {}
+        self._kinds: list[tuple[Alike, bytes, Shape]] = []  # headers seen: how to take streams apart, parameters, shape
 
     def open(self, blob: bytes) -> Container:
         """The stream of a record."""
         return _open(blob, self.codec, self.fingerprint)
 
-    def read(self, blob: bytes, out: np.ndarray | None) -> np.ndarray:
-        """The latent (L, h, w), decoded into ``out`` where that is given."""
+    def read(self, blobs: Sequence[bytes], out: np.ndarray | None) -> list[np.ndarray]:
+        """The latents (L, h, w), those of one shape decoded together, into ``out`` (n, L, h, w) where that is given."""
+        found: list[np.ndarray | None] = [None] * len(blobs)
+        alike: dict[tuple[bytes, Shape], list[tuple[int, bytes]]] = defaultdict(list)
+        for i, blob in enumerate(blobs):
+            single = self._single(blob)
+            if isinstance(single, np.ndarray):
+                found[i] = single
+            else:
+                params, shape, chunk = single
+                alike[params, shape].append((i, chunk))
+        for (params, shape), members in alike.items():
+            if out is not None:
+                check_shape(shape, out.shape[1:])
+            latents = out
+            if latents is None or len(members) < len(blobs):
+                latents = np.empty((len(members), *shape), self.dtype)
+            self.codec.decode_singles(params, [chunk for _, chunk in members], latents)
+            for (i, _), latent in zip(members, latents):
+                found[i] = latent
+        for i, latent in enumerate(found):
+            assert latent is not None
+            if out is not None and latent.base is not out:
+                check_shape(latent.shape, out.shape[1:])
+                out[i] = latent
+        return [latent for latent in found if latent is not None]
+
+    def _single(self, blob: bytes) -> tuple[bytes, Shape, bytes] | np.ndarray:
+        """Parameters, shape and chunk of a stream that has only one, else its latent."""
+        for kind, params, shape in self._kinds:
+            chunk = kind.chunk(blob)
+            if chunk is not None:
+                return params, shape, chunk
         codec, stream = self.codec, self.open(blob)
-        header, count = stream.header, len(stream.chunks)
-        size = header.shape[-2], header.shape[-1]
-        key = header.params, header.shape, count
-        if key not in self._shapes:
-            self._shapes[key] = codec.single_chunk(header.params, count, size)
-        shape = self._shapes[key]
+        params, count = stream.header.params, len(stream.chunks)
+        size = stream.header.shape[-2], stream.header.shape[-1]
+        shape = codec.single_chunk(params, count, size)
         if shape is None:
-            latent = codec.decompress(header.params, stream.chunks, size, to="latent").numpy()
-            shape = latent.shape
-        else:
-            latent = None
-        if out is not None:
-            check_shape(shape, out.shape)
-        if latent is None:
-            latent = np.empty(shape, self.dtype) if out is None else out
-            codec.decode_single(header.params, stream.chunks[0], latent)
-        elif out is not None:
-            out[...] = latent
-        return latent
+            return codec.decompress(params, stream.chunks, size, to="latent").numpy()
+        chunk = stream.chunks[0]
+        if Alike.suits(stream) and len(self._kinds) < _KINDS:
+            self._kinds.append((Alike(blob, stream), params, shape))
+        return params, shape, chunk
 
 
 PICTURES = Pictures()

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from ...codecs.contract import TOKENS
-from ...entropy.errors import InputError
+from ...entropy.errors import FormatError, InputError
 from ..archive import Archive
 from ..codec import codec_of
 from ..modality import MODALITIES
@@ -285,7 +285,7 @@ class LatentDataset(Dataset[dict[str, Any]]):
         blobs = self.archive.read_many(numbers, variant)
         if self.to == "bytes":
             return blobs
-        return _decoded(self.kind, blobs, self.codec, self._threads, self.to, table, spans)
+        return _decoded(self.kind, blobs, numbers, self.codec, self._threads, self.to, table, spans)
 
     def _paired(self, name: str, wanted: str, numbers: np.ndarray, variant: Any) -> Any:
         blobs = self.archive.read_many(numbers, variant, stream=name)
@@ -293,7 +293,7 @@ class LatentDataset(Dataset[dict[str, Any]]):
             return blobs
         facts = self.archive.facts(name)
         kind, codec = MODALITIES[facts["modality"]], codec_of(self.archive, name, self.device)
-        found = _decoded(kind, blobs, codec, self._threads, wanted, kind.table(facts))
+        found = _decoded(kind, blobs, numbers, codec, self._threads, wanted, kind.table(facts))
         return _tensors(found) if wanted == "latent" else found
 
 
@@ -317,14 +317,34 @@ def token_levels(archive: Archive) -> int | None:
 
 
 def _decoded(
-    kind: Modality, blobs: list[bytes], codec: Any, threads: int, to: str, table: Table | None,
+    kind: Modality, blobs: list[bytes], numbers: np.ndarray, codec: Any, threads: int, to: str, table: Table | None,
     spans: list[tuple[int, int]] | None = None,
 ) -> Any:  # fmt: skip
     """A batch of streams as latents (arrays) or as signals (tensors), stacked where they are alike."""
+    try:
+        found = _read_all(kind, blobs, codec, threads, to, table, spans)
+    except FormatError:
+        for i, number in enumerate(numbers.tolist()):  # which one is it?
+            try:
+                span = None if spans is None else spans[i : i + 1]
+                _read_all(kind, blobs[i : i + 1], codec, 1, to, table, span)
+            except FormatError as error:
+                raise type(error)(f"sample {number}: {error}") from None
+        raise
     if to in ("signal", "tokens"):
-        signals = kind.signals(blobs, codec, threads, spans) if to == "signal" else kind.tokens(blobs, codec, threads)
-        same = len({(s.shape, s.dtype) for s in signals}) == 1
-        return torch.stack(signals) if same else signals
+        return torch.stack(found) if len({(s.shape, s.dtype) for s in found}) == 1 else found
+    return found
+
+
+def _read_all(
+    kind: Modality, blobs: list[bytes], codec: Any, threads: int, to: str, table: Table | None,
+    spans: list[tuple[int, int]] | None,
+) -> Any:  # fmt: skip
+    """The same, as the kind gives them."""
+    if to == "signal":
+        return kind.signals(blobs, codec, threads, spans)
+    if to == "tokens":
+        return kind.tokens(blobs, codec, threads)
     assert table is not None
     return kind.arrays(blobs, codec, threads, table, spans)
 
