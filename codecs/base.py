@@ -42,6 +42,7 @@ Precision = Literal["fp32", "bf16"]
 PARAMS_VERSION = 1
 _FASTPARAMS_VERSION = 2  # the same three bytes; chunks are coded by `entropy.blocks` instead of the codec's program
 CODINGS = CODING.choices
+_GROUP = 16  # chunks that are decoded together
 CHUNK_UNIT = 16  # chunk sides are stored in this unit
 
 
@@ -502,8 +503,14 @@ class Codec(PictureCodec):
         Raises:
             FormatError: a chunk is corrupt.
         """
-        for chunk, latent in zip(chunks, out):
-            self.decode_single(params, chunk, latent)
+        done = np.zeros(len(chunks), np.bool_) if self._is_fast(params) else self._decode_alike(chunks, out)
+        for i in np.flatnonzero(~done).tolist():
+            self.decode_single(params, chunks[i], out[i])
+
+    def _decode_alike(self, chunks: Sequence[bytes], out: np.ndarray) -> np.ndarray:
+        """Decode what is quicker together of chunks of all channels and of one shape, into ``out`` (n, L, h, w) in C
+        order; (n,) whether that was done."""
+        return np.zeros(len(chunks), np.bool_)
 
     def _check_limit(self, block: np.ndarray, number: int) -> None:
         if max(int(block.max()), -int(block.min())) > self.latent_limit:
@@ -607,16 +614,28 @@ class Codec(PictureCodec):
         top, left, bottom, right = box
         latent = torch.zeros(self.latent_channels, bottom - top, right - left, dtype=self.latent_dtype)
 
-        def decode(item: tuple[int, Tile]) -> None:
-            i, t = item
-            block = self._decode_chunk(chunks[i], (depth, t.y1 - t.y0, t.x1 - t.x0), quality, fast)
-            self._check_limit(block, i)
+        def keep(t: Tile, block: np.ndarray) -> None:
             y0, y1, x0, x1 = max(t.y0, top), min(t.y1, bottom), max(t.x0, left), min(t.x1, right)
             part = torch.from_numpy(block[:, y0 - t.y0 : y1 - t.y0, x0 - t.x0 : x1 - t.x0])
             latent[:depth, y0 - top : y1 - top, x0 - left : x1 - left] = part
 
+        def decode(items: list[tuple[int, Tile]]) -> None:
+            done = [False] * len(items)
+            shape = depth, *_sides(items[0][1])
+            if len(items) > 1 and depth == self.latent_channels and not fast:
+                blocks = np.empty((len(items), *shape), latent.numpy().dtype)
+                done = self._decode_alike([chunks[i] for i, _ in items], blocks).tolist()
+                for (_, t), block, there in zip(items, blocks, done):
+                    if there:
+                        keep(t, block)
+            for (i, t), there in zip(items, done):
+                if not there:
+                    block = self._decode_chunk(chunks[i], shape, quality, fast)
+                    self._check_limit(block, i)
+                    keep(t, block)
+
         touched = [(i, t) for i, t in enumerate(tiles) if t.y0 < bottom and t.y1 > top and t.x0 < right and t.x1 > left]
-        for _ in parallel(decode, touched):
+        for _ in parallel(decode, _together(touched)):
             pass
         return latent
 
@@ -633,3 +652,19 @@ class Codec(PictureCodec):
                 f"{header.shape[0]} channels in a stream of {self.name}, which codes {self.signal_channels}"
             )
         return self.decompress(header.params, chunks, (header.shape[-2], header.shape[-1]), to=to, **part)
+
+
+def _sides(t: Tile) -> tuple[int, int]:
+    return t.y1 - t.y0, t.x1 - t.x0
+
+
+def _together(items: list[tuple[int, Tile]]) -> list[list[tuple[int, Tile]]]:
+    """Chunks of one shape in groups that are decoded together, at least one a thread."""
+    alike: dict[tuple[int, int], list[tuple[int, Tile]]] = {}
+    for item in items:
+        alike.setdefault(_sides(item[1]), []).append(item)
+    groups = []
+    for some in alike.values():
+        size = min(_GROUP, -(-len(some) // torch.get_num_threads()))
+        groups += [some[at : at + size] for at in range(0, len(some), size)]
+    return groups

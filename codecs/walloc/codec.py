@@ -182,13 +182,10 @@ class Walloc(Codec):
             raise InputError(f"{self.name} has no entropy model yet: export it with scripts/train.py")
         return self.context.program(coder, latent, shape)
 
-    def decode_singles(self, params: bytes, chunks: Sequence[bytes], out: np.ndarray) -> None:
-        if self.context is None or self._is_fast(params):
-            return super().decode_singles(params, chunks, out)
-        done = self.context.decode_alike(chunks, out, self.latent_limit)
-        for i in np.flatnonzero(~done).tolist():
-            self.decode_single(params, chunks[i], out[i])
-        return None
+    def _decode_alike(self, chunks: Sequence[bytes], out: np.ndarray) -> np.ndarray:
+        if self.context is None:
+            return super()._decode_alike(chunks, out)
+        return self.context.decode_alike(chunks, out, self.latent_limit)
 
     def coding_arrays(self) -> dict[str, np.ndarray]:
         return self.context.to_arrays() if self.context else {}

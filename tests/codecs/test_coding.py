@@ -35,6 +35,27 @@ def test_several_chunks_regions_and_prefixes():
     assert torch.equal(lz.decode(fast, to="latent", region=region), lz.decode(usual, to="latent", region=region))
 
 
+def test_many_chunks_are_what_each_is_alone(monkeypatch):
+    codec = lz.load_codec("walloc-rgb-16x")
+    monkeypatch.setattr(codec, "chunk", 16)
+    blob = lz.encode(picture(520, 400), codec=codec)  # 5 x 4 chunks of four shapes
+    assert lz.inspect(blob).chunks == 20
+    latent = lz.decode(blob, to="latent")
+    with monkeypatch.context() as patched:
+        patched.setattr(type(codec), "_decode_alike", Codec._decode_alike)
+        assert torch.equal(lz.decode(blob, to="latent"), latent)
+    region = 100, 30, 390, 270
+    assert np.array_equal(lz.decode(blob, region=region), lz.decode(blob)[100:390, 30:270])
+    from latentzip.entropy import container
+
+    stream = container.read(blob)
+    for number in (6, 19):
+        chunks = list(stream.chunks)
+        chunks[number] = chunks[number][:-3]
+        with pytest.raises(lz.FormatError):
+            codec.decompress(stream.header.params, chunks, (520, 400))
+
+
 @pytest.mark.parametrize("coding", ["default", "fast"])
 def test_a_single_chunk_is_decoded_in_place(coding):
     codec = lz.load_codec("walloc-rgb-16x")
