@@ -23,7 +23,16 @@ from PIL import Image
 
 import latentzip as lz
 from latentzip import pretrained
-from latentzip.data import Archive, EmbeddingStore, LatentDataset, build_cache, check_pack, pack
+from latentzip.data import (
+    Archive,
+    CodeStore,
+    EmbeddingStore,
+    EmbeddingTable,
+    LatentDataset,
+    build_cache,
+    check_pack,
+    pack,
+)
 from latentzip.data.cache import Cache
 from latentzip.data.writing.sources import read_labels
 from latentzip.entropy import container
@@ -82,6 +91,12 @@ def corpus(folder: Path, seed: int) -> list[Target]:
     rows = rng.standard_normal((300, 8)).astype(np.float32)
     EmbeddingStore.write(folder / "store.ltz", rows, nmse=0.05)
     targets.append((folder / "store.ltz", lambda p: EmbeddingStore(p)[:]))
+    CodeStore.write(folder / "codes.ltz", rows, size=2)
+    targets.append((folder / "codes.ltz", lambda p: CodeStore(p)[:]))
+    EmbeddingTable.write(folder / "table.ltz", rows, size=4)
+    targets.append((folder / "table.ltz", lambda p: EmbeddingTable(p)[:]))
+    lz.FeatureCodec.fit([torch.from_numpy(rows)], transform="vq", size=4).save(folder / "codebooks.safetensors")
+    targets.append((folder / "codebooks.safetensors", lambda p: lz.encode(x, codec=lz.FeatureCodec.load(p))))
     lz.FeatureCodec.fit([torch.from_numpy(rows)]).save(folder / "profile.safetensors")
     x = torch.from_numpy(rows[:40])
     targets.append((folder / "profile.safetensors", lambda p: lz.encode(x, codec=lz.FeatureCodec.load(p))))

@@ -89,9 +89,17 @@ def speed(read: Any, counts: np.ndarray) -> float:
     return 20 * READS / (time.process_time() - start)
 
 
-def rows_of(quick: bool) -> list[dict[str, Any]]:
+def drawn(count: int = 200_000) -> tuple[np.ndarray, np.ndarray]:
+    """As `words`, of random rows whose components have a spectrum like theirs, and exact counts by Zipf's law."""
+    rng = np.random.default_rng(0)
+    mix = rng.standard_normal((CHANNELS, CHANNELS)) * 0.9 ** np.arange(CHANNELS)[:, None]
+    return (rng.standard_normal((count, CHANNELS)) @ mix).astype(np.float32), rng.permutation(
+        1e6 / np.arange(1, count + 1)
+    )
+
+
+def rows_of(x: np.ndarray, counts: np.ndarray, sizes: Any) -> list[dict[str, Any]]:
     """What was measured: coder, bytes a row and once, errors, rows a second where they are read."""
-    x, counts = words()
     rng, (n, d), rows = np.random.default_rng(0), x.shape, []
 
     def row(coder: str, size: float, once: int, back: np.ndarray, rate: float | None = None) -> None:
@@ -105,7 +113,7 @@ def rows_of(quick: bool) -> list[dict[str, Any]]:
     for bits in (8, 4):
         row(f"int{bits}, a scale a row", d * bits / 8 + 2, 0, integers(x, bits))
     with tempfile.TemporaryDirectory() as folder:
-        for size, width in SIZES[1:3] if quick else SIZES:
+        for size, width in sizes:
             table = EmbeddingTable.write(Path(folder) / f"{size}", x, counts=counts, size=size, width=width)
             held = (table.memory - table.once) / n
             row(f"EmbeddingTable, `size={size}`", held, table.once, table[:], speed(table.read, counts))
@@ -125,9 +133,23 @@ def rows_of(quick: bool) -> list[dict[str, Any]]:
 
 def run(quick: bool) -> dict[str, Any]:
     """Rows of `scripts/benchmark.py features`."""
-    rows = rows_of(quick)
+    sets = {"words": rows_of(*words(), SIZES[1:3] if quick else SIZES)}
+    if not quick:
+        sets["drawn rows"] = rows_of(*drawn(), SIZES[2:3])
+    summary, lines = {}, []
+    for name, rows in sets.items():
+        lines += lines_of(name, rows)
+        by = {r["coder"]: r["weighted"] for r in rows}
+        for other, mark in (("int4", "int4, a scale a row"), ("flat_codes", "CodeStore, `size=8, price=0`")):
+            key = "table_error_vs_" + other + ("" if name == "words" else "_drawn")
+            summary[key] = round(by["EmbeddingTable, `size=8`"] / by[mark], 4)
+    return {"markdown": "\n".join(lines), "rows": [r for rows in sets.values() for r in rows], "summary": summary}
+
+
+def lines_of(name: str, rows: list[dict[str, Any]]) -> list[str]:
+    """A table in Markdown."""
     lines = [
-        "", f"A table of {rows[0]['rows']} words, {CHANNELS} channels.", "",
+        "", f"A table of {rows[0]['rows']} {name}, {CHANNELS} channels.", "",
         "| coder | bytes a row | error | error by counts | million rows a second | MB once |",
         "|---|---|---|---|---|---|",
     ]  # fmt: skip
@@ -135,10 +157,4 @@ def run(quick: bool) -> dict[str, Any]:
         rate = "" if r["rows_s"] is None else f"{r['rows_s'] / 1e6:.1f}"
         figures = f"{r['plain']:.4f} | {r['weighted']:.5f} | {rate} | {r['once'] / 1e6:.2f}"
         lines.append(f"| {r['coder']} | {r['bytes']:.2f} | {figures} |")
-    by = {r["coder"]: r for r in rows}
-    ours = by["EmbeddingTable, `size=8`"]["weighted"]
-    summary = {
-        "table_error_vs_int4": round(ours / by["int4, a scale a row"]["weighted"], 4),
-        "table_error_vs_flat_codes": round(ours / by["CodeStore, `size=8, price=0`"]["weighted"], 4),
-    }
-    return {"markdown": "\n".join(lines), "rows": rows, "summary": summary}
+    return lines
