@@ -12,6 +12,7 @@ import numpy as np
 import latentzip as lz
 
 SIZES = (8, 24, 64)  # codes a row
+FIT, TEST = 24, 12  # sequences
 
 
 def rows_of(name: str, fit: np.ndarray, x: np.ndarray, sizes: tuple[int, ...]) -> list[dict[str, Any]]:

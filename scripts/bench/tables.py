@@ -131,11 +131,9 @@ def rows_of(x: np.ndarray, counts: np.ndarray, sizes: Any) -> list[dict[str, Any
     return rows
 
 
-def run(quick: bool) -> dict[str, Any]:
+def run() -> dict[str, Any]:
     """Rows of `scripts/benchmark.py features`."""
-    sets = {"words": rows_of(*words(), SIZES[1:3] if quick else SIZES)}
-    if not quick:
-        sets["drawn rows"] = rows_of(*drawn(), SIZES[2:3])
+    sets = {"words": rows_of(*words(), SIZES), "drawn rows": rows_of(*drawn(), SIZES[2:3])}
     summary, lines = {}, []
     for name, rows in sets.items():
         lines += lines_of(name, rows)
