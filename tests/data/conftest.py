@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,14 @@ def ragged_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(wave(i, 24 + 8 * i, 64 - 8 * (i % 3))).save(path)
     pack(base / "source", base / "pack", CODEC, shard_samples=3, jobs=1)
     return base / "pack"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """A Ray of this machine, which packs use as it is: starting one takes longer than a test. Skips without Ray."""
+    ray = pytest.importorskip("ray")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("RAY_worker_niceness", "0")  # else its workers wait for all other tests
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="warning")
+    yield
+    ray.shutdown()

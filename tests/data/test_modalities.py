@@ -116,8 +116,8 @@ def test_two_processes_make_the_same_bytes(kind, source, whole, tmp_path):
     assert files_of(tmp_path / "out") == files_of(whole)
 
 
+@pytest.mark.usefixtures("cluster")
 def test_ray_makes_the_same_bytes(kind, source, whole, tmp_path):
-    pytest.importorskip("ray")
     packed(kind, source, tmp_path / "out", jobs=2, engine="ray")
     assert files_of(tmp_path / "out") == files_of(whole)
 

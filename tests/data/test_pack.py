@@ -462,14 +462,21 @@ def test_braces():
 # --- Ray ---------------------------------------------------------------------------------------------------------
 
 
-def test_ray_makes_the_same_bytes(mirrored_pack, pictures, tmp_path):
+def test_ray_of_its_own_makes_the_same_bytes(mirrored_pack, pictures, tmp_path):
     pytest.importorskip("ray")
-    pack(pictures, tmp_path / "out", CODEC, labels="folders", shard_samples=4, mirror=True, engine="ray")
+    make = (
+        "import sys; from latentzip.data import pack; "
+        "pack(*sys.argv[1:4], labels='folders', shard_samples=4, mirror=True, engine='ray', jobs=1)"
+    )
+    run = [sys.executable, "-c", make, str(pictures), str(tmp_path / "out"), CODEC]
+    env = os.environ | {"RAY_worker_niceness": "0"}  # else its workers wait for all other tests
+    done = subprocess.run(run, capture_output=True, text=True, env=env, timeout=300)
+    assert done.returncode == 0, done.stderr
     assert files_of(tmp_path / "out") == files_of(mirrored_pack)
 
 
+@pytest.mark.usefixtures("cluster")
 def test_ray_replaces_a_lost_worker(mirrored_pack, pictures, tmp_path):
-    pytest.importorskip("ray")
     out, killed = tmp_path / "out", []
 
     def kill_the_first_at_work():
