@@ -108,6 +108,10 @@ class AudioCodec(BaseCodec):
         ``first`` of the signal, for what has to differ from frame to frame, such as noise.
         """
 
+    def settled(self, latent: np.ndarray, setting: Setting) -> np.ndarray:
+        """A chunk's latent (rows, frames) int32 with what is decided for all of its frames at once; may be changed."""
+        return latent
+
     @abstractmethod
     def hop(self, rate: int) -> int:
         """Samples a frame advances at a rate that the codec takes."""
@@ -387,7 +391,7 @@ class AudioEncoder:
             x = piece[channel : channel + setting.channels]
             channel += setting.channels
             latent = codec.analysis(x[None], setting)[0, :, first - begin : stop - begin]
-            out.append(np.ascontiguousarray(latent.cpu().numpy(), dtype=np.int32))
+            out.append(codec.settled(np.ascontiguousarray(latent.cpu().numpy(), dtype=np.int32), setting))
         return out
 
 

@@ -22,7 +22,7 @@ from .. import storage
 from ..audio_base import AudioCodec, Setting
 from . import coding
 from .analysis import HALO, analyse, turn
-from .layout import Layout, Rows, frame_size, layout
+from .layout import KINDS, TREES, Layout, Rows, division, frame_size, layout
 from .options import OPTIONS
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _BOUNDS = {
     "shape": schema.integer(0, 16),
     "curve": schema.array(schema.integer(-64, 64), len(coding.CURVE_HERTZ)),
     "fills": schema.integer(1, 101),
+    "kinds": schema.integer(1, KINDS),
 }
 _SIZES = 3  # magnitudes whose centroids are told apart: 1, 2 and more
 
@@ -44,11 +45,13 @@ class AudioConfig:
     Attributes:
         shape, curve: see `coding.Rule`.
         fills: at how many qualities, evenly spaced from 0 to 100, `Audio.fill` is given; linear in between.
+        kinds: 2 where speech has tables and a fill of its own.
     """
 
     shape: int = 7
     curve: tuple[int, ...] = ()
     fills: int = 1
+    kinds: int = 1
 
     @property
     def rule(self) -> coding.Rule:
@@ -64,7 +67,7 @@ class Audio(AudioCodec):
         centroid: (CLASSES, 3) how far below its magnitude a symbol of 1, 2 and more is restored, in steps.
         noise: (CLASSES,) the most that is filled in for a zero of a band that is not all zero, in steps.
         fill: (fills,) the part of the missing amplitude that is filled in, by quality; where it is one number, the part
-            of `noise`, too.
+            of `noise`, too. With two kinds of sound (KINDS, fills, points of `coding.FILL_HERTZ`).
     """
 
     family = "audio"
@@ -83,7 +86,8 @@ class Audio(AudioCodec):
         self.tables: coding.Tables | None = None
         self.register_buffer("centroid", torch.zeros(coding.CLASSES, _SIZES))
         self.register_buffer("noise", torch.full((coding.CLASSES,), 0.12))
-        self.register_buffer("fill", torch.full((config.fills,), 0.85))
+        shape = (KINDS, config.fills, len(coding.FILL_HERTZ)) if config.kinds > 1 else (config.fills,)
+        self.register_buffer("fill", torch.full(shape, 0.85))
         self.centroid: Tensor
         self.noise: Tensor
         self.fill: Tensor
@@ -112,6 +116,11 @@ class Audio(AudioCodec):
         latents = [analyse(signal, lay, self._quality(setting), self.config.rule) for signal in x]
         return torch.from_numpy(np.stack(latents))
 
+    def settled(self, latent: np.ndarray, setting: Setting) -> np.ndarray:
+        if self.tables is not None:
+            latent[0] += len(TREES) * (coding.likeness(latent, self._layout(setting), self.tables) > 0)
+        return latent
+
     def program(self, coder: Any, latent: np.ndarray | None, shape: tuple[int, int], setting: Setting) -> np.ndarray:
         if self.tables is None:
             raise InputError(f"{self.name} has no tables yet: fit them with scripts/train.py")
@@ -129,11 +138,13 @@ class Audio(AudioCodec):
         """Latent (rows, frames) from frame ``first`` on -> coefficients (C, frames * frame size), sizes of blocks."""
         columns = np.ascontiguousarray(latent.T)
         a, b = 1 + lay.angles, 1 + lay.angles + lay.channels * lay.slots
-        rows = Rows(lay, columns[:, 0].tolist())
+        kinds, trees = division(columns[:, 0])
+        rows = Rows(lay, trees.tolist())
         levels = columns[:, a:b].reshape(-1)[rows.slot]
         symbols = columns[:, b:].reshape(-1)[rows.coefficient]
         units = coding.step_units(levels, quality, self.config.rule, coding.row_offsets(lay, rows, self.config.rule))
-        flat = self._restore(symbols, levels, units, rows, quality, first * lay.channels * lay.frame)
+        part = self._shares(quality, lay, rows, kinds)
+        flat = self._restore(symbols, levels, units, rows, part, first * lay.channels * lay.frame)
         y = np.empty_like(flat)
         y[rows.coefficient] = flat
         y = y.reshape(-1, lay.channels, lay.frame).transpose(1, 0, 2)
@@ -141,10 +152,34 @@ class Audio(AudioCodec):
             y = turn(y, columns[:, 1:a], rows.stereo, back=True)
         return torch.from_numpy(np.ascontiguousarray(y.reshape(lay.channels, -1))), rows.sizes
 
+    def _shares(self, quality: int, lay: Layout, rows: Rows, kinds: np.ndarray) -> np.ndarray | float:
+        """The part of the missing amplitude that is filled in, of all bands or of each one (levels,)."""
+        fills = self.fill.cpu().numpy()
+        if self.config.kinds == 1:
+            return (
+                float(np.interp(quality, np.linspace(0, 100, fills.size), fills)) if fills.size > 1 else float(fills[0])
+            )
+        place = quality / 100 * (fills.shape[1] - 1)
+        low = min(int(place), max(fills.shape[1] - 2, 0))
+        curves = fills[:, low] + (place - low) * (fills[:, min(low + 1, fills.shape[1] - 1)] - fills[:, low])
+        used = [k for k in range(KINDS) if (kinds == k).any()]
+        parts = [
+            coding.by_rows([np.interp(m, coding.FILL_HERTZ, curves[k]) for m in coding.middles(lay)], rows)
+            for k in used
+        ]
+        if len(used) == 1:
+            return parts[0]
+        return np.where(kinds[rows.slot // (lay.channels * lay.slots)] == used[0], *parts)
+
     def _restore(
-        self, symbols: np.ndarray, levels: np.ndarray, units: np.ndarray, rows: Rows, quality: int, origin: int
-    ) -> np.ndarray:
-        """Coefficients of symbols: centroids of their cells, and noise for zeros."""
+        self, symbols: np.ndarray, levels: np.ndarray, units: np.ndarray, rows: Rows, part: np.ndarray | float,
+        origin: int,
+    ) -> np.ndarray:  # fmt: skip
+        """Coefficients of symbols: centroids of their cells, and noise for zeros.
+
+        Args:
+            part: of the missing amplitude that is filled in. origin: place of the first coefficient.
+        """
         step, known = coding.steps(units), np.minimum(coding.classes(levels, units), coding.CLASSES - 1)
         size = np.abs(symbols)
         shift = torch.nn.functional.pad(self.centroid, (1, 0)).cpu().numpy()
@@ -155,9 +190,7 @@ class Audio(AudioCodec):
         power = np.exp2((levels - coding.FULL).astype(np.float64)) * (levels > 0)
         missing = np.sqrt(np.maximum(power * rows.count - there, 0) / np.maximum(zeros, 1))
         most = np.where(zeros < rows.count, self.noise.cpu().numpy()[known] * step, np.inf)
-        fills = self.fill.cpu().numpy()
-        part = float(np.interp(quality, np.linspace(0, 100, fills.size), fills)) if fills.size > 1 else float(fills[0])
-        beside = part if fills.size == 1 else 1.0
+        beside = part if self.fill.numel() == 1 else 1.0
         noise = np.where(zeros < rows.count, beside, part) * np.minimum(missing, most)
         fill = (
             np.where(signs(origin + rows.coefficient), 1, -1).astype(np.float32) * noise.astype(np.float32)[rows.level]
@@ -196,7 +229,9 @@ def from_bytes(data: bytes) -> Audio:
     """
     weights = storage.read(data)
     checked = storage.checked("audio", _BOUNDS, weights.config)
-    config = AudioConfig(checked.get("shape", 7), tuple(checked.get("curve", ())), checked.get("fills", 1))
+    config = AudioConfig(
+        checked.get("shape", 7), tuple(checked.get("curve", ())), checked.get("fills", 1), checked.get("kinds", 1)
+    )
     try:
         codec = storage.build(lambda: Audio(config, weights.name), weights.state, "the codec audio")
         codec.tables = coding.Tables.from_arrays(weights.coding)

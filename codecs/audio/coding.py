@@ -10,7 +10,7 @@ integer arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -22,7 +22,7 @@ from ...entropy.errors import FormatError, InputError
 from ...entropy.models import TableModel
 from ...entropy.rows.program import NOT_CODED, MagnitudeRows, MagnitudeTables, ValueRows, ValueTables
 from ...entropy.tables import TableBank
-from .layout import TREES, Layout, Rows, spread
+from .layout import KINDS, TREES, Layout, Rows, division, spread
 
 FULL = 48
 MAX_LEVEL = 127
@@ -35,6 +35,8 @@ _COARSE = 190  # unit of the step at quality 0
 _FAINTEST = -12  # units of the level above the step below which nothing is coded
 _CLASS = 4  # units a class
 CURVE_HERTZ = (0, 400, 920, 1720, 3150, 6400, 15500)  # where curves have their points: every fourth Bark (Zwicker 1961)
+_LENIENCE = 4  # bits a frame that speech may take more under its tables: unusual voices do, music takes twenty
+FILL_HERTZ = (400, 1000, 2000, 4000, 7000, 9000)  # where the parts of noise that is filled in have their points
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -62,6 +64,7 @@ class Tables:
 
     trees: a table of the numbers of trees. angles, levels, coefficients: what their rows are coded with.
     rule: how steps follow from levels.
+    speech: what chunks of speech are coded with instead; None where they are not told apart.
     """
 
     trees: TableBank
@@ -69,13 +72,15 @@ class Tables:
     levels: ValueTables
     coefficients: MagnitudeTables
     rule: Rule
+    speech: Tables | None = None
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain integer arrays, for safetensors."""
         parts = {k: getattr(self, k).to_arrays() for k in ("trees", "angles", "levels", "coefficients")}
         arrays = {f"{part}.{key}": value.copy() for part, values in parts.items() for key, value in values.items()}
         curve = {"curve": np.array(self.rule.curve, np.int32)} if self.rule.curve else {}
-        return arrays | {"shape": np.array([self.rule.shape], np.int32)} | curve
+        speech = {f"speech.{k}": v for k, v in self.speech.to_arrays().items()} if self.speech else {}
+        return arrays | {"shape": np.array([self.rule.shape], np.int32)} | curve | speech
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> Tables:
@@ -84,6 +89,9 @@ class Tables:
         def part(name: str) -> dict[str, Any]:
             return {k.removeprefix(f"{name}."): v for k, v in arrays.items() if k.startswith(f"{name}.")}
 
+        speech = part("speech")
+        if any(key.startswith("speech.") for key in speech):
+            raise InputError("tables of speech hold no others")
         return cls(
             TableBank.from_arrays(part("trees")),
             ValueTables.from_arrays(part("angles")),
@@ -93,6 +101,7 @@ class Tables:
                 int(np.asarray(arrays.get("shape", [0]))[0]),
                 tuple(np.asarray(arrays.get("curve", [])).ravel().tolist()),
             ),
+            cls.from_arrays(speech) if speech else None,
         )
 
 
@@ -103,17 +112,26 @@ def offsets(lay: Layout, rule: Rule) -> tuple[Ints, ...]:
         return tuple(np.zeros(edges.size - 1, np.int32) for edges in lay.edges)
     x, y = np.array(CURVE_HERTZ), np.array(rule.curve)
     out = []
-    for depth, edges in enumerate(lay.edges):
-        hertz = (edges[:-1] + edges[1:]) * lay.rate // (4 * lay.size(depth))
-        hertz = np.minimum(hertz, x[-1])
+    for hertz in middles(lay):
         i = np.minimum(np.searchsorted(x, hertz, "right") - 1, x.size - 2)
         out.append((y[i] + (y[i + 1] - y[i]) * (hertz - x[i]) // (x[i + 1] - x[i])).astype(np.int32))
     return tuple(out)
 
 
+@lru_cache(maxsize=64)
+def middles(lay: Layout) -> tuple[npt.NDArray[np.int64], ...]:
+    """For each depth, (bands,) Hz of the middle of each band, as far as curves have points."""
+    parts = enumerate(lay.edges)
+    return tuple(np.minimum((e[:-1] + e[1:]) * lay.rate // (4 * lay.size(d)), CURVE_HERTZ[-1]) for d, e in parts)
+
+
 def row_offsets(lay: Layout, rows: Rows, rule: Rule) -> Ints:
     """What the curve adds to the units of all bands of `Rows`: (levels,)."""
-    each = offsets(lay, rule)
+    return by_rows(offsets(lay, rule), rows)
+
+
+def by_rows(each: Sequence[npt.NDArray[Any]], rows: Rows) -> npt.NDArray[Any]:
+    """What is given for each depth, (bands,), in the order of the levels of `Rows`: (levels,)."""
     sizes = np.array([o.size for o in each])
     first, count, depth = rows.level_rows[:, 0], rows.level_rows[:, 1], rows.level_rows[:, 4]
     shift = (np.cumsum(sizes) - sizes)[depth] - first
@@ -159,9 +177,17 @@ def program(coder: Any, latent: Ints | None, frames: int, lay: Layout, tables: T
     a, b = 1 + lay.angles, 1 + lay.angles + lay.channels * lay.slots
     out = np.zeros((frames, lay.latent_channels), np.int32)
     number = np.zeros(frames, np.uint8)
-    out[:, 0] = coder.code(None if columns is None else columns[:, 0], TableModel(tables.trees, number))
-    _check(out[:, 0], len(TREES) - 1, "divisions of frames")
-    rows = Rows(lay, out[:, 0].tolist())
+    kinds, trees = (None, None) if columns is None else division(columns[:, 0])
+    kind = 0
+    if tables.speech is not None and frames:
+        kind = int(np.asarray(coder.code(None if kinds is None else kinds[:1], TableModel(_kinds(), number[:1])))[0])
+        tables = tables.speech if kind else tables
+    if kinds is not None and (kinds != kind).any():
+        raise InputError("the frames of a chunk are of one kind, of which there is a second one from release 3 on")
+    trees = np.asarray(coder.code(trees, TableModel(tables.trees, number)))
+    _check(trees, len(TREES) - 1, "divisions of frames")
+    out[:, 0] = trees + kind * len(TREES)
+    rows = Rows(lay, trees.tolist())
     if lay.angles:
         model = ValueRows(tables.angles, *angle_rows(frames, lay.angles), frames * lay.angles)
         given = None if columns is None else columns[:, 1:a].reshape(-1)
@@ -180,6 +206,28 @@ def program(coder: Any, latent: Ints | None, frames: int, lay: Layout, tables: T
     symbols = np.asarray(coder.code(given, model))
     out[:, b:] = spread(symbols, rows.coefficient, (frames, out.shape[1] - b))
     return np.ascontiguousarray(out.T)
+
+
+@lru_cache(maxsize=1)
+def _kinds() -> TableBank:
+    return TableBank.from_histograms([[1] * KINDS], 0, 12, trim=False)
+
+
+def likeness(latent: Ints, lay: Layout, tables: Tables) -> float:
+    """How many bits fewer the trees and levels of a latent take as speech than as anything else, above `_LENIENCE`."""
+    if tables.speech is None:
+        return 0.0
+    columns = np.ascontiguousarray(latent.T)
+    first, number = 1 + lay.angles, np.zeros(len(columns), np.uint8)
+    trees = division(columns[:, 0])[1]
+    rows = Rows(lay, trees.tolist())
+    levels = columns[:, first : first + lay.channels * lay.slots].reshape(-1)[rows.slot]
+    other, speech = (
+        TableModel(t.trees, number).bits(trees)
+        + ValueRows(t.levels, rows.level_rows, lay.places, rows.slot.size).bits(levels)
+        for t in (tables, tables.speech)
+    )
+    return float(other - speech) + _LENIENCE * len(columns)
 
 
 def angle_rows(frames: int, bands: int) -> tuple[Ints, Ints]:

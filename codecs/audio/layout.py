@@ -2,8 +2,8 @@
 
 A frame lasts 32 to 48 ms at any sample rate. It is one block, or halves of it that are divided on, down to sixteenths:
 a binary tree, numbered depth first. The coefficients of a block lie in bands of at least four, a seventh to a half of
-their frequency wide. A latent holds a column a frame: the number of the tree, angles of the stereo bands, levels of the
-blocks' bands, coefficients.
+their frequency wide. A latent holds a column a frame: the number of the tree and what kind of sound it is (`division`),
+angles of the stereo bands, levels of the blocks' bands, coefficients.
 """
 
 from __future__ import annotations
@@ -29,6 +29,12 @@ def _trees(depth: int) -> list[tuple[int, ...]]:
 
 TREES = _trees(0)  # depths of the blocks of a frame, in time; a tree's place in this list is its number
 TREE_NUMBERS = {tree: number for number, tree in enumerate(TREES)}
+KINDS = 2  # of sound: speech is 1, all else 0
+
+
+def division(row: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """The first row of a latent -> kind and number of the tree of each frame."""
+    return row // len(TREES), row % len(TREES)
 
 
 @dataclass(frozen=True, eq=False)

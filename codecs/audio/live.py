@@ -22,13 +22,14 @@ from ..contract import AnyCodec
 from . import coding
 from .analysis import analyse
 from .codec import Audio, signs
-from .layout import TREE_NUMBERS, Layout, frame_size, layout
+from .layout import TREE_NUMBERS, TREES, Layout, division, frame_size, layout
 
 LONGEST_MS = 18  # a frame at most
 _WHOLE = TREE_NUMBERS[(0,)]
 _SLACK = 4  # packets of the average size that the reservoir of a constant rate holds
 _RISE = 8  # steps of quality from one packet to the next at most
 _GROWTH = 0.055  # of a packet's size, as a logarithm, with each step of quality
+_MEMORY = 0.98  # of what kind of sound it is, from packet to packet
 _FADE = 2**-0.5  # of the amplitude, with each packet lost in a row
 
 
@@ -80,6 +81,7 @@ class LiveEncoder(_Live):
         self._spare = 0.0  # bytes that packets before left unused
         self._before: Tensor | None = None  # the frame before the one to code
         self._waiting = torch.zeros(channels, 0)
+        self._likeness = 0.0  # to speech, of the packets before
 
     def feed(self, x: Tensor) -> list[bytes]:
         """More samples (C, n) float32, full scale 1 -> the packets that are complete by now.
@@ -102,7 +104,7 @@ class LiveEncoder(_Live):
         while self._waiting.shape[1]:
             piece = self._waiting[:, : self.frame * 3 // 2]
             packets.append(self._packet(torch.nn.functional.pad(piece, (0, -piece.shape[1] % self.frame))))
-        self._before = None
+        self._before, self._likeness = None, 0.0
         return packets
 
     @torch.inference_mode()
@@ -113,14 +115,18 @@ class LiveEncoder(_Live):
         around = x if self._before is None else torch.cat([self._before, x], 1)
         at = 0 if self._before is None else 1
         self._before, self._waiting = frame, self._waiting[:, self.frame :]
-        return self._coded(around, at) if self._budget is None else self._within(around, at)
+        packet = self._coded(around, at) if self._budget is None else self._within(around, at)
+        self._likeness = _MEMORY * self._likeness + coding.likeness(self._latent, self.layout, self.tables)
+        return packet
 
     def _coded(self, around: Tensor, at: int, quality: int | None = None) -> bytes:
         quality = quality or self._quality
         trees = [_WHOLE] * (around.shape[1] // self.frame)
         latent = analyse(around, self.layout, quality, self.codec.config.rule, trees=trees)[:, at : at + 1]
+        latent[0] += len(TREES) * (self._likeness > 0)
+        self._latent = np.ascontiguousarray(latent)
         encoder = Encoder()
-        coding.program(encoder, np.ascontiguousarray(latent), 1, self.layout, self.tables, quality)
+        coding.program(encoder, self._latent, 1, self.layout, self.tables, quality)
         return bytes([quality]) + encoder.finish()
 
     def _within(self, around: Tensor, at: int) -> bytes:
@@ -193,7 +199,7 @@ class LiveDecoder(_Live):
         decoder = Decoder(packet[1:])
         latent = coding.program(decoder, None, 1, self.layout, self.tables, packet[0])
         decoder.finish()
-        if latent[0, 0] != _WHOLE:
+        if division(latent[0])[1][0] != _WHOLE:
             raise FormatError("a packet of live sound holds one undivided frame: it is corrupt or of another codec")
         return self.codec.spectrum(latent, self.layout, packet[0], self._number)[0]
 

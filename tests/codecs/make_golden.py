@@ -33,17 +33,24 @@ def pictures():
 
 
 def sounds():
-    """Small, generated: two channels of several chunks, one of a rate that may be resampled, three, one sample."""
+    """Small, generated: two channels of several chunks, one of a rate that may be resampled, three, one sample, and
+    something like a voice."""
     t = np.arange(160_000) / 44100
     swell = np.sin(2 * np.pi * 1.3 * t) * 0.4
     stereo = np.stack([swell * np.sin(2 * np.pi * 220 * t), swell * np.sin(2 * np.pi * (330 + 40 * t) * t)], 1)
     clicks = np.zeros(6000, np.float32)
     clicks[::1500] = 0.9
+    t = np.arange(16_000) / 16000
+    pulses = np.diff(np.floor(np.cumsum(120 * (1 + 0.2 * np.sin(5 * t))) / 16000), prepend=0)
+    ring = np.exp(-250 * t[:600]) * sum(np.cos(2 * np.pi * f * t[:600]) * 700 / f for f in (700, 1200, 2600))
+    voice = np.convolve(pulses, ring)[:16_000] * np.maximum(np.sin(12 * t + 1), 0.01) ** 2 / 4
+    voice += np.random.default_rng(0).normal(0, 0.003, 16_000) * (0.1 + np.maximum(np.sin(12 * t + 3.5), 0) ** 4)
     return {
         "stereo": ((stereo * 32767).astype(np.int16), 44100),
         "speechrate": (clicks + 0.1 * np.sin(np.arange(6000) / 7).astype(np.float32), 16000),
         "three": (np.stack([clicks, -clicks, clicks / 2], 1), 48000),
         "sample": (np.full((1, 1), 0.25, np.float32), 48000),
+        "voice": (voice.astype(np.float32), 16000),
     }
 
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 import latentzip as lz
-from latentzip.codecs.audio.coding import CLASSES, MAX_LEVEL, NOT_CODED, Rule, classes, step_units
-from latentzip.codecs.audio.layout import DEPTH, TREES, Rows, frame_size, layout
+from latentzip.codecs.audio.coding import CLASSES, MAX_LEVEL, NOT_CODED, Rule, classes, likeness, step_units
+from latentzip.codecs.audio.layout import DEPTH, KINDS, TREES, Rows, division, frame_size, layout
+from latentzip.codecs.audio.live import LiveEncoder
 from latentzip.codecs.audio_base import AudioDecoder, AudioEncoder, Setting
-from latentzip.entropy import RateMeter
+from latentzip.entropy import Decoder, Encoder, RateMeter
 from latentzip.entropy.errors import CodecError, FormatError, InputError
 
 RATE = 16000
@@ -242,6 +243,76 @@ def test_the_rate_meter_knows_the_size(codec, long):
     codec.program(meter, latent, latent.shape, encoder.settings[0])
     (chunk,) = codec.compress(x, RATE, 60).chunks
     assert 8 * len(chunk) == pytest.approx(float(meter.bits), rel=0.01)
+
+
+# --- kinds of sound ----------------------------------------------------------------------------------------------
+
+
+def latent_of(codec, x, quality=30):
+    """Of one chunk, and its setting."""
+    encoder = AudioEncoder(codec, x.shape[0], RATE, quality, float(x.abs().max()))
+    ((latent,),) = [*encoder.analyse(x), *encoder.analyse(None)]
+    return latent, encoder.settings[0]
+
+
+def of_kind(latent, kind):
+    out = latent.copy()
+    out[0] = division(latent[0])[1] + kind * len(TREES)
+    return out
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_chunk_may_be_of_either_kind(codec, channels):
+    latent, setting = latent_of(codec, music(2 * RATE, channels))
+    for kind in range(KINDS):
+        given = of_kind(latent, kind)
+        encoder = Encoder()
+        codec.program(encoder, given, given.shape, setting)
+        decoder = Decoder(encoder.finish())
+        assert np.array_equal(codec.program(decoder, None, given.shape, setting), given)
+        decoder.finish()
+
+
+def test_kinds_differ_in_what_is_filled_in_and_nothing_else(codec):
+    latent, _ = latent_of(codec, music(RATE, 1))
+    lay, rows = layout(RATE, 1), Rows(layout(RATE, 1), division(latent[0])[1].tolist())
+    one, other = (codec.spectrum(of_kind(latent, k), lay, 30, 0)[0].numpy().reshape(-1) for k in range(KINDS))
+    symbols = np.ascontiguousarray(latent.T)[:, -lay.frame :].reshape(-1)[rows.coefficient]
+    kept = rows.coefficient[symbols != 0]
+    assert np.array_equal(one[kept], other[kept])
+    assert not np.array_equal(one, other)
+
+
+def voice(hertz):
+    """Pulses through resonances, in syllables, and some hiss between them: (1, T) float32."""
+    t, rng = np.arange(2 * RATE) / RATE, np.random.default_rng(0)
+    pulses = np.diff(np.floor(np.cumsum(hertz * (1 + 0.2 * np.sin(5 * t))) / RATE), prepend=0)
+    ring = np.exp(-250 * t[:600]) * sum(np.cos(2 * np.pi * f * t[:600]) * 700 / f for f in (700, 1200, 2600))
+    x = np.convolve(pulses, ring)[: t.size] * np.maximum(np.sin(12 * t + 1), 0.01) ** 2
+    x += rng.normal(0, 0.01, t.size) * (0.1 + np.maximum(np.sin(12 * t + 3.5), 0) ** 4)
+    return torch.from_numpy(x.astype(np.float32))[None]
+
+
+@pytest.mark.parametrize(("x", "speech"), [(voice(120), True), (voice(200), True), (music(2 * RATE, 1), False)])
+def test_speech_is_told_from_other_sound(codec, x, speech):
+    latent, _ = latent_of(codec, x)
+    assert set(division(latent[0])[0].tolist()) == {int(speech)}
+    assert (likeness(latent, layout(RATE, 1), codec.tables) > 0) == speech
+
+
+def test_live_sound_is_told_apart_too(codec):
+    encoder = LiveEncoder(codec, 1, RATE, quality=30)
+    for part in voice(120).split(1000, 1):
+        encoder.feed(part)
+    assert encoder._likeness > 0
+
+
+def test_mixed_kinds_are_refused(codec):
+    latent, setting = latent_of(codec, music(RATE, 1))
+    latent = of_kind(latent, 0)
+    latent[0, 3] += len(TREES)
+    with pytest.raises(InputError, match="of one kind"):
+        codec.program(RateMeter(), latent, latent.shape, setting)
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------
