@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for title, pixels in images:
         for name in args.codec or NAMES:
             codec = lz.load_codec(name)
-            for quality in qualities:
+            for quality in qualities if codec.variable_rate else (None,):
                 for effort, objective in levels:
                     level = f"effort {effort}" + f", {objective}" * (objective != "mse")
                     key = (name, level, quality, title)
@@ -79,7 +79,7 @@ def chosen(images: list[tuple[str, np.ndarray]], limit: int | None, side: int | 
     ]
 
 
-def ours(codec: Any, pixels: np.ndarray, quality: int, effort: int, objective: str = "mse") -> dict[str, Any]:
+def ours(codec: Any, pixels: np.ndarray, quality: int | None, effort: int, objective: str = "mse") -> dict[str, Any]:
     """One picture at one quality and effort, through a real stream."""
     x = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
     codec.compress(x[:, :64, :64], quality, effort=min(effort, 1))  # what is made once
@@ -164,6 +164,6 @@ def markdown(table: list[dict[str, Any]], count: int) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for r in table:
-        figures = " | ".join(f"{r[k]:+.1f} %" for k in FIGURES[:4])
+        figures = " | ".join("" if np.isnan(r[k]) else f"{r[k]:+.1f} %" for k in FIGURES[:4])
         lines.append(f"| {r['codec']} | {r['level']} | {figures} | {r['s_per_mp']:.1f} | {r['cpu_s_per_mp']:.1f} |")
     return "\n".join(lines)
