@@ -292,20 +292,24 @@ def trimmed(encode: Callable[[float], bytes], limit: float, tries: int = 7) -> b
         limit: bytes.
         tries: streams made at most; the first within `UNDER` below the limit ends the search.
     """
-    goal, thrift = math.log((1 - UNDER / 2) * limit), 1.0
+    goal, at, reach = math.log((1 - UNDER / 2) * limit), 0.0, 1.0
     best: bytes | None = None
-    seen: list[tuple[float, float]] = []  # logarithms of size and thrift
+    over: tuple[float, float] | None = None  # logarithms of size and thrift of the nearest stream above the limit
+    under: tuple[float, float] | None = None  # and of the nearest below
     for _ in range(tries):
-        stream = encode(thrift)
+        stream = encode(math.exp(at))
         size = len(stream)
         if size <= limit and (best is None or size > len(best)):
             best = stream
         if (1 - UNDER) * limit <= size <= limit:
             break
-        seen.append((math.log(size), math.log(thrift)))
-        seen.sort(key=lambda point: abs(point[0] - goal))
-        slope = _SLOPE
-        if len(seen) > 1 and (rise := seen[1][0] - seen[0][0]):
-            slope = min(-1.0, max(-12.0, (seen[1][1] - seen[0][1]) / rise))
-        thrift = math.exp(seen[0][1] + min(2.0, max(-2.0, slope * (goal - seen[0][0]))))
+        here = math.log(size), at
+        over, under = (over, here) if size <= limit else (here, under)
+        if over is not None and under is not None:
+            share = (over[0] - goal) / (over[0] - under[0])
+            at = over[1] + min(0.8, max(0.2, share)) * (under[1] - over[1])
+        else:
+            # sizes may stand still for a while: further each time
+            at += min(2.0, max(-2.0, reach * _SLOPE * (goal - here[0])))
+            reach *= 2
     return best
