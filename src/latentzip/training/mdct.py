@@ -106,8 +106,8 @@ class Trainer:
         log(f"{len(excerpts)} excerpts in {time.monotonic() - start:.0f} s")
         rule, speech = self.recipe.model.rule, [e for e in excerpts if e.speech]
         if not 0 < len(speech) < len(excerpts):
-            raise ValueError("two kinds of sound are told apart: speech in folders called speech*, and something else")
-        tables, spoken = fit_tables(excerpts, rule), fit_tables(speech, rule)
+            log("one kind of sound only: folders called speech* hold speech, others anything else")
+        tables, spoken = fit_tables(excerpts, rule), fit_tables(speech or excerpts, rule)
         self.codec.tables = replace(tables, speech=replace(spoken, angles=tables.angles))
         self.codec.centroid, deviation = cells(excerpts, self.recipe.model.rule)
         self.codec.noise, self.codec.fill = _QUIET * deviation, torch.tensor(_FILL)
