@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, floor, log2
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -102,8 +103,8 @@ def fit(rows: Tensor, size: int | None, levels: int, price: float, nmse: float, 
         found = fewest(rows, target, levels, price)
         if found is None:
             raise InputError(f"nmse is {nmse}, which {most} codes a row do not keep: take a KLT, or more levels")
-        return CodeProfile(found, axis)
-    return CodeProfile(fitted(rows, size, levels, price), axis)
+        return CodeProfile(found[0], axis)
+    return CodeProfile(fitted(rows, size, levels, price)[0], axis)
 
 
 def check_rows(count: int, channels: int) -> None:
@@ -115,34 +116,43 @@ def check_rows(count: int, channels: int) -> None:
         )
 
 
-def fitted(rows: Tensor, size: int, levels: int, price: float) -> Codebooks:
+Fitted = tuple[Codebooks, np.ndarray]  # with the codes (N, m) uint8 of the rows that they were fitted to
+
+
+def codes_of(quantiser: Product, rows: Tensor) -> np.ndarray:
+    """Codes (N, m) uint8 of rows (N, D)."""
+    return torch.cat([quantiser.codes(part).to(torch.uint8) for part in rows.split(_AT_ONCE)]).numpy()
+
+
+def fitted(rows: Tensor, size: int, levels: int, price: float) -> Fitted:
     """Codebooks of so many codes a row, as they are stored."""
     entries = max(2, min(ENTRIES, len(rows) // _ROWS_A_WORD))
-    return Codebooks.of(product.fit(rows, size, entries, price, levels=levels), lambda q: q.codes(rows).numpy())
+    books = Codebooks.of(product.fit(rows, size, entries, price, levels=levels))
+    codes = codes_of(books.product, rows)
+    return books.counted(codes.T), codes
 
 
-def error_of(books: Codebooks, rows: Tensor) -> float:
-    """Mean squared error that the codes of rows (N, D) leave."""
-    found = books.product
-    parts = rows.split(_AT_ONCE)
-    return sum(float((x - found.rows(found.codes(x))).double().square().sum()) for x in parts) / rows.numel()
+def _error(books: Codebooks, rows: Tensor, codes: np.ndarray) -> float:
+    """Mean squared error that codes of rows (N, D) leave."""
+    parts = zip(rows.split(_AT_ONCE), torch.from_numpy(codes).split(_AT_ONCE))
+    return sum(float((x - books.product.rows(c)).double().square().sum()) for x, c in parts) / rows.numel()
 
 
-def fewest(rows: Tensor, target: float, levels: int, price: float) -> Codebooks | None:
+def fewest(rows: Tensor, target: float, levels: int, price: float) -> Fitted | None:
     """Codebooks of the fewest codes found that leave rows (N, D) a mean squared error of at most so much; None where
     there are none."""
     d = rows.shape[1]
-    good: dict[int, Codebooks] = {}
+    good: dict[int, Fitted] = {}
     energy = torch.linalg.eigvalsh(transforms.covariance(rows)[1]).clamp_min(1e-30)
     step = profiles.water_step(energy, torch.ones(d).double(), target * d)
     above = (energy * 12 / step**2).clamp_min(1).log2() / 2  # bits that each component needs
     live = max(1, int((above > 0).sum()))
 
     def ahead(count: int) -> float:
-        books = fitted(rows, count * levels, levels, price)
-        error = max(error_of(books, rows), 1e-38)
+        books, codes = fitted(rows, count * levels, levels, price)
+        error = max(_error(books, rows, codes), 1e-38)
         if error <= target:
-            good[count] = books
+            good[count] = books, codes
         return live / (2 * _BITS * levels) * log2(error / target)
 
     near(ahead, round(float(above.sum()) / (_BITS * levels)), d, d)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save
-from torch import Tensor
 
 from ...entropy import arrays
 from ...entropy.coder import Decoder, Encoder
@@ -46,7 +45,7 @@ def encode(job: Job, profile: CodeProfile | None) -> Compressed | None:
 def _profiled(job: Job, profile: CodeProfile) -> Compressed:
     """As many levels of the profile's codes as the goal needs, or as it has room for."""
     product, goal = profile.product, job.goal
-    codes = _codes(profile.books, job.x)
+    codes = codebooks_.codes_of(product, job.x)
     if goal.kind == "step":
         return _stream(job, profile.books, codes, product.levels, True)[0]
     tried = range(1, product.levels + 1)
@@ -72,16 +71,15 @@ def _own(job: Job) -> Compressed | None:
     goal, (n, d) = job.goal, job.x.shape
     codebooks_.check_rows(n, d)
     if goal.kind == "mse":
-        books = codebooks_.fewest(job.x, goal.value * _MARGIN, 1, codebooks_.PRICE)
-        if books is None:
+        found = codebooks_.fewest(job.x, goal.value * _MARGIN, 1, codebooks_.PRICE)
+        if found is None:
             return None
-        packed, error = _stream(job, books, _codes(books, job.x), 1, False)
+        packed, error = _stream(job, *found, 1, False)
         return packed if error <= goal.value else None
     target, fitting = goal.value * job.x.numel(), {}
 
     def ahead(count: int) -> float:
-        books = codebooks_.fitted(job.x, count, 1, codebooks_.PRICE)
-        packed = _stream(job, books, _codes(books, job.x), 1, False)[0]
+        packed = _stream(job, *codebooks_.fitted(job.x, count, 1, codebooks_.PRICE), 1, False)[0]
         rows = 8 * sum(map(len, packed.chunks[1:]))
         if bits_used(packed) <= target:
             fitting[count] = packed
@@ -95,11 +93,6 @@ def _own(job: Job) -> Compressed | None:
 
 def _too_few(target: float) -> InputError:
     return InputError(f"bits: {target:.0f} bits for the whole tensor are fewer than the shortest stream takes")
-
-
-def _codes(books: Codebooks, x: Tensor) -> np.ndarray:
-    """(N, m) uint8."""
-    return torch.cat([books.product.codes(part).to(torch.uint8) for part in x.split(1 << 14)]).numpy()
 
 
 def _stream(job: Job, books: Codebooks, codes: np.ndarray, levels: int, profiled: bool) -> tuple[Compressed, float]:

@@ -56,6 +56,13 @@ def bound(nets: Nets) -> None:
     nets["sb2"].clip(-32, 32, out=nets["sb2"])
 
 
+def bounded(nets: Nets) -> Nets:
+    """A copy inside the bounds."""
+    inside = nets.copy()
+    bound(inside)
+    return inside
+
+
 def _row_sums(w: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.abs(w if w.dtype.kind == "f" else w.astype(np.int64)).reshape(len(w), -1).sum(1)
 

@@ -13,7 +13,7 @@ from ...entropy.banks import frozen_bank
 from ...entropy.errors import FormatError
 from . import weights
 from .fit import Fit
-from .integers import BITS, bound
+from .integers import BITS, bounded
 from .nets import GROUPS, Nets, layout
 from .weights import Start
 
@@ -65,9 +65,7 @@ class Storage:
 
     def moved(self, nets: Nets) -> npt.NDArray[np.int32]:
         """Differences in steps, of nets inside their bounds."""
-        inside = nets.copy()
-        bound(inside)
-        return weights.differences(inside, self.start, self.steps)
+        return weights.differences(bounded(nets), self.start, self.steps)
 
     def cost(self, nets: Nets) -> float:
         return self.bit_weight * weights.bits(self.moved(nets), self.start)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,14 +38,14 @@ class Codebooks:
     bank: TableBank
 
     @classmethod
-    def of(cls, product: Product, codes_of: Callable[[Product], np.ndarray]) -> Codebooks:
-        """As it is stored, with the frequencies of the codes (n, m) that the quantiser then gives."""
+    def of(cls, product: Product) -> Codebooks:
+        """The quantiser as it is stored; its codes are equally frequent until they are `counted`."""
         rotation, words = product.rotation.half(), product.codewords.half().float()
         product = Product(product.mean.float(), turn(rotation), words, product.prices, product.levels)
-        return cls(product, rotation, _bank(codes_of(product).T, product.entries))
+        return cls(product, rotation, _bank([np.zeros(0, np.uint8)] * product.parts, product.entries))
 
-    def counted(self, columns: Sequence[np.ndarray]) -> Codebooks:
-        """With the frequencies of other codes, those of each code of a row (m of them)."""
+    def counted(self, columns: Iterable[np.ndarray]) -> Codebooks:
+        """With the frequencies of codes, those of each code of a row (m of them)."""
         return replace(self, bank=_bank(columns, self.product.entries))
 
     def tensors(self) -> dict[str, Tensor]:

@@ -232,21 +232,27 @@ def encode(pairs, segments, log_k, out, used):
 
 
 @_jit
-def _escape(side, escapes):
-    """One zigzag LEB128 value from the escape section: (error, value); advances side[3]."""
+def read_escape(data, at, end):
+    """One zigzag LEB128 value of an escape section that ends at ``end``: (error, value, new position)."""
     z = _u(0)
     for b in range(5):
-        p = side[3]
-        if p >= side[4]:
-            return ESCAPE_END, np.int64(0)
-        byte = _u(escapes[p])
-        side[3] = p + 1
+        if at >= end:
+            return ESCAPE_END, np.int64(0), at
+        byte = _u(data[at])
+        at += 1
         z |= (byte & _u(127)) << _u(7 * b)
         if byte < _u(128):
             if z >> _u(32) or (b > 0 and byte == _u(0)):
-                return ESCAPE_BAD, np.int64(0)
-            return 0, np.int64(z >> _u(1)) ^ -np.int64(z & _u(1))
-    return ESCAPE_BAD, np.int64(0)
+                return ESCAPE_BAD, np.int64(0), at
+            return 0, np.int64(z >> _u(1)) ^ -np.int64(z & _u(1)), at
+    return ESCAPE_BAD, np.int64(0), at
+
+
+@_jit
+def _escape(side, escapes):
+    """The same of the side sections: (error, value); advances side[3]."""
+    error, value, side[3] = read_escape(escapes, side[3], side[4])
+    return error, value
 
 
 @_jit

@@ -18,6 +18,7 @@ from ...kernels.compiled import compiled as _jit
 from ...kernels.pairs import WIDTH
 from ...kernels.tile import copy_line, hidden_tile, last_tile, pairs_tile
 from .chunk import MAX_STREAMS, cursors, sections, words_of
+from .coder import read_escape
 from .passes import BASE, DIAGONAL, REACH, conclude, first_column, lattice, mirrored, parts
 
 LANES = WIDTH
@@ -120,23 +121,6 @@ def _predict(store, net, start, drop, planes, channel, h, w, stride, kind, index
 
 
 @_jit
-def _escape(data, at, end):  # type: ignore[no-untyped-def]
-    """One zigzag LEB128 value of an escape section: (value, new position), the position -1 where it is none."""
-    z = _u(0)
-    for b in range(5):
-        if at >= end:
-            break
-        byte = _u(data[at])
-        at += 1
-        z |= (byte & _u(127)) << _u(7 * b)
-        if byte < _u(128):
-            if z >> _u(32) or (b > 0 and byte == _u(0)):
-                break
-            return np.int64(z >> _u(1)) ^ -np.int64(z & _u(1)), at
-    return np.int64(0), np.int64(-1)
-
-
-@_jit
 def _aside(data, side, lane, value, bits):  # type: ignore[no-untyped-def]
     """A symbol of a lane that goes on in its side sections.
 
@@ -145,11 +129,9 @@ def _aside(data, side, lane, value, bits):  # type: ignore[no-untyped-def]
     """
     raw_at, bit, end, escape = lane, lane + _u(1), lane + _u(2), lane + _u(3)
     if bits == 31:
-        value, at = _escape(data, side[escape], side[lane + _u(4)])
-        if at < 0:
+        error, value, side[escape] = read_escape(data, side[escape], side[lane + _u(4)])
+        if error:
             side[lane + _u(5)] = 1
-        else:
-            side[escape] = at
         return value
     begin = side[bit]
     if begin + bits > side[end]:

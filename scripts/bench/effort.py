@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,18 +15,17 @@ import torch
 from PIL import Image
 
 import latentzip as lz
-from latentzip import pretrained
 from latentzip.evaluation.metrics.bdrate import bd_rate
 from latentzip.evaluation.metrics.pictures import ms_ssim, ms_ssim_db, psnr
 
 from . import pictures
+from .rows import Rows
 
 NAMES = ("hyperprior-fast", "hyperprior")
 QUALITIES = (20, 50, 80)
 AVIF_SPEEDS = (8, 6, 4, 2, 0)
 AVIF_QUALITIES = (25, 45, 60, 75)
 ANCHOR = ("avif", "speed 6")
-KEY = ("codec", "level", "quality", "image", "pixels", "weights")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -39,31 +36,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         (0, "mse"),
         *((e, o) for e in sorted({*args.effort} - {0}) for o in dict.fromkeys(("mse", args.objective))),
     ]
-    known = {}
-    if args.reuse:
-        known = {tuple(r.get(k) for k in KEY): r for r in json.loads(args.reuse.read_text())["rows"]}
-    weights = {entry.name: entry.fingerprint for entry in pretrained.index() if entry.current}
-    rows: list[dict[str, Any]] = []
-
-    def take(pixels: np.ndarray, key: tuple[Any, ...], measure: Callable[[], dict[str, Any]]) -> None:
-        key = (*key, pixels.shape[0] * pixels.shape[1], weights.get(key[0], ""))
-        rows.append(known.get(key) or {**dict(zip(KEY, key)), **measure()})
-
+    kept = Rows(("codec", "level", "quality", "image"), args.reuse)
     for title, pixels in images:
         for name in args.codec or NAMES:
             codec = lz.load_codec(name)
             for quality in qualities if codec.variable_rate else (None,):
                 for effort, objective in levels:
                     level = f"effort {effort}" + f", {objective}" * (objective != "mse")
-                    key = (name, level, quality, title)
-                    take(pixels, key, partial(ours, codec, pixels, quality, effort, objective))
+                    measure = partial(ours, codec, pixels, quality, effort, objective)
+                    kept.take(pixels, (name, level, quality, title), measure)
         for speed in args.speeds or AVIF_SPEEDS[:: 2 if args.quick else 1]:
             for quality in AVIF_QUALITIES:
-                key = ("avif", f"speed {speed}", quality, title)
-                take(pixels, key, partial(avif, pixels, quality, speed))
-    table = averages(rows)
+                kept.take(pixels, ("avif", f"speed {speed}", quality, title), partial(avif, pixels, quality, speed))
+    table = averages(kept.rows)
     summary = {f"{r['codec']} {r['level']}": {k: r[k] for k in FIGURES} for r in table}
-    return {"rows": rows, "averages": table, "summary": summary, "markdown": markdown(table, len(images))}
+    return {"rows": kept.rows, "averages": table, "summary": summary, "markdown": markdown(table, len(images))}
 
 
 def chosen(images: list[tuple[str, np.ndarray]], limit: int | None, side: int | None) -> list[tuple[str, np.ndarray]]:

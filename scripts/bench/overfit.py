@@ -11,6 +11,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ import numpy as np
 import torch
 
 import latentzip as lz
-from latentzip import pretrained
 from latentzip.evaluation.metrics.bdrate import bd_rate
 from latentzip.evaluation.peers.pictures import Conventional
 
 from . import pictures
 from .rd import KEY, averages, curve, markdown, measure
+from .rows import Rows
 
 QUALITIES = (10, 30, 50, 70, 90)
 QUICK_QUALITIES = (20, 50, 80)
@@ -72,16 +73,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     images = pictures.load(args.data, args.quick)
     if args.quick:
         images = images[:2]
-    known = {}
-    if args.reuse:
-        known = {tuple(r[k] for k in KEY): r for r in json.loads(args.reuse.read_text())["rows"]}
-    weights = {entry.name: entry.fingerprint for entry in pretrained.index() if entry.current}
-    weights[name] = weights.get("overfit", "")
-    rows = []
+    kept = Rows(KEY, args.reuse, {name: "overfit"})
+    rows = kept.rows
     for codec, setting, encode, decode in settings(args, name, effort):
         for title, pixels in images:
-            key = (codec, setting, title, pixels.shape[0] * pixels.shape[1], weights.get(codec, ""))
-            rows.append(known.get(key) or {**dict(zip(KEY, key)), **measure(pixels, encode, decode)})
+            kept.take(pixels, (codec, setting, title), partial(measure, pixels, encode, decode))
             if args.json:  # a long run keeps what it has
                 args.json.with_suffix(".rows").write_text(json.dumps({"rows": rows}))
     table = averages(rows)

@@ -11,6 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,18 @@ import torch
 from PIL import Image
 
 import latentzip as lz
-from latentzip import pretrained
 from latentzip.evaluation.metrics.bdrate import bd_rate, quality_at_rate
 from latentzip.evaluation.metrics.pictures import ms_ssim, ms_ssim_db, psnr
 from latentzip.evaluation.peers.pictures import CONVENTIONAL
 
 from . import effort, peers, pictures, published
 from .published import Curves
+from .rows import Rows
 from .speed import timed
 
 Point = tuple[str, str, Callable[[Image.Image], bytes], Callable[[bytes], np.ndarray]]
 TICKS = (0.1, 0.2, 0.5, 1, 2, 4)
-KEY = ("codec", "setting", "image", "pixels", "weights")
+KEY = ("codec", "setting", "image")
 QUALITIES = (5, 15, 25, 35, 45, 55, 65, 75, 85, 100)
 
 
@@ -58,19 +59,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         i.name for i in lz.list_codecs() if i.modality == "image" and not i.slow and i.name != "lossless"
     ]
     images = pictures.load(args.data, args.quick)
-    known = {}
-    if args.reuse:
-        rows = json.loads(args.reuse.read_text())["rows"]
-        known = {tuple(r[k] for k in KEY): r for r in rows}
-    weights = {entry.name: entry.fingerprint for entry in pretrained.index() if entry.current}
-    rows = []
+    kept = Rows(KEY, args.reuse)
     settings = list(points(names, args.quick, args.qualities))
     for codec, setting, encode, decode in settings:
         for title, pixels in images:
-            count = pixels.shape[0] * pixels.shape[1]
-            key = (codec, setting, title, count, weights.get(codec, ""))
-            rows.append(known.get(key) or {**dict(zip(KEY, key)), **measure(pixels, encode, decode)})
-    rows = beside(args.beside, [title for title, _ in images], rows) + rows
+            kept.take(pixels, (codec, setting, title), partial(measure, pixels, encode, decode))
+    rows = beside(args.beside, [title for title, _ in images], kept.rows) + kept.rows
     table = averages(rows)
     summary = summarise(table, names)
     summary["files_vs_lossless_webp_of_latents_pct"] = latents_against_webp(names, images)

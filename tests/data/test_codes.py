@@ -15,6 +15,8 @@ from latentzip.codecs.vq.residual import Schedule, fit_level
 from latentzip.data import CodeStore
 from latentzip.kernels import table_rows, table_sums
 
+from . import damage
+
 
 def vectors(count=1500, dim=45, seed=0):
     rng = np.random.default_rng(seed)
@@ -113,14 +115,7 @@ def test_bad_rows_and_queries(store, tmp_path):
 
 
 def test_damage_is_an_error(store, tmp_path):
-    data, rng = Path(store.path).read_bytes(), np.random.default_rng(0)
-    path = tmp_path / "x.ltz"
-    for _ in range(60):
-        wrong = bytearray(data)
-        wrong[rng.integers(len(wrong))] ^= 1 << int(rng.integers(8))
-        path.write_bytes(wrong[: len(wrong) - int(rng.integers(0, 3))])
-        with pytest.raises(lz.CodecError):
-            CodeStore(path).codes  # noqa: B018
+    damage.check(Path(store.path), tmp_path, lambda path: CodeStore(path).codes)
 
 
 @settings(max_examples=20, deadline=None)

@@ -14,11 +14,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from ..codecs.overfit.codec import OverfitCodec, to_bytes
+from ..codecs.overfit.integers import bounded
 from ..codecs.overfit.nets import SIZES, initial, layout
 from ..codecs.overfit.weights import Start, to_units
 from ..entropy.wavefront import build_laplace_tables
 from .export import update_index
-from .starts import Reptile, SharedFit, bounded, compare, load
+from .starts import Reptile, SharedFit, compare, load
 
 _SUMMARY = "photos and graphics, quality 1..100: the smallest files; its nets are fitted to each picture, a minute each"
 _CARD = """# overfit

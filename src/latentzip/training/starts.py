@@ -18,7 +18,7 @@ import numpy as np
 
 from ..codecs.overfit.chain import Chain
 from ..codecs.overfit.fit import Fit, Part, Schedule
-from ..codecs.overfit.integers import bound
+from ..codecs.overfit.integers import bounded
 from ..codecs.overfit.nets import SIZES, Floats, Nets
 from ..codecs.overfit.rates import Penalty, Storage, usual
 from ..codecs.overfit.soap import Soap
@@ -60,8 +60,8 @@ class Training(ABC):
 
     def crop(self) -> Floats:
         """The next crop, (channels, side, side) float32 in [0, 1]."""
-        crop = self.sampler.make()[0].numpy().astype(np.float32) / 255
-        return np.ascontiguousarray(crop if self.nets.channels == 3 else crop.mean(0, keepdims=True))
+        crop = _drawn(self.sampler)
+        return crop if self.nets.channels == 3 else crop.mean(0, keepdims=True)
 
     def train(self, minutes: float, out: Path, report: float = 60.0) -> None:
         """Steps for so long; saves now and then, and at the end."""
@@ -76,6 +76,11 @@ class Training(ABC):
                 print(f"{self.steps:6d} steps {len(self.finished):5d} crops cost {cost:.3f} bpp {bits:.4f}", flush=True)
                 save(self.nets, self.rate_weight, out)
         save(self.nets, self.rate_weight, out)
+
+
+def _drawn(sampler: CropSampler) -> Floats:
+    """A crop in colour, (3, side, side) float32 in [0, 1]."""
+    return np.ascontiguousarray(sampler.make()[0].numpy().astype(np.float32) / 255)
 
 
 class _Crop:
@@ -146,13 +151,6 @@ def fit(nets: Nets, rate_weight: float, crop: Floats, chain: Chain, steps: int =
     return run.nets, run.mean_error(), run.bits_a_pixel() + stored.cost(run.nets) / rate_weight
 
 
-def bounded(nets: Nets) -> Nets:
-    """A copy within the limits of integer arithmetic."""
-    inside = nets.copy()
-    bound(inside)
-    return inside
-
-
 def save(nets: Nets, rate_weight: float, out: Path) -> None:
     """Write nets and their lambda, in one piece or not at all."""
     part = out.with_suffix(".part.npz")
@@ -170,7 +168,7 @@ def load(path: Path) -> tuple[Nets, float]:
 def compare(paths: list[Path], data: str | Path, count: int, side: int = 256, seed: int = 7) -> list[float]:
     """Mean cost, 1e4 * (error + lambda * bits a pixel), of the same ``count`` crops fitted from each start."""
     sampler = CropSampler(data, 1, side, seed)
-    crops = [np.ascontiguousarray(sampler.make()[0].numpy().astype(np.float32) / 255) for _ in range(count)]
+    crops = [_drawn(sampler) for _ in range(count)]
     means = []
     for path in paths:
         nets, rate_weight = load(path)

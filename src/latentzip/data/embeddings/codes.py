@@ -6,7 +6,6 @@ entropy-coded under them and decode alone. A search holds the codes, a byte each
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 from collections.abc import Sequence
@@ -24,24 +23,20 @@ from ...codecs.outputs import atomic_writer
 from ...codecs.vq.codes import ENTRIES, MOST, Codebooks, fingerprint
 from ...codecs.vq.product import Product, fit
 from ...entropy import arrays, container
-from ...entropy.container import Header, Limits
-from ...entropy.errors import FormatError, InputError
+from ...entropy.errors import InputError
 from ...kernels.table_rows import table_rows
 from ...kernels.table_sums import table_sums
+from .file import LIMITS, RowFile
 from .rows import FIT_ROWS, Nearest, asked, finite, first_parts, grouped, numbers_of, parts_of, rows_of
 
-NAME = "embedding-codes"
 GROUP = 1024  # rows
-LIMITS = Limits(samples=1 << 44, chunks=1 << 26, header=1 << 28)
 PRICE = 1.0  # of a bit in the fit: fewer bytes at equal overlap of neighbours than 0 and than smaller sizes
-_VERSION = 1
-_PARAMS = struct.Struct("<BIHH")  # version, rows of a group, parts, entries
 _BLOCK = 1 << 14  # rows that are compared at once
 _QUERIES = 64
 _CACHED = 1 << 18  # floats
 
 
-class CodeStore:
+class CodeStore(RowFile):
     """Embeddings as product codes in a file; made with `CodeStore.write`.
 
     Args:
@@ -68,44 +63,25 @@ class CodeStore:
         (2, 5)
     """
 
+    _name = "embedding-codes"
+    _kind = ("store", "codes")
+    _params = struct.Struct("<BIHH")  # version, rows of a group, parts, entries
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
-        with open(self.path, "rb") as file:
-            if not os.fstat(file.fileno()).st_size:
-                raise FormatError(f"{self.path}: empty: no store of codes")
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        box = container.read(memoryview(self._map), LIMITS)
-        header = box.header
-        if header.codec != NAME or header.modality != "tensor" or len(header.shape) != 2:
-            raise FormatError(f"{self.path}: a stream of {header.codec}, not a store of codes")
-        if len(header.params) != _PARAMS.size or header.params[0] != _VERSION or not box.chunks:
-            raise FormatError(f"{self.path}: unknown parameters; the store may need a newer latentzip")
-        _, self.group, parts, entries = _PARAMS.unpack(header.params)
-        self.shape: tuple[int, int] = (header.shape[0], header.shape[1])
-        head = bytes(box.chunks[0])
+        stream = self._mapped(path)
+        _, self.group, parts, entries = self._params.unpack(stream.header.params)
+        head = bytes(stream.chunks[0])
         self._books = Codebooks.of_tensors(arrays.tensors(head, self.path), 1, self.path)
         self.product = self._books.product
         sound = (self.product.channels, self.product.parts, self.product.entries) == (self.shape[1], parts, entries)
-        sound = sound and header.dtype in ("float16", "float32") and fingerprint(head) == header.fingerprint
+        sound = sound and fingerprint(head) == stream.header.fingerprint
         sound = sound and self.group > 0 and self.group * parts <= MOST
-        if not sound or len(box.chunks) != 1 + -(-self.shape[0] // self.group):
-            raise FormatError(f"{self.path}: its sizes contradict each other; the store is corrupt")
-        self.dtype = np.dtype(header.dtype)
-        self._chunks = box.chunks
-
-    def __len__(self) -> int:
-        return self.shape[0]
+        if not sound or len(stream.chunks) != 1 + -(-self.shape[0] // self.group):
+            raise self._contradiction()
+        self._chunks = stream.chunks
 
     def __repr__(self) -> str:
         return f"CodeStore({self.path!r}, shape={self.shape}, {self.num_bytes} bytes)"
-
-    def __reduce__(self) -> Any:
-        return type(self), (self.path,)
-
-    @property
-    def num_bytes(self) -> int:
-        """Of the file."""
-        return len(self._map)
 
     @property
     def once(self) -> int:
@@ -150,22 +126,15 @@ class CodeStore:
             )
         if group * product.parts > MOST:
             raise InputError(f"group is {group}; {MOST // product.parts} rows of these are the most")
-        codes: list[np.ndarray] = []
-
-        def coded(product: Product) -> np.ndarray:
-            count = 0
-            for rows in grouped(chain(first, parts), kind, group):
-                codes.append(product.codes(finite(rows, count)).to(torch.uint8).numpy())
-                count += len(rows)
-            return np.concatenate(codes)
-
-        books = Codebooks.of(product, coded)
-        count = sum(map(len, codes))
+        books, codes, count = Codebooks.of(product), [], 0
+        for rows in grouped(chain(first, parts), kind, group):
+            codes.append(books.product.codes(finite(rows, count)).to(torch.uint8).numpy())
+            count += len(rows)
+        books = books.counted(np.concatenate(codes).T)
         head = save(books.tensors())
         chunks = [head, *(books.coded(part) for part in codes)]
-        params = _PARAMS.pack(_VERSION, group, product.parts, product.entries)
-        dtype = str(kind.dtype).removeprefix("torch.")
-        header = Header(NAME, fingerprint(head), "tensor", "numpy", (count, kind.shape[1]), dtype, params=params)
+        fields = group, product.parts, product.entries
+        header = cls._header(fingerprint(head), (count, kind.shape[1]), kind.dtype, *fields)
         with atomic_writer(Path(path), force) as file:
             file.write(container.write(header, chunks, limits=LIMITS))
         return cls(path)

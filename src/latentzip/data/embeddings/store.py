@@ -6,7 +6,6 @@ decode alone. The file is a `.ltz` stream: `latentzip.inspect` reads it, every g
 
 from __future__ import annotations
 
-import mmap
 import os
 import shutil
 import struct
@@ -25,24 +24,20 @@ from ...codecs.features import profiled
 from ...codecs.features.codec import FeatureCodec
 from ...codecs.features.profile import Profile, water_step
 from ...entropy import container
-from ...entropy.container import Header, Limits
-from ...entropy.errors import FormatError, InputError
+from ...entropy.errors import InputError
 from ...files import atomic_writer
 from ...warn import converted
+from .file import LIMITS, RowFile
 from .rows import FIT_ROWS, HUGE, Nearest, asked, finite, first_parts, grouped, numbers_of, parts_of, rows_of
 
-NAME = "embeddings"
 ROWS = 256  # of a group: fewer cost more bits, more cost more time for one row
-LIMITS = Limits(samples=1 << 44, chunks=1 << 26, header=1 << 28)
-_VERSION = 1
-_PARAMS = struct.Struct("<BIf")  # version, rows of a group, step
 _MOST = container.DEFAULT_LIMITS.samples  # values of a group
 _BLOCK = 1 << 14  # rows that a search compares at once
 _TRIES = 8  # steps that are tried for a goal
 _GROUP_ROWS = 1 << 12  # rows whose error is measured at once
 
 
-class EmbeddingStore:
+class EmbeddingStore(RowFile):
     """Embeddings in a file, read by number; made with `EmbeddingStore.write`.
 
     Safe to hand to other processes: they open the file themselves.
@@ -72,42 +67,23 @@ class EmbeddingStore:
         (2, 5)
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
-        with open(self.path, "rb") as file:
-            if not os.fstat(file.fileno()).st_size:
-                raise FormatError(f"{self.path}: empty: no store of embeddings")
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        box = container.read(memoryview(self._map), LIMITS)
-        header = box.header
-        if header.codec != NAME or header.modality != "tensor" or len(header.shape) != 2:
-            raise FormatError(f"{self.path}: a stream of {header.codec}, not a store of embeddings")
-        if len(header.params) != _PARAMS.size or header.params[0] != _VERSION or not box.chunks:
-            raise FormatError(f"{self.path}: unknown parameters; the store may need a newer latentzip")
-        _, self.group, self._step = _PARAMS.unpack(header.params)
-        self.shape: tuple[int, int] = (header.shape[0], header.shape[1])
-        self.profile = Profile.from_bytes(box.chunks[0])
-        sound = self.group > 0 and 0 < self._step < inf and header.dtype in ("float16", "float32")
-        sound = sound and self.profile.channels == self.shape[1] and self.profile.fingerprint == header.fingerprint
-        if not sound or self.group * self.shape[1] > _MOST or len(box.chunks) != 1 + -(-self.shape[0] // self.group):
-            raise FormatError(f"{self.path}: its sizes contradict each other; the store is corrupt")
-        self.dtype = np.dtype(header.dtype)
-        self._chunks = box.chunks
-        self._last: tuple[int, np.ndarray] | None = None
+    _name = "embeddings"
+    _kind = ("store", "embeddings")
+    _params = struct.Struct("<BIf")  # version, rows of a group, step
 
-    def __len__(self) -> int:
-        return self.shape[0]
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        stream = self._mapped(path)
+        _, self.group, self._step = self._params.unpack(stream.header.params)
+        self.profile = Profile.from_bytes(stream.chunks[0])
+        sound = self.group > 0 and 0 < self._step < inf and self.profile.channels == self.shape[1]
+        sound = sound and self.profile.fingerprint == stream.header.fingerprint
+        if not sound or self.group * self.shape[1] > _MOST or len(stream.chunks) != 1 + -(-self.shape[0] // self.group):
+            raise self._contradiction()
+        self._chunks = stream.chunks
+        self._last: tuple[int, np.ndarray] | None = None
 
     def __repr__(self) -> str:
         return f"EmbeddingStore({self.path!r}, shape={self.shape}, {self.num_bytes} bytes)"
-
-    def __reduce__(self) -> Any:
-        return type(self), (self.path,)
-
-    @property
-    def num_bytes(self) -> int:
-        """Of the file."""
-        return len(self._map)
 
     # --- writing -------------------------------------------------------------------------------------------------
 
@@ -174,10 +150,7 @@ class EmbeddingStore:
                     f"{target}: squared error over variance is {error.nmse():.3g}, {nmse:g} was asked for: the first "
                     f"{FIT_ROWS} rows are not like the others; hand in an array, or a codec fitted to a sample of all"
                 )
-            params = _PARAMS.pack(_VERSION, group, step)
-            dtype = str(kind.dtype).removeprefix("torch.")
-            shape = (error.count, kind.shape[1])
-            header = Header(NAME, profile.fingerprint, "tensor", "numpy", shape, dtype, params=params)
+            header = cls._header(profile.fingerprint, (error.count, kind.shape[1]), kind.dtype, group, step)
             file.write(container.head(header, sizes, limits=LIMITS))
             payload.seek(0)
             shutil.copyfileobj(payload, file, 1 << 20)

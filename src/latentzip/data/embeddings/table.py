@@ -25,24 +25,20 @@ from ...codecs.vq.codes import ENTRIES, Codebooks, fingerprint
 from ...codecs.vq.product import Product, fit
 from ...entropy import arrays, container, opening
 from ...entropy.coder import Decoder, Encoder
-from ...entropy.container import Header, Limits
 from ...entropy.dense import array_of
 from ...entropy.errors import FormatError, InputError
 from ...kernels.table_levels import index, table_levels
+from .file import LIMITS, RowFile
 from .rows import FIT_ROWS, finite, numbers_of, rows_of
 
-NAME = "embedding-table"
-LIMITS = Limits(samples=1 << 44, chunks=1 << 26, header=1 << 28)
 LEVELS = 4
-_VERSION = 1
-_PARAMS = struct.Struct("<BB")  # version, levels
 _GROUP = 1 << 12  # rows that are coded together
 _BLOCK = 1 << 14  # rows that are quantised at once
 _MAX_LEVELS = 64
 _MOST = (1 << 32) - 1  # blocks of codes
 
 
-class EmbeddingTable:
+class EmbeddingTable(RowFile):
     """Rows of embeddings by number, from a few bytes each in memory; made with `EmbeddingTable.write`.
 
     Args:
@@ -68,31 +64,26 @@ class EmbeddingTable:
         ((3, 16), 1000, 1000)
     """
 
+    _name = "embedding-table"
+    _kind = ("table", "embeddings")
+    _params = struct.Struct("<BB")  # version, levels
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
-        data = opening.read_file(self.path, LIMITS.samples)
-        box = container.read(memoryview(data), LIMITS)
-        header, chunks = box.header, box.chunks
-        if header.codec != NAME or header.modality != "tensor" or len(header.shape) != 2:
-            raise FormatError(f"{self.path}: a stream of {header.codec}, not a table of embeddings")
-        if len(header.params) != _PARAMS.size or header.params[0] != _VERSION or not chunks:
-            raise FormatError(f"{self.path}: unknown parameters; the table may need a newer latentzip")
-        levels = header.params[1]
-        self.shape: tuple[int, int] = (header.shape[0], header.shape[1])
-        self.num_bytes = len(data)
+        stream = self._opened(path, opening.read_file(os.fspath(path), LIMITS.samples))
+        _, levels = self._params.unpack(stream.header.params)
+        chunks = stream.chunks
         books = Codebooks.of_tensors(arrays.tensors(bytes(chunks[0]), self.path), levels, self.path)
         self.product = books.product
-        sound = header.dtype in ("float16", "float32") and self.product.channels == self.shape[1]
-        sound = sound and fingerprint(bytes(chunks[0])) == header.fingerprint
+        sound = self.product.channels == self.shape[1]
+        sound = sound and fingerprint(bytes(chunks[0])) == stream.header.fingerprint
         if not sound or levels > _MAX_LEVELS or len(chunks) < levels + -(-self.shape[0] // _GROUP):
-            raise FormatError(f"{self.path}: its sizes contradict each other; the table is corrupt")
-        self.dtype = np.dtype(header.dtype)
+            raise self._contradiction()
         self.sizes, members = self._members([bytes(c) for c in chunks[1:levels]])
         if sum(self.sizes) > _MOST:
             raise FormatError(f"{self.path}: {sum(self.sizes)} blocks of codes; {_MOST} are the most")
         groups = [(level, min(_GROUP, n - at)) for level, n in enumerate(self.sizes) for at in range(0, n, _GROUP)]
         if len(chunks) != levels + len(groups):
-            raise FormatError(f"{self.path}: its sizes contradict each other; the table is corrupt")
+            raise self._contradiction()
         parts = [self._read(books, bytes(c), *group) for c, group in zip(chunks[levels:], groups)]
         self._codes = np.concatenate(parts) if parts else np.empty((0, self.product.groups), np.uint8)
         self._words, self._rank = index(members, self.shape[0])
@@ -100,14 +91,8 @@ class EmbeddingTable:
         self._vectors = p.vectors().numpy().reshape(p.levels, p.groups, p.entries, p.channels)
         self._first = p.mean.numpy()
 
-    def __len__(self) -> int:
-        return self.shape[0]
-
     def __repr__(self) -> str:
         return f"EmbeddingTable({self.path!r}, shape={self.shape}, {self.memory} bytes in memory)"
-
-    def __reduce__(self) -> Any:
-        return type(self), (self.path,)
 
     @property
     def once(self) -> int:
@@ -154,17 +139,9 @@ class EmbeddingTable:
         weights = _weights(counts, n)
         sample = np.random.default_rng(0).choice(n, FIT_ROWS, p=weights / weights.sum() / 2 + 0.5 / n)
         x = finite(rows[torch.from_numpy(np.sort(sample if n > FIT_ROWS // 8 else sample[: 8 * n]))], 0)
-        product = fit(x, width * levels, min(ENTRIES, n), levels=levels)
-        found: dict[str, np.ndarray] = {}
-
-        def of_level(product: Product) -> np.ndarray:
-            codes, errors = _coded(product, rows)
-            found["levels"] = _given(errors, weights, int((size - width) * n / width))
-            found["codes"] = codes
-            return codes
-
-        books = Codebooks.of(product, of_level)
-        codes, given = found["codes"], found["levels"]
+        books = Codebooks.of(fit(x, width * levels, min(ENTRIES, n), levels=levels))
+        codes, errors = _coded(books.product, rows)
+        given = _given(errors, weights, int((size - width) * n / width))
         blocks = [codes[given > level, level * width : (level + 1) * width] for level in range(levels)]
         books = books.counted([part[:, j] for part in blocks for j in range(width)])
         bitmaps = [(given > level)[given >= level] for level in range(1, levels)]
@@ -175,10 +152,7 @@ class EmbeddingTable:
                 encoder = Encoder()
                 books.code_level(encoder, part[at : at + _GROUP], level, len(part[at : at + _GROUP]), "")
                 chunks.append(encoder.finish())
-        dtype = str(rows.dtype).removeprefix("torch.")
-        header = Header(
-            NAME, fingerprint(chunks[0]), "tensor", "numpy", (n, d), dtype, params=_PARAMS.pack(_VERSION, levels)
-        )
+        header = cls._header(fingerprint(chunks[0]), (n, d), rows.dtype, levels)
         with atomic_writer(Path(path), force) as file:
             file.write(container.write(header, chunks, limits=LIMITS))
         return cls(path)
