@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .compiled import compiled, usable
+from .compiled import usable
 
 Floats = npt.NDArray[np.float32]
 Words = npt.NDArray[np.uint64]
@@ -54,37 +54,11 @@ def plain(
     return out
 
 
-def _loop(vectors, codes, sizes, words, rank, numbers, first, out):  # type: ignore[no-untyped-def]
-    levels, groups, d = vectors.shape[0], codes.shape[1], first.shape[0]
-    one = np.uint64(1)
-    for i in range(numbers.shape[0]):
-        row = out[i]
-        for k in range(d):
-            row[k] = first[k]
-        block, start, word0 = numbers[i], np.int64(0), np.int64(0)
-        for level in range(levels):
-            for j in range(groups):
-                add = vectors[level, j, codes[block, j]]
-                for k in range(d):
-                    row[k] += add[k]
-            if level + 1 == levels:
-                break
-            at = block - start
-            word, bit = words[word0 + (at >> 6)], np.uint64(at & 63)
-            if (word >> bit) & one == 0:
-                break
-            x = word & ((one << bit) - one)
-            x -= (x >> one) & np.uint64(0x5555555555555555)
-            x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
-            x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-            block = np.int64(rank[word0 + (at >> 6)]) + np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
-            start += sizes[level]
-            word0 += (sizes[level] + 63) >> 6
-
-
 @lru_cache(maxsize=1)
 def _compiled() -> Any:
-    return compiled(_loop)
+    from .table_loops import add_levels  # needs the compiler
+
+    return add_levels
 
 
 def table_levels(
@@ -95,5 +69,13 @@ def table_levels(
     if not usable() or not numbers.size:
         return plain(vectors, codes, sizes, words, rank, numbers, first)
     out = np.empty((len(numbers), len(first)), np.float32)
-    _compiled()(vectors, codes, sizes, words, rank, numbers, first, out)
+    flat = np.ascontiguousarray(vectors).reshape(-1, *vectors.shape[2:])
+    plain_order = [np.ascontiguousarray(a) for a in (codes, sizes, words, rank, numbers, first)]
+    _compiled()(flat, *plain_order, out)
     return out
+
+
+def table_rows(vectors: Floats, codes: npt.NDArray[np.uint8], numbers: npt.NDArray[np.int64], first: Floats) -> Floats:
+    """As `table_levels` of a single level: vectors (G, N, D), codes (n, G)."""
+    sizes, words, rank = np.array([len(codes)], np.int64), np.zeros(0, np.uint64), np.zeros(0, np.uint32)
+    return table_levels(vectors[None], codes, sizes, words, rank, numbers, first)

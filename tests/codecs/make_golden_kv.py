@@ -1,4 +1,4 @@
-"""Write a golden KV stream and a golden store of embeddings: `python tests/codecs/make_golden_kv.py`. Existing ones
+"""Write a golden KV stream and golden files of embeddings: `python tests/codecs/make_golden_kv.py`. Existing ones
 stay."""
 
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 
 import latentzip as lz
 from latentzip import kv
-from latentzip.data import EmbeddingStore
+from latentzip.data import CodeStore, EmbeddingStore, EmbeddingTable
 
 FOLDER = Path(__file__).resolve().parents[1] / "golden" / "kv"
 
@@ -38,11 +38,17 @@ def main():
         np.savez_compressed(
             FOLDER / "cache.npz", **{f"{w}{i}": t.numpy() for i, p in enumerate(pairs) for w, t in zip("kv", p)}
         )
-    if not (FOLDER / "rows.ltz").exists():
-        g = torch.Generator().manual_seed(1)
-        x = torch.randn(200, 5, generator=g) @ torch.randn(5, 12, generator=g) + 0.1 * torch.randn(200, 12, generator=g)
-        store = EmbeddingStore.write(FOLDER / "rows.ltz", x, nmse=0.01, group=64)
-        np.save(FOLDER / "rows.npy", store[:])
+    g = torch.Generator().manual_seed(1)
+    x = torch.randn(200, 5, generator=g) @ torch.randn(5, 12, generator=g) + 0.1 * torch.randn(200, 12, generator=g)
+    reads = 200 / np.arange(1, 201)
+    makers = {
+        "rows": lambda path: EmbeddingStore.write(path, x, nmse=0.01, group=64),
+        "codes": lambda path: CodeStore.write(path, torch.cat([x, 2 - x]), size=4, group=64),
+        "table": lambda path: EmbeddingTable.write(path, x, counts=reads, size=4, levels=3),
+    }
+    for name, make in makers.items():
+        if not (FOLDER / f"{name}.ltz").exists():
+            np.save(FOLDER / f"{name}.npy", make(FOLDER / f"{name}.ltz")[:])
 
 
 if __name__ == "__main__":

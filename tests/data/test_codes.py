@@ -13,7 +13,8 @@ import latentzip as lz
 from latentzip.codecs.vq import product
 from latentzip.codecs.vq.residual import Schedule, fit_level
 from latentzip.data import CodeStore
-from latentzip.kernels import table_rows, table_sums
+from latentzip.kernels import table_sums
+from latentzip.kernels.table_levels import table_rows
 
 from . import damage
 
@@ -148,16 +149,16 @@ def test_the_fit_turns_and_orders():
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(1, 9), st.integers(1, 12), st.integers(2, 256), st.integers(1, 40), st.integers(0, 99))
+@given(st.integers(1, 77), st.integers(1, 12), st.integers(2, 256), st.integers(1, 40), st.integers(0, 99))
 def test_rows_agree(d, m, n, rows, seed):
     rng = np.random.default_rng(seed)
     vectors = rng.standard_normal((m, n, d)).astype(np.float32)
     codes = rng.integers(0, n, (rows, m)).astype(np.uint8)
     numbers, first = rng.integers(0, rows, 7), rng.standard_normal(d).astype(np.float32)
-    plain = table_rows.plain(vectors, codes, numbers, first)
-    assert np.array_equal(table_rows.table_rows(vectors, codes, numbers, first), plain)
-    right = first + sum(vectors[j, codes[numbers[0], j]] for j in range(m))
-    np.testing.assert_allclose(plain[0], right, rtol=1e-4, atol=1e-4)
+    right = np.repeat(first[None], 7, 0)
+    for j in range(m):
+        right += vectors[j, codes[numbers, j]]
+    assert np.array_equal(table_rows(vectors, codes, numbers, first), right)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])

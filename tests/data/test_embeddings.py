@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import latentzip as lz
-from latentzip.data import EmbeddingStore
+from latentzip.data import CodeStore, EmbeddingStore, EmbeddingTable
 from latentzip.entropy import container
 
 
@@ -164,6 +164,7 @@ def test_damaged_and_foreign_files(store, tmp_path):
             EmbeddingStore(path)[-1]
 
 
-def test_golden_store():
+@pytest.mark.parametrize(("name", "kind"), [("rows", EmbeddingStore), ("codes", CodeStore), ("table", EmbeddingTable)])
+def test_golden_files(name, kind):
     folder = Path(__file__).resolve().parents[1] / "golden" / "kv"
-    np.testing.assert_allclose(EmbeddingStore(folder / "rows.ltz")[:], np.load(folder / "rows.npy"), atol=1e-4)
+    np.testing.assert_allclose(kind(folder / f"{name}.ltz")[:], np.load(folder / f"{name}.npy"), atol=1e-4)

@@ -24,7 +24,7 @@ from ...codecs.vq.codes import ENTRIES, MOST, Codebooks, fingerprint
 from ...codecs.vq.product import Product, fit
 from ...entropy import arrays, container
 from ...entropy.errors import InputError
-from ...kernels.table_rows import table_rows
+from ...kernels.table_levels import table_rows
 from ...kernels.table_sums import table_sums
 from .file import LIMITS, RowFile
 from .rows import FIT_ROWS, Nearest, asked, finite, first_parts, grouped, numbers_of, parts_of, rows_of
