@@ -89,6 +89,20 @@ class _Exact(nn.Module):
             )
         return int(bounds[worst])
 
+    def differentiable(self, x: Tensor) -> Tensor:
+        """`forward` as floats: the same integers, with the gradient of the layer that was trained."""
+        view = (-1,) + (1,) * (self.weight.dim() - 2)
+        with no_autocast(x):
+            acc = self._product(x.clamp(*self.in_range))
+        real = (acc + self.bias.view(view)) * torch.exp2(-self.shift.float()).view(view)
+        with torch.no_grad():
+            integers = self(x.detach()).to(real.dtype)
+        return straight_through(integers, _leaky_clamp(real, *self.out_range))
+
+    def _product(self, x: Tensor) -> Tensor:
+        """The weighted sums of `forward`, by whatever kernel, differentiable by ``x``."""
+        raise NotImplementedError
+
     def _requantise(self, acc: Tensor, view: tuple[int, ...]) -> Tensor:
         shift = self.shift.view(view)
         half = (1 << shift) >> 1
@@ -108,6 +122,9 @@ class ExactLinear(_Exact):
         with no_autocast(x):
             acc = torch.matmul(self._input(x), self.weight.to(self.compute_dtype).t())
         return self._requantise(acc, (-1,))
+
+    def _product(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype))
 
 
 class ExactConv2d(_Exact):
@@ -142,6 +159,9 @@ class ExactConv2d(_Exact):
                 columns = columns.view(b, g, -1, columns.shape[-1])
             acc = torch.matmul(self.weight.to(self.compute_dtype).reshape(g, o // g, -1), columns)
         return self._requantise(acc.reshape(b, o, *size), (1, -1, 1, 1))
+
+    def _product(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight.to(x.dtype), None, self.stride, self.padding, groups=self.groups)
 
 
 class _Qat(nn.Module):
@@ -214,9 +234,7 @@ class _Qat(nn.Module):
         unit = y * 2.0**self.out_frac
         low, high = self.out_range
         rounded = unit.detach() if half is None else torch.floor(unit.detach() + half.view(view))
-        # the gradient is that of the clamp, a little of it beyond the ends so that no channel dies there
-        clamped = unit.clamp(low, high) + 0.01 * (unit - unit.clamp(low, high))
-        return straight_through(rounded.clamp(low, high), clamped) * 2.0**-self.out_frac
+        return straight_through(rounded.clamp(low, high), _leaky_clamp(unit, low, high)) * 2.0**-self.out_frac
 
 
 class QatConv2d(_Qat):
@@ -327,6 +345,13 @@ def restore(net: nn.Sequential, exported: nn.Sequential) -> None:
             own.restore(given)
 
 
+def differentiable(net: nn.Sequential, x: Tensor) -> Tensor:
+    """What an exported stack gives for integers as floats, with the gradients by ``x`` that it had in training."""
+    for layer in net:
+        x = layer.differentiable(x) if isinstance(layer, _Exact) else layer(x)
+    return x
+
+
 def check_export(net: nn.Module) -> dict[str, int]:
     """The bound of every exact layer in a module, by name; raises InputError where one reaches 2**24."""
     return {name: layer.check() for name, layer in _exact_layers(net)}
@@ -358,6 +383,12 @@ def _exact_layers(net: nn.Module) -> Iterator[tuple[str, _Exact]]:
 def straight_through(value: Tensor, gradient: Tensor) -> Tensor:
     """`value` to the last bit, with the gradient of `gradient`: what is added is exactly zero."""
     return value.detach() + (gradient - gradient.detach())
+
+
+def _leaky_clamp(x: Tensor, low: int, high: int) -> Tensor:
+    """What gives a clamp its gradient: a little of it goes on beyond the ends, so that no channel dies there."""
+    inside = x.clamp(low, high)
+    return inside + 0.01 * (x - inside)
 
 
 def _within(inner: Range, outer: Range) -> bool:

@@ -291,6 +291,15 @@ class HyperpriorCodec(Codec):
             self.gain_offsets[quality - 1].tobytes(), z.device
         )
 
+    def scale_slope(self, z: Tensor, quality: int) -> Tensor:
+        """1 everywhere, (B, M, h, w), with the gradient of the logarithm of the deviations by a chunk's hyper-latent
+        (B, N, h/4, w/4), integers as floats."""
+        assert self.gain_offsets is not None
+        code = exact.differentiable(self.scale_net, self._given(z, quality))
+        code = code + _gain_offset(self.gain_offsets[quality - 1].tobytes(), z.device)
+        code = code.clamp(0, _EIGHTHS * (NUM_SCALES - 1))
+        return torch.exp(LOG_STEP / _EIGHTHS * (code - code.detach()))
+
     @staticmethod
     def _given(z: Tensor, quality: int) -> Tensor:
         """What the exact networks see: the hyper-latent, and the quality in 1/127 in integer arithmetic."""

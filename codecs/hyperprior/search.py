@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...entropy.exact import straight_through
 from ...entropy.models import mixture_bits
 from ..search.piece import Field, RelaxedPiece, Rounding, Rule, State
 from ..search.rates import Channels, Gaussians, deviations
@@ -118,8 +119,7 @@ class HyperpriorPiece(RelaxedPiece):
 
     def relaxed(self, variables: Sequence[Tensor], rounding: Rounding) -> tuple[Tensor, Tensor]:
         y, z = variables[0], rounding(variables[1])
-        with torch.no_grad():  # tables are chosen by integers
-            spread = spread_of(self.codec, z.round(), self.quality)
+        spread = spread_of(self.codec, straight_through(z.round(), z), self.quality)
         coded = (spread.number > self.codec.config.skip).to(y)
         around_z = self._z.clone()
         around_z[..., self._free_z[0], self._free_z[1]] = 0
@@ -171,11 +171,12 @@ class Mixtures:
 
 
 def spread_of(codec: Any, z: Tensor, quality: int) -> Spread:
-    """What a chunk's hyper-latent, integers (1, N, h/4, w/4), says of its symbols."""
+    """What a chunk's hyper-latent, integers (1, N, h/4, w/4), says of its symbols; ``bits`` has gradients by it."""
+    slope = codec.scale_slope(z, quality) if z.requires_grad else z.new_ones(1, 1, 1, 1)
+    z, sigma = z.detach(), deviations(z.device)  # tables are chosen by integers
     if codec.mixture_net is None:
-        return Gaussians(codec.scale_index(z, quality))
+        number = codec.scale_index(z, quality)
+        return Gaussians(number, sigma=slope * sigma[number.long()])
     number, weights, means, spread = codec.mixture_numbers(z, quality)
-    sigma = deviations(z.device)
-    return Mixtures(
-        number, weights / weights.sum(-1, keepdim=True), means * sigma[number.long()][..., None], sigma[spread.long()]
-    )
+    slope, weights = slope[..., None], weights / weights.sum(-1, keepdim=True)
+    return Mixtures(number, weights, slope * means * sigma[number.long()][..., None], slope * sigma[spread.long()])

@@ -6,7 +6,8 @@ import torch
 
 from latentzip import InputError, load_codec
 from latentzip.codecs.base import Codec
-from latentzip.codecs.hyperprior.search import lambda_of
+from latentzip.codecs.hyperprior.search import lambda_of, spread_of
+from latentzip.codecs.search.descent import nearest
 from latentzip.codecs.search.run import frozen
 
 CODECS = ("hyperprior-fast", "gmm", "region")
@@ -45,6 +46,31 @@ def test_annealed_rounding_serves_better(x):
     part = x[:, :64, :64]
     costs = [cost(codec, part, 50, codec.compress(part, 50, effort=effort)) for effort in (0, 6)]
     assert costs[1] < 0.985 * costs[0]
+
+
+@pytest.mark.parametrize("name", ["hyperprior-fast", "gmm"])
+def test_a_hyper_latent_knows_what_it_does_to_the_rate_of_symbols(name, x):
+    """Bits are those that the tables say, and their slope by the hyper-latent is where they go for a step of it."""
+    codec = load_codec(name)
+    with frozen(codec), torch.no_grad():
+        piece = codec.search_field(x, 50).piece(codec.search_field(x, 50).tiles[0])
+        symbols = piece.settle(piece.target, nearest).symbols
+        z = piece.inner_z.clone()
+        plain = spread_of(codec, z, 50).bits(symbols)
+        with torch.enable_grad():
+            z.requires_grad_(True)
+            bits = spread_of(codec, z, 50).bits(symbols)
+            (slope,) = torch.autograd.grad(bits.sum(), z)
+        torch.testing.assert_close(bits.detach(), plain)
+        held = []
+        for i in slope.abs().flatten().topk(24).indices:
+            step = torch.zeros(z.numel())
+            step[i] = slope.flatten()[i].sign()
+            there, back = (z.detach() + sign * step.view_as(z) for sign in (1, -1))
+            held.append(
+                spread_of(codec, there, 50).bits(symbols).sum() > spread_of(codec, back, 50).bits(symbols).sum()
+            )
+    assert sum(held) > 0.75 * len(held)
 
 
 def test_the_same_every_time(x):

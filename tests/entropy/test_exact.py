@@ -13,6 +13,7 @@ from latentzip.entropy.exact import (
     QatConv2d,
     QatLinear,
     check_export,
+    differentiable,
     export,
     scale_of,
     set_compute_dtype,
@@ -130,6 +131,27 @@ def test_linear_and_gradients():
     y.sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
     assert torch.equal((y * 4).int(), export(net)(x))
+
+
+@pytest.mark.parametrize("kind", ["conv", "linear"])
+def test_exported_nets_pass_gradients_on(kind, trained, latents):
+    """The integers are those of coding, the gradients those of the trainable twin."""
+    torch.manual_seed(0)
+    net, z, unit = trained, latents.float(), 1
+    if kind == "linear":
+        net = nn.Sequential(
+            QatLinear(6, 16, in_range=(-127, 127), in_frac=0, out_frac=4), QatLinear(16, 3, in_frac=4, out_frac=2)
+        )
+        z, unit = torch.randint(-20, 20, (5, 7, 6)).float(), 4
+    exact = export(net)
+    slopes = []
+    for f in (lambda x: differentiable(exact, x), lambda x: net(x) * unit):
+        x = z.clone().requires_grad_(True)
+        out = f(x)
+        assert torch.equal(out.int(), exact(z))
+        slopes.append(torch.autograd.grad(out.sum(), x)[0])
+    assert slopes[0].abs().max() > 0
+    torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-4)
 
 
 def test_training_reduces_a_loss():
