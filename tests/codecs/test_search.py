@@ -1,5 +1,7 @@
 """Search at encode time on the weights that ship: better, never worse, the same every time, decoded as ever."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -51,9 +53,10 @@ def test_annealed_rounding_serves_better(x):
 @pytest.mark.parametrize("name", ["hyperprior-fast", "gmm"])
 def test_a_hyper_latent_knows_what_it_does_to_the_rate_of_symbols(name, x):
     """Bits are those that the tables say, and their slope by the hyper-latent is where they go for a step of it."""
-    codec = load_codec(name)
+    codec: Any = load_codec(name)
     with frozen(codec), torch.no_grad():
-        piece = codec.search_field(x, 50).piece(codec.search_field(x, 50).tiles[0])
+        field = codec.search_field(x, 50)
+        piece = field.piece(field.tiles[0])
         symbols = piece.settle(piece.target, nearest).symbols
         z = piece.inner_z.clone()
         plain = spread_of(codec, z, 50).bits(symbols)
