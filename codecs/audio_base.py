@@ -391,7 +391,7 @@ class AudioEncoder:
             x = piece[channel : channel + setting.channels]
             channel += setting.channels
             latent = codec.analysis(x[None], setting)[0, :, first - begin : stop - begin]
-            out.append(codec.settled(np.ascontiguousarray(latent.cpu().numpy(), dtype=np.int32), setting))
+            out.append(codec.settled(np.array(latent.cpu().numpy(), np.int32, order="K"), setting))
         return out
 
 
@@ -518,7 +518,7 @@ class AudioDecoder:
         jobs = [(number + i, payload, self.settings[i % g]) for i, payload in enumerate(payloads)]
         latents = list(parallel(self._decode_one, jobs))
         for i in range(0, len(latents), g):
-            self._pieces.append(torch.cat(latents[i : i + g]))
+            self._pieces.append(latents[i] if g == 1 else torch.cat(latents[i : i + g]))
             self._have += self._pieces[-1].shape[1]
         return self._take_frames() if self._latent else self._take_samples()
 
@@ -531,26 +531,28 @@ class AudioDecoder:
         decoder = Decoder(payload)
         latent = codec.program(decoder, None, shape, setting)
         decoder.finish()
-        if np.abs(latent).max(initial=0) > codec.latent_limit:
+        if max(-int(latent.min(initial=0)), int(latent.max(initial=0))) > codec.latent_limit:
             raise FormatError(f"{codec.name}: chunk {number} holds latents beyond +-{codec.latent_limit}")
-        return torch.from_numpy(np.ascontiguousarray(latent)).to(codec.latent_dtype)
+        return torch.from_numpy(latent).to(codec.latent_dtype)
 
     def _take_frames(self) -> Tensor:
-        data, self._pieces = torch.cat(self._pieces, 1), []
+        data, self._pieces = _joined(self._pieces), []
         first, self._begin = self._begin, self._have
         return data[:, max(0, self._frames[0] - first) : self._frames[1] - first]
 
     def _take_samples(self) -> Tensor:
         codec, halo = self.codec, self.codec.synthesis_halo
-        parts = [torch.empty(self.channels, 0, device=codec.device)]
+        parts: list[Tensor] = []
         while self._piece < self._after and self._have >= min(self._total, (self._piece + 1) * self._chunk + halo):
             begin = max(0, self._piece * self._chunk - halo)
-            data = torch.cat(self._pieces, 1)[:, begin - self._begin :]
+            data = _joined(self._pieces)[:, begin - self._begin :]
             self._pieces, self._begin = [data], begin
             samples = self._synthesise(data[:, : min(self._total, (self._piece + 1) * self._chunk + halo) - begin])
             self._piece += 1
             parts += self._restored(samples)
-        out = torch.cat(parts, 1)
+        out = (
+            parts[0] if len(parts) == 1 else torch.cat([torch.empty(self.channels, 0, device=codec.device), *parts], 1)
+        )
         first, self._out = self._out, self._out + out.shape[1]
         return out[:, max(0, self._start - first) : max(0, self._stop - first)]
 
@@ -566,7 +568,7 @@ class AudioDecoder:
         origin, size = self._begin * self._hop, self._chunk * self._hop
         start = max(self._piece * size, self._need[0])
         stop = min((self._piece + 1) * size, self._need[1])
-        return torch.cat(parts)[:, start - origin : stop - origin]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts))[:, start - origin : stop - origin]
 
     def _restored(self, samples: Tensor) -> list[Tensor]:
         """At the rate of the signal."""
@@ -576,6 +578,15 @@ class AudioDecoder:
         if self._piece == self._after and self._need[1] == self._coded:
             parts += self._resampling.finish(self.channels)
         return parts
+
+
+def _joined(pieces: list[Tensor]) -> Tensor:
+    """Latents (rows, n) end to end; those that lie in memory frame after frame keep doing so."""
+    if len(pieces) == 1:
+        return pieces[0]
+    if all(piece.T.is_contiguous() for piece in pieces):
+        return torch.cat([piece.T for piece in pieces]).T
+    return torch.cat(pieces, 1)
 
 
 def _read_params(codec: AudioCodec, params: bytes) -> tuple[int | None, int, int, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,7 +14,17 @@ _OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 
 def usable() -> bool:
     """Whether loops are compiled: numba is there, and is not told to leave Python alone (``NUMBA_DISABLE_JIT``)."""
-    return find_spec("numba") is not None and os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
+    return os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0") and _found()
+
+
+@lru_cache(maxsize=1)
+def _found() -> bool:
+    return find_spec("numba") is not None
+
+
+def wanted() -> bool:
+    """Whether compiled loops are there, and asked for (``LATENTZIP_NO_NUMBA`` unset)."""
+    return os.environ.get("LATENTZIP_NO_NUMBA", "0") in ("", "0") and usable()
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:

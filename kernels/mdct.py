@@ -12,15 +12,15 @@ The bodies here are the definition, differentiable and for any device; on the CP
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .compiled import usable
+from .compiled import wanted
 
 
 def lapped(x: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -117,35 +117,76 @@ def _window(half: int) -> tuple[Tensor, Tensor]:
     return torch.cos(angle), torch.sin(angle)
 
 
-def compiled() -> bool:
-    """Whether compiled loops are there and wanted."""
-    return os.environ.get("LATENTZIP_NO_NUMBA", "0") in ("", "0") and usable()
+@lru_cache(maxsize=32)
+def _rotation(half: int) -> tuple[np.ndarray, np.ndarray]:
+    """`_window` as the compiled loops take it."""
+    cosines, sines = (w.float().numpy() for w in _window(half))
+    return cosines, sines
+
+
+@lru_cache(maxsize=32)
+def _turns(n: int) -> np.ndarray:
+    """`_twiddle` as the compiled loops take it."""
+    return _twiddle(n).to(torch.complex64).numpy()
 
 
 def _compiled_takes(x: Tensor) -> bool:
     differentiable = x.requires_grad and torch.is_grad_enabled()
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not differentiable and compiled()
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not differentiable and wanted()
 
 
 def _fast(x: Tensor, blocks: np.ndarray, direction: int) -> Tensor:
     """`lapped` (1) or `unlapped` (-1) by compiled loops."""
     from . import mdct_loops as body
 
+    if direction == 1 and (blocks == blocks[0]).all():
+        return folded(x.reshape(-1, x.shape[-1]), int(blocks[0])).coefficients().reshape(x.shape)
     out = x.reshape(-1, x.shape[-1]).clone(memory_format=torch.contiguous_format)
     data = out.numpy()
     border, half = np.cumsum(blocks)[:-1], np.minimum(blocks[:-1], blocks[1:]) // 2
     widths, which = np.unique(half, return_inverse=True)
-    windows = [_window(h) for h in widths.tolist()] or [_window(1)]
+    windows = [_rotation(h) for h in widths.tolist()] or [_rotation(1)]
     at = (np.cumsum(widths) - widths)[which]
-    cosines, sines = (torch.cat([w[i] for w in windows]).float().numpy() for i in (0, 1))
+    cosines, sines = (np.concatenate([w[i] for w in windows]) for i in (0, 1))
     if direction == 1:
         body.rotate(data, border, half, at, cosines, sines, np.float32(1))
     first = np.cumsum(blocks) - blocks
     for n in np.unique(blocks).tolist():
-        starts, twiddle = first[blocks == n], _twiddle(n).to(torch.complex64).numpy()
+        starts, twiddle = first[blocks == n], _turns(n)
         packed = torch.empty(data.shape[0] * starts.size, n // 2, dtype=torch.complex64)
         body.pack(data, starts, twiddle, packed.numpy())
         body.unpack(torch.fft.fft(packed).numpy(), starts, twiddle, data)
     if direction == -1:
         body.rotate(data, border, half, at, cosines, sines, np.float32(-1))
     return out.reshape(x.shape)
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What `lapped` makes of blocks of one size on the CPU, up to its last step.
+
+    spectrum: (C T / n, n / 2) complex64. Multiplied with `twiddle` (n / 2,), its real parts are the even coefficients
+    of a block, and its negative imaginary parts, backwards, the odd ones.
+    """
+
+    spectrum: np.ndarray
+    twiddle: np.ndarray
+
+    def coefficients(self) -> Tensor:
+        """All of them, block after block: (C T,)."""
+        from . import mdct_loops as body
+
+        out = torch.empty(1, self.spectrum.size * 2)
+        first = np.arange(len(self.spectrum)) * (2 * self.twiddle.size)
+        body.unpack(self.spectrum, first, self.twiddle, out.numpy())
+        return out[0]
+
+
+def folded(x: Tensor, size: int) -> Folded:
+    """Samples (C, T) float32 in blocks of one even size, of which T is a multiple."""
+    from . import mdct_loops as body
+
+    data, twiddle = x.contiguous().numpy(), _turns(size)
+    packed = torch.empty(data.size // size, size // 2, dtype=torch.complex64)
+    body.fold(data, size, *_rotation(size // 2), twiddle, packed.numpy())
+    return Folded(torch.fft.fft(packed).numpy(), twiddle)

@@ -57,55 +57,60 @@ def unpack(t, first, twiddle, x):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def block_bits(y, weight, band, out):  # type: ignore[no-untyped-def]
-    """Add to out (F, B) half the sum of log2(1 + y^2 weight) of every block of y (C, F, B, n); weight (C, F, bands),
-    band (n,). A logarithm is taken of sixteen factors at a time."""
-    for c in range(y.shape[0]):
-        for f in range(y.shape[1]):
-            row = weight[c, f]
-            for b in range(y.shape[2]):
-                block = y[c, f, b]
-                total, product = 0.0, 1.0
-                for k in range(block.shape[0]):
-                    v = np.float64(block[k])
-                    product *= 1.0 + v * v * row[band[k]]
-                    if k & 15 == 15:
-                        total += math.log2(product)
-                        product = 1.0
-                out[f, b] += (total + math.log2(product)) * 0.5
+def fold(x, n, cosines, sines, twiddle, out):  # type: ignore[no-untyped-def]
+    """`rotate` and `pack` at once, of x (C, T) in blocks of n samples: out (C T / n, n / 2)."""
+    half, blocks = n // 2, x.shape[1] // n
+    for c in range(x.shape[0]):
+        samples = x[c]
+        for m in range(blocks):
+            t, row = m * n, out[c * blocks + m]
+            for k in range(half):
+                # beside its own border, a sample and the one that mirrors it in the block lie equally far from theirs
+                early = 2 * k < half
+                j = 2 * k if early else n - 1 - 2 * k
+                a, b = samples[t + j], samples[t + n - 1 - j]
+                if m > 0:
+                    a = cosines[j] * a + sines[j] * samples[t - 1 - j]
+                if m < blocks - 1:
+                    b = cosines[j] * b - sines[j] * samples[t + n + j]
+                re, im = (a, b) if early else (b, a)
+                cr, ci = twiddle[k].real, twiddle[k].imag
+                row[k] = complex(re * cr - im * ci, re * ci + im * cr)
 
 
 @_jit
-def quantise(values, level, step, live, one, more, out):  # type: ignore[no-untyped-def]
-    """Symbols out (n,) int32 of values (n,) with the steps of their bands; bands that are not live give zeros."""
-    most = np.float32(32767.0)
-    for i in range(values.shape[0]):
-        b = level[i]
-        if not live[b]:
-            out[i] = 0
-            continue
-        size = abs(values[i]) / step[b]
-        size = min(np.floor(size + (one if size < np.float32(1.0) else more)), most)
-        out[i] = np.int32(-size) if values[i] < 0 else np.int32(size)
+def block_bits(t, twiddle, weight, band, out):  # type: ignore[no-untyped-def]
+    """Add to out (F, B) half the sum of log2(1 + y^2 weight) over the coefficients y of each block.
 
-
-@_jit
-def products(y, band, out):  # type: ignore[no-untyped-def]
-    """Add up squares and products of two channels y (2, F, n) by band (F, n): out (3, F, bands)."""
-    for f in range(y.shape[1]):
-        for k in range(y.shape[2]):
-            left, right, b = np.float64(y[0, f, k]), np.float64(y[1, f, k]), band[f, k]
-            out[0, f, b] += left * left
-            out[1, f, b] += right * right
-            out[2, f, b] += left * right
-
-
-@_jit
-def turn(y, angle, band, cosines, sines, out):  # type: ignore[no-untyped-def]
-    """Rotate two channels y (2, F, n) by the angle (F, bands) of each coefficient's band (F, n): out (2, F, n)."""
-    for f in range(y.shape[1]):
-        for k in range(y.shape[2]):
-            a = angle[f, band[f, k]]
-            c, s, left, right = cosines[a], sines[a], y[0, f, k], y[1, f, k]
-            out[0, f, k] = c * left + s * right
-            out[1, f, k] = c * right - s * left
+    t: (C F B, n / 2, 2) real and imaginary parts of the blocks after the FFT, twiddle: (n / 2, 2), see `unpack`.
+    weight: (C, F, bands), band: (n,) of each coefficient. Eight products run beside each other; their exponents are
+    taken off before they overflow, so that a block takes one logarithm.
+    """
+    frames, blocks = out.shape
+    half = t.shape[1]
+    even, odd = np.empty(half), np.empty(half)
+    product = np.ones(8)
+    word = product.view(np.int64)
+    mantissa, one = np.int64(0xFFFFFFFFFFFFF), np.int64(1023)
+    for c in range(weight.shape[0]):
+        for f in range(frames):
+            for k in range(half):
+                even[k], odd[k] = weight[c, f, band[2 * k]], weight[c, f, band[2 * half - 1 - 2 * k]]
+            for b in range(blocks):
+                row = t[(c * frames + f) * blocks + b]
+                exponent = np.int64(0)
+                product[:] = 1.0
+                for g in range(0, half, 8):
+                    for lane in range(min(8, half - g)):
+                        k = g + lane
+                        re = np.float64(row[k, 0] * twiddle[k, 0] - row[k, 1] * twiddle[k, 1])
+                        im = np.float64(row[k, 0] * twiddle[k, 1] + row[k, 1] * twiddle[k, 0])
+                        product[lane] *= (1.0 + re * re * even[k]) * (1.0 + im * im * odd[k])
+                    if g & 56 == 56 or g + 8 >= half:
+                        for lane in range(8):
+                            exponent += (word[lane] >> 52) - one
+                            word[lane] = (word[lane] & mantissa) | (one << 52)
+                rest = 1.0
+                for lane in range(8):
+                    rest *= product[lane]
+                out[f, b] += (exponent + math.log2(rest)) * 0.5

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ...kernels.mdct import compiled, lapped
+from ...kernels.compiled import wanted
+from ...kernels.mdct import Folded, folded, lapped
 from . import coding
-from .layout import DEPTH, TREE_NUMBERS, Layout, Rows, spread
+from .layout import DEPTH, Layout, Rows, undivided
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
@@ -29,33 +30,44 @@ def analyse(
     quality: int,
     rule: coding.Rule,
     values: list[Floats] | None = None,
-    trees: list[int] | None = None,
+    trees: npt.ArrayLike | None = None,
 ) -> Ints:
     """Samples (C, frames * frame size) float32 -> latent (rows, frames).
 
     What was quantised, in the order of `Rows`, is appended to ``values`` where that is given. Frames are divided by
     ``trees``, or as it saves most bits.
     """
-    trees = trees or divide(x, lay, quality, rule)
-    rows = Rows(lay, trees)
-    frames = len(trees)
-    y = lapped(x, rows.sizes).reshape(lay.channels, frames, lay.frame).numpy()
-    out = np.zeros((frames, lay.latent_channels), np.int32)
-    out[:, 0] = trees
-    a, b = 1 + lay.angles, 1 + lay.angles + lay.channels * lay.slots
+    rows = Rows(lay, divide(x, lay, quality, rule) if trees is None else trees)
+    y = lapped(x, rows.sizes).numpy()
+    out = np.zeros((rows.frames, lay.latent_channels), np.int32)
+    out[:, 0] = rows.trees
     if lay.angles:
-        out[:, 1:a] = stereo_angles(y, rows.stereo, lay.angles)
-        y = turn(y, out[:, 1:a], rows.stereo)
-    flat = y.transpose(1, 0, 2).reshape(-1)[rows.coefficient]
+        out[:, 1 : lay.first_level] = angles = stereo_angles(y, rows, lay)
+        turn(y, angles, rows, lay)
     if values is not None:
-        values.append(flat)
-    levels = band_levels(np.add.reduceat(np.square(flat, dtype=np.float64), rows.first) / rows.count)
+        values.append(in_rows(y, rows, lay))
+    levels = band_levels(band_powers(y, rows, lay))
     units = coding.step_units(levels, quality, rule, coding.row_offsets(lay, rows, rule))
     live = coding.classes(levels, units) != coding.NOT_CODED
-    symbols = quantise(flat, rows.level, coding.steps(units), live)
-    out[:, a:b] = spread(levels, rows.slot, (frames, b - a))
-    out[:, b:] = spread(symbols, rows.coefficient, (frames, out.shape[1] - b))
-    return np.ascontiguousarray(out.T)
+    rows.put_levels(levels, out)
+    quantise(y, rows, lay, coding.steps(units), live, out)
+    return out.T
+
+
+def in_rows(y: Floats, rows: Rows, lay: Layout) -> Floats:
+    """Coefficients (C, frames * frame size) in the order of `Rows`: (n,)."""
+    return y.reshape(lay.channels, -1, lay.frame).transpose(1, 0, 2).reshape(-1)[rows.coefficient]
+
+
+def band_powers(y: Floats, rows: Rows, lay: Layout) -> npt.NDArray[np.float64]:
+    """Mean squares (levels,) of the bands of coefficients (C, frames * frame size)."""
+    if wanted():
+        from ...kernels import band_loops as body
+
+        out = np.empty(rows.count.size)
+        body.powers(y, lay.frame, lay.first_symbol, rows.at, rows.level_rows, rows.count, out)
+        return out
+    return np.add.reduceat(np.square(in_rows(y, rows, lay), dtype=np.float64), rows.first) / rows.count
 
 
 def band_levels(power: npt.NDArray[np.float64]) -> Ints:
@@ -64,107 +76,113 @@ def band_levels(power: npt.NDArray[np.float64]) -> Ints:
     return np.clip(exponent, 0, coding.MAX_LEVEL).astype(np.int32)
 
 
-def quantise(values: Floats, level: npt.NDArray[np.int64], step: Floats, live: npt.NDArray[np.bool_]) -> Ints:
-    """Symbols: rounded, small ones rather down, which saves more bits than it costs in error.
+def quantise(
+    y: Floats, rows: Rows, lay: Layout, step: Floats, live: npt.NDArray[np.bool_], columns: Ints
+) -> None:  # fmt: skip
+    """Symbols into columns: rounded, small ones rather down, which saves more bits than it costs in error.
 
     Args:
-        values: (n,) coefficients; level: (n,) the band of each.
-        step, live: (bands,) width of a cell, and whether symbols are coded at all.
+        y: coefficients (C, frames * frame size).
+        step, live: (levels,) width of a cell, and whether symbols are coded at all.
+        columns: (frames, rows of a latent), zero where symbols lie.
     """
     one, more = np.float32(1 - _DEAD_ONE), np.float32(1 - _DEAD)
-    if compiled():
-        from ...kernels import mdct_loops as body
+    if wanted():
+        from ...kernels import band_loops as body
 
-        out = np.empty(values.size, np.int32)
-        body.quantise(values, level, step, live, one, more, out)
-        return out
-    size = np.abs(values) / step[level]
+        places = lay.frame, lay.first_symbol, rows.at, rows.level_rows, rows.count
+        body.quantise(y, *places, step, live, one, more, columns)
+        return
+    values = in_rows(y, rows, lay)
+    size = np.abs(values) / step[rows.level]
     size = np.minimum(np.floor(size + np.where(size < 1, one, more)), 32767)
-    return np.where(live[level], np.copysign(size, values), 0).astype(np.int32)
+    rows.put_symbols(np.where(live[rows.level], np.copysign(size, values), 0).astype(np.int32), columns)
 
 
-def divide(x: Tensor, lay: Layout, quality: int, rule: coding.Rule) -> list[int]:
+def divide(x: Tensor, lay: Layout, quality: int, rule: coding.Rule) -> Ints:
     """The tree of each frame whose blocks take the fewest bits, estimated from transforms with blocks of one size."""
-    channels, frames = lay.channels, x.shape[1] // lay.frame
-    costs: list[np.ndarray] = []
-    weight = np.empty(0)
-    for depth in range(DEPTH + 1):
-        size = lay.size(depth)
-        y = lapped(x, [size] * (x.shape[1] // size)).reshape(channels, frames, 1 << depth, size).numpy()
-        if depth == 0:
-            edges = lay.edges[0]
-            power = np.square(y[:, :, 0], dtype=np.float64)
-            mean = np.add.reduceat(power, edges[:-1], axis=2) / np.diff(edges)
-            units = coding.step_units(band_levels(mean), quality, rule, coding.offsets(lay, rule)[0])
-            weight = _SPARSE / np.square(coding.steps(units), dtype=np.float64)
-        costs.append(_BAND_BITS * channels * (lay.edges[depth].size - 1) + block_bits(y, weight, lay.stereo_of[depth]))
-    best = costs[DEPTH]
-    division = [[(DEPTH,)] * (1 << DEPTH) for _ in range(frames)]
-    for depth in range(DEPTH - 1, -1, -1):
+    frames = x.shape[1] // lay.frame
+    whole = _in_blocks(x, lay.frame)
+    y = (whole.coefficients() if isinstance(whole, Folded) else whole).numpy()
+    power = (
+        band_powers(y.reshape(lay.channels, -1), undivided(lay, frames), lay)
+        .reshape(frames, lay.channels, -1)
+        .swapaxes(0, 1)
+    )
+    units = coding.step_units(band_levels(power), quality, rule, coding.offsets(lay, rule)[0])
+    weight = np.ascontiguousarray(_SPARSE / np.square(coding.steps(units), dtype=np.float64))
+    best, tree, below = np.empty((frames, 0)), np.zeros((frames, 1 << DEPTH), np.int32), 1
+    for depth in range(DEPTH, -1, -1):
+        blocks = _in_blocks(x, lay.size(depth)) if depth else whole
+        cost = block_bits(blocks, depth, lay, weight) + _BAND_BITS * lay.channels * (lay.edges[depth].size - 1)
+        if depth == DEPTH:
+            best = cost
+            continue
         halves = best[:, 0::2] + best[:, 1::2]
-        whole = costs[depth] <= halves
-        best = np.where(whole, costs[depth], halves)
-        division = [
-            [(depth,) if keep else parts[2 * i] + parts[2 * i + 1] for i, keep in enumerate(keeps)]
-            for keeps, parts in zip(whole.tolist(), division)
-        ]
-    return [TREE_NUMBERS[parts[0]] for parts in division]
+        parts = 1 + tree[:, 0::2] * below + tree[:, 1::2]  # numbers of trees as they are listed, depth first
+        tree, below = np.where(cost <= halves, 0, parts), 1 + below * below
+        best = np.minimum(cost, halves)
+    return tree[:, 0]
 
 
-def block_bits(y: Floats, weight: npt.NDArray[np.float64], band: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """About how many bits the coefficients (C, F, B, n) of blocks take: (F, B).
+def _in_blocks(x: Tensor, size: int) -> Folded | Tensor:
+    return folded(x, size) if wanted() else lapped(x, [size] * (x.shape[1] // size))
+
+
+def block_bits(
+    y: Folded | Tensor, depth: int, lay: Layout, weight: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:  # fmt: skip
+    """About how many bits coefficients (C, T) in blocks of one size take: (frames, blocks).
 
     Args:
-        weight: (C, F, bands) what squares are multiplied by. band: (n,) of each coefficient.
+        weight: (C, frames, stereo bands) what squares are multiplied by.
     """
-    if compiled():
+    shape, band = (weight.shape[1], 1 << depth), lay.stereo_of[depth]
+    if isinstance(y, Folded):
         from ...kernels import mdct_loops as body
 
-        out = np.zeros(y.shape[1:3])
-        body.block_bits(y, weight, band, out)
+        out = np.zeros(shape)
+        parts = (a.view(np.float32).reshape(*a.shape, 2) for a in (y.spectrum, y.twiddle))
+        body.block_bits(*parts, weight, band, out)
         return out
-    return np.log2(1 + np.square(y, dtype=np.float64) * weight[:, :, None, band]).sum((0, 3)) / 2
+    squares = np.square(y.numpy().reshape(lay.channels, *shape, -1), dtype=np.float64)
+    return np.log2(1 + squares * weight[:, :, None, band]).sum((0, 3)) / 2
 
 
-def stereo_angles(y: Floats, stereo: npt.NDArray[np.int64], bands: int) -> npt.NDArray[np.int64]:
-    """Principal directions of the stereo bands of coefficients (2, frames, frame size): (frames, bands) angles."""
-    left, right, both = _products(y, stereo, bands)
+def stereo_angles(y: Floats, rows: Rows, lay: Layout) -> npt.NDArray[np.int64]:
+    """Principal directions of the stereo bands of coefficients (2, frames * frame size): (frames, bands) angles."""
+    left, right, both = _products(y, rows, lay)
     direction = np.arctan2(2 * both, left - right) / 2
     clear = np.hypot(left - right, 2 * both) > _DIRECTED * (left + right)
     angle = np.rint(direction * (coding.ANGLES / np.pi)).astype(np.int64) % coding.ANGLES
     return np.where(clear, angle, 0)
 
 
-def _products(y: Floats, stereo: npt.NDArray[np.int64], bands: int) -> npt.NDArray[np.float64]:
-    frames = y.shape[1]
-    if compiled():
-        from ...kernels import mdct_loops as body
+def _products(y: Floats, rows: Rows, lay: Layout) -> npt.NDArray[np.float64]:
+    shape = rows.frames, lay.angles
+    if wanted():
+        from ...kernels import band_loops as body
 
-        out = np.zeros((3, frames, bands))
-        body.products(y, stereo, out)
+        out = np.zeros((3, *shape))
+        body.products(y, lay.frame, rows.depths, lay.stereo_table, out)
         return out
-    at = (stereo + np.arange(frames)[:, None] * bands).reshape(-1)
+    at = (rows.stereo + np.arange(shape[0])[:, None] * shape[1]).reshape(-1)
     parts = [y[0] * y[0].astype(np.float64), y[1] * y[1].astype(np.float64), y[0] * y[1].astype(np.float64)]
-    return np.stack([np.bincount(at, p.reshape(-1), frames * bands) for p in parts]).reshape(3, frames, bands)
+    return np.stack([np.bincount(at, p, shape[0] * shape[1]) for p in parts]).reshape(3, *shape)
 
 
 _COS = np.cos(np.arange(coding.ANGLES) * (np.pi / coding.ANGLES)).astype(np.float32)
 _SIN = np.sin(np.arange(coding.ANGLES) * (np.pi / coding.ANGLES)).astype(np.float32)
 
 
-def turn(y: Floats, angles: Ints, stereo: npt.NDArray[np.int64], back: bool = False) -> Floats:
-    """Rotate two channels of coefficients, or back.
-
-    Args:
-        y: (2, frames, frame size). angles: (frames, bands). stereo: (frames, frame size) the band of each coefficient.
-    """
+def turn(y: Floats, angles: npt.NDArray[np.int64], rows: Rows, lay: Layout, back: bool = False) -> None:
+    """Rotate two channels of coefficients (2, frames * frame size) in place, or back; angles (frames, bands)."""
     sines = -_SIN if back else _SIN
-    if compiled():
-        from ...kernels import mdct_loops as body
+    if wanted():
+        from ...kernels import band_loops as body
 
-        out = np.empty(y.shape, np.float32)
-        body.turn(y, angles, stereo, _COS, sines, out)
-        return out
-    angle = np.take_along_axis(angles, stereo, 1)
+        body.turn(y, lay.frame, rows.depths, lay.stereo_table, angles, _COS, sines)
+        return
+    angle = np.take_along_axis(angles, rows.stereo, 1).reshape(-1)
     c, s = _COS[angle], sines[angle]
-    return np.stack([c * y[0] + s * y[1], c * y[1] - s * y[0]])
+    y[:] = c * y[0] + s * y[1], c * y[1] - s * y[0]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ...entropy import schema
 from ...entropy.errors import FormatError, InputError
+from ...kernels.compiled import wanted
 from ...kernels.mdct import unlapped
 from .. import storage
 from ..audio_base import AudioCodec, Setting
@@ -114,7 +115,7 @@ class Audio(AudioCodec):
         lay = self._layout(setting)
         x = torch.nn.functional.pad(x.float().cpu() / setting.level, (0, -x.shape[2] % lay.frame))
         latents = [analyse(signal, lay, self._quality(setting), self.config.rule) for signal in x]
-        return torch.from_numpy(np.stack(latents))
+        return torch.stack([torch.from_numpy(latent.T) for latent in latents]).mT
 
     def settled(self, latent: np.ndarray, setting: Setting) -> np.ndarray:
         if self.tables is not None:
@@ -136,21 +137,16 @@ class Audio(AudioCodec):
 
     def spectrum(self, latent: np.ndarray, lay: Layout, quality: int, first: int) -> tuple[Tensor, list[int]]:
         """Latent (rows, frames) from frame ``first`` on -> coefficients (C, frames * frame size), sizes of blocks."""
-        columns = np.ascontiguousarray(latent.T)
-        a, b = 1 + lay.angles, 1 + lay.angles + lay.channels * lay.slots
+        columns = np.ascontiguousarray(latent.T, np.int32)
         kinds, trees = division(columns[:, 0])
-        rows = Rows(lay, trees.tolist())
-        levels = columns[:, a:b].reshape(-1)[rows.slot]
-        symbols = columns[:, b:].reshape(-1)[rows.coefficient]
-        units = coding.step_units(levels, quality, self.config.rule, coding.row_offsets(lay, rows, self.config.rule))
+        rows, rule = Rows(lay, trees), self.config.rule
+        levels = rows.levels_of(columns)
+        units = coding.step_units(levels, quality, rule, coding.row_offsets(lay, rows, rule))
         part = self._shares(quality, lay, rows, kinds)
-        flat = self._restore(symbols, levels, units, rows, part, first * lay.channels * lay.frame)
-        y = np.empty_like(flat)
-        y[rows.coefficient] = flat
-        y = y.reshape(-1, lay.channels, lay.frame).transpose(1, 0, 2)
+        y = self._restore(columns, levels, units, rows, lay, part, first * lay.channels * lay.frame)
         if lay.angles:
-            y = turn(y, columns[:, 1:a], rows.stereo, back=True)
-        return torch.from_numpy(np.ascontiguousarray(y.reshape(lay.channels, -1))), rows.sizes
+            turn(y, columns[:, 1 : lay.first_level].astype(np.int64), rows, lay, back=True)
+        return torch.from_numpy(y), rows.sizes
 
     def _shares(self, quality: int, lay: Layout, rows: Rows, kinds: np.ndarray) -> np.ndarray | float:
         """The part of the missing amplitude that is filled in, of all bands or of each one (levels,)."""
@@ -164,38 +160,50 @@ class Audio(AudioCodec):
         curves = fills[:, low] + (place - low) * (fills[:, min(low + 1, fills.shape[1] - 1)] - fills[:, low])
         used = [k for k in range(KINDS) if (kinds == k).any()]
         parts = [
-            coding.by_rows([np.interp(m, coding.FILL_HERTZ, curves[k]) for m in coding.middles(lay)], rows)
+            rows.by_depth(np.concatenate([np.interp(m, coding.FILL_HERTZ, curves[k]) for m in coding.middles(lay)]))
             for k in used
         ]
         if len(used) == 1:
             return parts[0]
-        return np.where(kinds[rows.slot // (lay.channels * lay.slots)] == used[0], *parts)
+        return np.where(np.repeat(kinds[rows.at[:, 0]], rows.level_rows[:, 1]) == used[0], *parts)
 
     def _restore(
-        self, symbols: np.ndarray, levels: np.ndarray, units: np.ndarray, rows: Rows, part: np.ndarray | float,
-        origin: int,
+        self, columns: np.ndarray, levels: np.ndarray, units: np.ndarray, rows: Rows, lay: Layout,
+        part: np.ndarray | float, origin: int,
     ) -> np.ndarray:  # fmt: skip
-        """Coefficients of symbols: centroids of their cells, and noise for zeros.
+        """Coefficients (C, frames * frame size) of symbols: centroids of their cells, and noise for zeros.
 
         Args:
             part: of the missing amplitude that is filled in. origin: place of the first coefficient.
         """
-        step, known = coding.steps(units), np.minimum(coding.classes(levels, units), coding.CLASSES - 1)
+        step = coding.steps(units)
+        known = np.minimum(coding.classes(levels, units), coding.CLASSES - 1)
+        below = torch.nn.functional.pad(self.centroid, (1, 0)).cpu().numpy()
+        power = np.exp2((levels - coding.FULL).astype(np.float64)) * (levels > 0)
+        most = self.noise.cpu().numpy()[known] * step
+        beside = part if self.fill.numel() == 1 else 1.0
+        if wanted():
+            from ...kernels import band_loops as body
+
+            y = np.empty((lay.channels, rows.frames * lay.frame), np.float32)
+            part = np.broadcast_to(np.float64(part), levels.shape)
+            places = lay.frame, lay.first_symbol, rows.at, rows.level_rows, rows.count
+            body.restore(columns, *places, known, step, below, power, most, float(beside), part, origin, y)
+            return y
+        symbols = rows.symbols_of(columns)
         size = np.abs(symbols)
-        shift = torch.nn.functional.pad(self.centroid, (1, 0)).cpu().numpy()
-        restored = size - shift[known[rows.level], np.minimum(size, _SIZES)]
-        restored *= step[rows.level]
+        restored = (size - below[known[rows.level], np.minimum(size, _SIZES)]) * step[rows.level]
         there = np.add.reduceat(np.square(restored, dtype=np.float64), rows.first)
         zeros = np.add.reduceat((size == 0).astype(np.int64), rows.first)
-        power = np.exp2((levels - coding.FULL).astype(np.float64)) * (levels > 0)
         missing = np.sqrt(np.maximum(power * rows.count - there, 0) / np.maximum(zeros, 1))
-        most = np.where(zeros < rows.count, self.noise.cpu().numpy()[known] * step, np.inf)
-        beside = part if self.fill.numel() == 1 else 1.0
-        noise = np.where(zeros < rows.count, beside, part) * np.minimum(missing, most)
-        fill = (
-            np.where(signs(origin + rows.coefficient), 1, -1).astype(np.float32) * noise.astype(np.float32)[rows.level]
+        noise = np.where(zeros < rows.count, beside, part) * np.minimum(
+            missing, np.where(zeros < rows.count, most, np.inf)
         )
-        return np.where(size == 0, fill, np.copysign(restored, symbols)).astype(np.float32)
+        fill = np.where(signs(origin + rows.coefficient), 1, -1) * noise.astype(np.float32)[rows.level]
+        flat = np.empty(symbols.size, np.float32)
+        flat[rows.coefficient] = np.where(size == 0, fill, np.copysign(restored, symbols))
+        y = flat.reshape(rows.frames, lay.channels, lay.frame).transpose(1, 0, 2)
+        return np.ascontiguousarray(y.reshape(lay.channels, -1))
 
     # --- identity ------------------------------------------------------------------------------------------------
 

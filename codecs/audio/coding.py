@@ -10,7 +10,7 @@ integer arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -22,7 +22,7 @@ from ...entropy.errors import FormatError, InputError
 from ...entropy.models import TableModel
 from ...entropy.rows.program import NOT_CODED, MagnitudeRows, MagnitudeTables, ValueRows, ValueTables
 from ...entropy.tables import TableBank
-from .layout import KINDS, TREES, Layout, Rows, division, spread
+from .layout import KINDS, TREES, Layout, Rows, division
 
 FULL = 48
 MAX_LEVEL = 127
@@ -127,15 +127,7 @@ def middles(lay: Layout) -> tuple[npt.NDArray[np.int64], ...]:
 
 def row_offsets(lay: Layout, rows: Rows, rule: Rule) -> Ints:
     """What the curve adds to the units of all bands of `Rows`: (levels,)."""
-    return by_rows(offsets(lay, rule), rows)
-
-
-def by_rows(each: Sequence[npt.NDArray[Any]], rows: Rows) -> npt.NDArray[Any]:
-    """What is given for each depth, (bands,), in the order of the levels of `Rows`: (levels,)."""
-    sizes = np.array([o.size for o in each])
-    first, count, depth = rows.level_rows[:, 0], rows.level_rows[:, 1], rows.level_rows[:, 4]
-    shift = (np.cumsum(sizes) - sizes)[depth] - first
-    return np.concatenate(each)[np.arange(rows.slot.size) + np.repeat(shift, count)]
+    return rows.by_depth(np.concatenate(offsets(lay, rule)))
 
 
 def step_units(levels: Ints, quality: int, rule: Rule, offset: Ints) -> Ints:
@@ -173,9 +165,7 @@ def program(coder: Any, latent: Ints | None, frames: int, lay: Layout, tables: T
     Raises:
         FormatError: decoded numbers are not of this program.
     """
-    columns = None if latent is None else np.ascontiguousarray(latent.T)
-    a, b = 1 + lay.angles, 1 + lay.angles + lay.channels * lay.slots
-    out = np.zeros((frames, lay.latent_channels), np.int32)
+    columns = None if latent is None else np.ascontiguousarray(latent.T, np.int32)
     number = np.zeros(frames, np.uint8)
     kinds, trees = (None, None) if columns is None else division(columns[:, 0])
     kind = 0
@@ -186,26 +176,31 @@ def program(coder: Any, latent: Ints | None, frames: int, lay: Layout, tables: T
         raise InputError("the frames of a chunk are of one kind, of which there is a second one from release 3 on")
     trees = np.asarray(coder.code(trees, TableModel(tables.trees, number)))
     _check(trees, len(TREES) - 1, "divisions of frames")
-    out[:, 0] = trees + kind * len(TREES)
-    rows = Rows(lay, trees.tolist())
+    rows = Rows(lay, trees)
+    angles = np.zeros((frames, 0), np.int32)
     if lay.angles:
         model = ValueRows(tables.angles, *angle_rows(frames, lay.angles), frames * lay.angles)
-        given = None if columns is None else columns[:, 1:a].reshape(-1)
-        out[:, 1:a] = np.asarray(coder.code(given, model)).reshape(frames, -1)
-        _check(out[:, 1:a], ANGLES - 1, "stereo angles")
-    given = None if columns is None else columns[:, a:b].reshape(-1)[rows.slot]
-    levels = np.asarray(coder.code(given, ValueRows(tables.levels, rows.level_rows, lay.places, rows.slot.size)))
+        given = None if columns is None else columns[:, 1 : lay.first_level].reshape(-1)
+        angles = np.asarray(coder.code(given, model)).reshape(frames, -1)
+        _check(angles, ANGLES - 1, "stereo angles")
+    given = None if columns is None else rows.levels_of(columns)
+    levels = np.asarray(coder.code(given, ValueRows(tables.levels, rows.level_rows, lay.places, rows.count.size)))
     _check(levels, MAX_LEVEL, "levels of bands")
-    out[:, a:b] = spread(levels, rows.slot, (frames, b - a))
     units = step_units(levels, quality, tables.rule, row_offsets(lay, rows, tables.rule))
     model = MagnitudeRows(
-        tables.coefficients, rows.coefficient_rows, units[rows.level].astype(np.int16),
-        classes(levels, units)[rows.level],
+        tables.coefficients, rows.coefficient_rows, np.repeat(units.astype(np.int16), rows.count),
+        np.repeat(classes(levels, units), rows.count),
     )  # fmt: skip
-    given = None if columns is None else columns[:, b:].reshape(-1)[rows.coefficient]
+    given = None if columns is None else rows.symbols_of(columns)
     symbols = np.asarray(coder.code(given, model))
-    out[:, b:] = spread(symbols, rows.coefficient, (frames, out.shape[1] - b))
-    return np.ascontiguousarray(out.T)
+    if latent is not None:
+        return latent
+    columns = np.zeros((frames, lay.latent_channels), np.int32)
+    columns[:, 0] = trees + kind * len(TREES)
+    columns[:, 1 : lay.first_level] = angles
+    rows.put_levels(levels, columns)
+    rows.put_symbols(symbols, columns)
+    return columns.T
 
 
 @lru_cache(maxsize=1)
@@ -217,14 +212,13 @@ def likeness(latent: Ints, lay: Layout, tables: Tables) -> float:
     """How many bits fewer the trees and levels of a latent take as speech than as anything else, above `_LENIENCE`."""
     if tables.speech is None:
         return 0.0
-    columns = np.ascontiguousarray(latent.T)
-    first, number = 1 + lay.angles, np.zeros(len(columns), np.uint8)
-    trees = division(columns[:, 0])[1]
-    rows = Rows(lay, trees.tolist())
-    levels = columns[:, first : first + lay.channels * lay.slots].reshape(-1)[rows.slot]
+    columns = np.ascontiguousarray(latent.T, np.int32)
+    number, trees = np.zeros(len(columns), np.uint8), division(columns[:, 0])[1]
+    rows = Rows(lay, trees)
+    levels = rows.levels_of(columns)
     other, speech = (
         TableModel(t.trees, number).bits(trees)
-        + ValueRows(t.levels, rows.level_rows, lay.places, rows.slot.size).bits(levels)
+        + ValueRows(t.levels, rows.level_rows, lay.places, levels.size).bits(levels)
         for t in (tables, tables.speech)
     )
     return float(other - speech) + _LENIENCE * len(columns)

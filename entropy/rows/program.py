@@ -154,9 +154,10 @@ class _Rows(Model):
         index, offset, coded, _ = self._walk(False, _NOTHING, x, plain)
         if coded.all():
             return x, index, offset
-        if x[~coded].any():
+        at = np.flatnonzero(coded)
+        if np.count_nonzero(kept := x[at]) != np.count_nonzero(x):
             raise InputError("a symbol of a class that is not coded must be zero")
-        return x[coded], index[coded], offset
+        return kept, index[at], offset
 
     def encode(self, encoder: Encoder, symbols: Any) -> None:  # type: ignore[override]
         _check_coder(encoder)

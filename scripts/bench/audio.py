@@ -45,7 +45,7 @@ from . import aac
 SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
 SECONDS = 10
 LADDER = {
-    "music": {"opus": (16, 32, 64, 96, 128), "aac": (64,), "mp3": (64, 128)},
+    "music": {"opus": (16, 24, 32, 64, 96, 128), "aac": (64,), "mp3": (64, 128)},
     "speech": {"opus": (9, 12, 16, 24, 32), "aac": (24, 32), "mp3": (32, 64)},
 }
 QUICK = {"music": {"opus": (32, 64), "mp3": (64,)}, "speech": {"opus": (16,), "mp3": ()}}

@@ -7,7 +7,18 @@ import pytest
 import torch
 
 import latentzip as lz
-from latentzip.codecs.audio.coding import CLASSES, MAX_LEVEL, NOT_CODED, Rule, classes, likeness, step_units
+from latentzip.codecs.audio import analysis
+from latentzip.codecs.audio.coding import (
+    CLASSES,
+    MAX_LEVEL,
+    NOT_CODED,
+    Rule,
+    classes,
+    likeness,
+    row_offsets,
+    step_units,
+    steps,
+)
 from latentzip.codecs.audio.layout import DEPTH, KINDS, TREES, Rows, division, frame_size, layout
 from latentzip.codecs.audio.live import LiveEncoder
 from latentzip.codecs.audio_base import AudioDecoder, AudioEncoder, Setting
@@ -201,6 +212,43 @@ def test_without_compiled_loops_symbols_are_the_same(codec, monkeypatch):
     assert snr(x, y) > 10
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_compiled_loops_agree_with_the_plain_ones(codec, channels, monkeypatch):
+    lay, rng = layout(RATE, channels), np.random.default_rng(3)
+    rows = Rows(lay, rng.integers(0, len(TREES), 6))
+    y = (rng.normal(size=(channels, 6 * lay.frame)) * np.exp(rng.normal(-3, 2, 6 * lay.frame))).astype(np.float32)
+    x = music(6 * lay.frame, channels)
+
+    def everything():
+        turned, columns = y.copy(), np.zeros((6, lay.latent_channels), np.int32)
+        columns[:, 0] = rows.trees
+        if channels == 2:
+            columns[:, 1 : lay.first_level] = angles = analysis.stereo_angles(turned, rows, lay)
+            analysis.turn(turned, angles, rows, lay)
+        levels = analysis.band_levels(analysis.band_powers(turned, rows, lay))
+        rows.put_levels(levels, columns)
+        units = step_units(levels, 30, codec.config.rule, row_offsets(lay, rows, codec.config.rule))
+        live = classes(levels, units) != NOT_CODED
+        analysis.quantise(turned, rows, lay, steps(units), live, columns)
+        trees = analysis.divide(x, lay, 30, codec.config.rule)
+        parts = turned, columns, rows.symbols_of(columns), rows.levels_of(columns), trees
+        return *parts, codec.spectrum(columns.T, lay, 30, 5)[0].numpy()
+
+    fast = everything()
+    monkeypatch.setenv("LATENTZIP_NO_NUMBA", "1")
+    plain = everything()
+    for a, b in zip(fast[:-1], plain[:-1]):
+        assert np.array_equal(a, b)
+    assert np.count_nonzero(fast[2]) > 100
+    np.testing.assert_allclose(fast[-1], plain[-1], rtol=1e-6)
+
+
+def test_latents_of_another_shape_are_refused(codec):
+    latent, setting = latent_of(codec, music(RATE, 1))
+    with pytest.raises(InputError, match="rows and"):
+        codec.program(RateMeter(), latent[:-1], latent.shape, setting)
+
+
 # --- latents and coding ------------------------------------------------------------------------------------------
 
 
@@ -215,7 +263,8 @@ def test_layouts_cover_every_coefficient_once(rate):
         assert (np.diff(edges) >= 3).all()
     rows = Rows(lay, [0, 5, len(TREES) - 1])
     assert np.array_equal(np.sort(rows.coefficient), np.arange(3 * 2 * lay.frame))
-    assert np.unique(rows.slot).size == rows.slot.size
+    taken = [(f, k + i) for (f, k, _), n in zip(rows.at.tolist(), rows.level_rows[:, 1]) for i in range(n)]
+    assert len(set(taken)) == len(taken) == rows.count.size
     assert sum(rows.sizes) == 3 * lay.frame
 
 

@@ -215,12 +215,11 @@ def fit_tables(excerpts: list[_Excerpt], rule: Rule) -> Tables:
         columns = np.ascontiguousarray(e.latent.T)
         trees += np.bincount(columns[:, 0], minlength=len(TREES))
         rows, known, units, values = _unpack(e, rule)
-        a, b = 1 + e.lay.angles, 1 + e.lay.angles + e.lay.channels * e.lay.slots
         if e.lay.angles:
             model = audio_coding.angle_rows(len(columns), e.lay.angles)
-            angles.append(ValueExample(*model, np.ascontiguousarray(columns[:, 1:a]).reshape(-1)))
+            angles.append(ValueExample(*model, np.ascontiguousarray(columns[:, 1 : e.lay.first_level]).reshape(-1)))
         levels.append(ValueExample(rows.level_rows, e.lay.places, values))
-        symbols = columns[:, b:].reshape(-1)[rows.coefficient]
+        symbols = rows.symbols_of(columns)
         step = units[rows.level].astype(np.int16)
         coefficients.append(MagnitudeExample(rows.coefficient_rows, step, known[rows.level], symbols))
     bank = TableBank.from_histograms([trees + 0.05], 0, 14, trim=False)
@@ -229,10 +228,8 @@ def fit_tables(excerpts: list[_Excerpt], rule: Rule) -> Tables:
 
 def _unpack(e: _Excerpt, rule: Rule) -> tuple[Rows, np.ndarray, np.ndarray, np.ndarray]:
     """Rows, classes, units of steps, levels."""
-    rows = Rows(e.lay, e.latent[0].tolist())
-    first = 1 + e.lay.angles
-    columns = np.ascontiguousarray(e.latent.T[:, first : first + e.lay.channels * e.lay.slots])
-    levels = columns.reshape(-1)[rows.slot]
+    rows = Rows(e.lay, e.latent[0])
+    levels = rows.levels_of(np.ascontiguousarray(e.latent.T))
     units = audio_coding.step_units(levels, e.quality, rule, audio_coding.row_offsets(e.lay, rows, rule))
     return rows, audio_coding.classes(levels, units), units, levels
 
@@ -243,7 +240,7 @@ def cells(excerpts: list[_Excerpt], rule: Rule) -> tuple[Tensor, Tensor]:
     for e in excerpts:
         rows, known, units, _ = _unpack(e, rule)
         size = np.abs(e.values) / audio_coding.steps(units)[rows.level]
-        symbols = np.abs(e.latent.T[:, -e.lay.channels * e.lay.frame :].reshape(-1)[rows.coefficient])
+        symbols = np.abs(rows.symbols_of(np.ascontiguousarray(e.latent.T)))
         at = known[rows.level]
         coded = (at != NOT_CODED) & (symbols < 100)
         at, size, symbols = at[coded].astype(np.int64), size[coded], symbols[coded]

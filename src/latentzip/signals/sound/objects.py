@@ -98,9 +98,7 @@ def laid_out(x: Any) -> tuple[Tensor, str, str, str]:
         )
         raise InputError(f"{what}: sound comes as {form}")
     if isinstance(x, np.ndarray):
-        native = np.array(x, dtype=x.dtype.newbyteorder("="), order="C")  # torch needs native and writable ones
-        x = torch.from_numpy(native)
-        x = x.T if x.ndim == 2 else x
+        x = torch.from_numpy(np.array(x.T, dtype=x.dtype.newbyteorder("="), order="C"))  # native and writable ones
     mode = "mono" if x.ndim == 1 else ""
     x = x.detach()[None] if x.ndim == 1 else x.detach()
     if not 1 <= x.shape[0] <= MAX_CHANNELS:
