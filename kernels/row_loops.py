@@ -7,42 +7,76 @@ import numpy as np
 from .compiled import compiled as _jit
 
 _u = np.uint64
-_TILE = 16  # rows between component-major symbols and row-major reconstructions: a cache line
+_TILE = 32  # rows between component-major symbols and row-major reconstructions: whole cache lines of both
+
+
+@_jit
+def _line(y, guess, step, half, near, far, moved, kept, symbols, out, residual):  # type: ignore[no-untyped-def]
+    """A row: without branches, so that it is compiled to vectors."""
+    reach, zero, one = np.float32(2.0**30), np.float32(0.0), np.float32(1.0)
+    for c in range(y.size):
+        g = guess[c]
+        e = (y[c] - g) / step
+        size = np.floor(abs(e) + half)
+        size = size if size < reach else reach
+        if kept:
+            residual[c] = e
+        s = np.int32(-size) if e < zero else np.int32(size)
+        if moved:
+            size -= far[c] if size > one else near[c]
+        value = g + (-size if e < zero else size) * step
+        symbols[c] = s
+        out[c] = g if s == 0 else value
+
+
+@_jit
+def _values(symbols, step, near, far, moved, out):  # type: ignore[no-untyped-def]
+    for c in range(symbols.size):
+        s = symbols[c]
+        value = np.float32(s)
+        if moved:
+            d = far[c] if abs(s) > 1 else near[c]
+            value = value - (d if s > 0 else -d)
+        out[c] = (np.float32(0.0) if s == 0 else value) * step
+
+
+@_jit
+def _shifts(tables, shift, near, far):  # type: ignore[no-untyped-def]
+    for c in range(_u(tables.size)):
+        near[c] = shift[_u(tables[c]), _u(0)]
+        far[c] = shift[_u(tables[c]), _u(1)]
 
 
 @_jit
 def quantise(y, columns, ref, alpha, step, half, shift, index, moved, symbols, out, residual, kept):  # type: ignore[no-untyped-def]
     n, k = _u(y.shape[0]), _u(symbols.shape[0])
     tile = np.empty((_TILE, symbols.shape[0]), np.int32)
-    off = np.zeros((_TILE, symbols.shape[0], 2), np.float32)
-    line = np.empty(symbols.shape[0], np.float32)
-    reach, zero = np.float32(2.0**30), np.float32(0.0)
+    tables = np.empty((_TILE, symbols.shape[0]), np.uint8)
+    near = np.zeros(symbols.shape[0], np.float32)
+    far = np.zeros(symbols.shape[0], np.float32)
+    line = np.zeros(symbols.shape[0], np.float32)
+    guess = np.zeros(symbols.shape[0], np.float32)
     for first in range(_u(0), n, _u(_TILE)):
         rows = min(_u(_TILE), n - first)
         if moved:
             for c in range(k):
                 for r in range(rows):
-                    t = _u(index[c, first + r])
-                    off[r, c, _u(0)] = shift[t, _u(0)]
-                    off[r, c, _u(1)] = shift[t, _u(1)]
+                    tables[r, c] = index[c, first + r]
         for r in range(rows):
             row = first + r
-            known = ref[row] >= 0
-            source = _u(ref[row]) if known else _u(0)
-            for c in range(k):  # on its own, so that the next loop is not a gather
+            for c in range(k):  # on its own, so that what follows is not a gather
                 line[c] = y[row, _u(columns[c])]
-            for c in range(k):
-                guess = alpha[c] * out[source, c] if known else zero
-                e = (line[c] - guess) / step
-                size = min(np.floor(abs(e) + half), reach)
-                if kept:
-                    residual[row, c] = e
-                s = np.int32(-size) if e < zero else np.int32(size)
-                tile[r, c] = s
-                if s != 0:
-                    size -= off[r, c, _u(1)] if size > np.float32(1.0) else off[r, c, _u(0)]
-                    guess += (-size if s < 0 else size) * step
-                out[row, c] = guess
+            if moved:
+                _shifts(tables[r], shift, near, far)
+            if ref[row] >= 0:
+                source = _u(ref[row])
+                for c in range(k):
+                    guess[c] = alpha[c] * out[source, c]
+            else:
+                for c in range(k):
+                    guess[c] = np.float32(0.0)
+            left = residual[row if kept else _u(0)]
+            _line(line, guess, step, half, near, far, moved, kept, tile[r], out[row], left)
         for c in range(k):
             for r in range(rows):
                 symbols[c, first + r] = tile[r, c]
@@ -51,19 +85,23 @@ def quantise(y, columns, ref, alpha, step, half, shift, index, moved, symbols, o
 @_jit
 def dequantise(symbols, ref, alpha, step, shift, index, moved, out):  # type: ignore[no-untyped-def]
     k, n = _u(symbols.shape[0]), _u(symbols.shape[1])
+    tile = np.empty((_TILE, symbols.shape[0]), np.int32)
+    tables = np.empty((_TILE, symbols.shape[0]), np.uint8)
+    near = np.zeros(symbols.shape[0], np.float32)
+    far = np.zeros(symbols.shape[0], np.float32)
     for first in range(_u(0), n, _u(_TILE)):
         rows = min(_u(_TILE), n - first)
         for c in range(k):
             for r in range(rows):
-                s = symbols[c, first + r]
-                value = np.float32(s)
-                if moved and s != 0:
-                    t = _u(index[c, first + r])
-                    d = shift[t, _u(1)] if s > 1 or s < -1 else shift[t, _u(0)]
-                    value -= d if s > 0 else -d
-                out[first + r, c] = value * step
+                tile[r, c] = symbols[c, first + r]
+            if moved:
+                for r in range(rows):
+                    tables[r, c] = index[c, first + r]
         for r in range(rows):
             row = first + r
+            if moved:
+                _shifts(tables[r], shift, near, far)
+            _values(tile[r], step, near, far, moved, out[row])
             if ref[row] >= 0:
                 source = _u(ref[row])
                 for c in range(k):
