@@ -15,7 +15,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -r tests/oracles.txt || \
 		echo "note: an oracle package did not install; the tests that compare with it will be skipped"
 	@# compile the coder's loops once, here rather than in front of the first file
-	$(BIN)/python -c "import latentzip as lz, numpy as np; lz.decode(lz.encode(np.zeros((64, 64, 3), np.uint8)))"
+	$(BIN)/python -c "import latentzip as lz, numpy as np; x = np.zeros((2048, 3072, 3), np.uint8); \
+		lz.decode(lz.encode(x[:64, :64])); z = lz.encode(x, codec='walloc-rgb-linear'); \
+		lz.decode(z, to='latent'); lz.decode(z, region=(0, 0, 64, 64))"  # latents of six chunks go in lockstep
 	touch $(STAMP)
 
 demo: install

@@ -27,10 +27,10 @@ from torch import Tensor
 from ..entropy.container import Header
 from ..entropy.dense import tensor_of
 from ..entropy.errors import FormatError, InputError
+from ..kernels.parallel import parallel
 from ..kernels.resample import Resampler, ResampleStream
 from .base import BaseCodec
 from .contract import SPAN, STREAMING, Compressed
-from .parallel import parallel
 from .surroundings import plainly
 
 _PARAMS = struct.Struct("<BBHIb")  # version, quality, frames a chunk, rate of the samples that were coded, level

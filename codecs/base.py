@@ -24,10 +24,10 @@ from ..entropy.blocks import encode as encode_blocks
 from ..entropy.container import Header
 from ..entropy.dense import dense
 from ..entropy.errors import FormatError, InputError
-from .contract import CHANNELS, CODING, FAST, LATENT, PARTS, QUALITY, REGION, Compressed, Option
+from ..kernels.parallel import parallel
+from .contract import CHANNELS, CODING, FAST, INTEGERS, LATENT, PARTS, QUALITY, REGION, Compressed, Option
 from .memory import give_back
-from .parallel import parallel
-from .samples import Samples, header_dtype
+from .samples import Samples, canvas, header_dtype, stepped
 from .search.levels import check_effort
 from .search.measures import Function, Objective
 from .search.piece import Field
@@ -538,6 +538,7 @@ class Codec(PictureCodec):
         to: Literal["signal", "latent"] = "signal",
         region: tuple[int, int, int, int] | None = None,
         channels: int | None = None,
+        dtype: str | None = None,
     ) -> Tensor:
         """Inverse of `compress`.
 
@@ -549,6 +550,7 @@ class Codec(PictureCodec):
                 the same part of the whole decode to the last bit.
             channels: decode only this many of the latent's channels, the most important ones; the rest counts as
                 zero. For codecs with `ordered_channels`.
+            dtype: "uint8" or "uint16" rounds a signal to these, a tile at a time: a quarter or half of the memory.
 
         Returns:
             Signal (C, H, W) float32, clamped to [0, 1], on the codec's device; or latent (L, h, w) int16 on the CPU
@@ -582,7 +584,7 @@ class Codec(PictureCodec):
             with self.arithmetic():
                 return self.synthesis(part[None].to(self.device), inner, quality)[0]
 
-        return self.painted(tiles, region, pixels)
+        return self.painted(tiles, region, pixels, dtype)
 
     def synthesis_grid(self, size: tuple[int, int]) -> list[Tile]:
         """The tiles of the synthesis, of a signal (H, W)."""
@@ -593,19 +595,25 @@ class Codec(PictureCodec):
         top, left, bottom, right = box
         return [t for t in self.synthesis_grid(size) if t.y0 < bottom and t.y1 > top and t.x0 < right and t.x1 > left]
 
-    def painted(self, tiles: Sequence[Tile], region: Region, pixels: Callable[[Tile], Tensor]) -> Tensor:
-        """A region (top, left, bottom, right) of a signal, clamped, from the pixels of tiles with their halos."""
+    def painted(
+        self, tiles: Sequence[Tile], region: Region, pixels: Callable[[Tile], Tensor], dtype: str | None = None
+    ) -> Tensor:
+        """A region (top, left, bottom, right) of a signal, clamped, from the pixels of tiles with their halos; rounded
+        to a dtype of integers where one is given."""
         top, left, bottom, right = region
-        out = torch.empty(self.signal_channels, bottom - top, right - left, device=self.device)
+        out = canvas((self.signal_channels, bottom - top, right - left), dtype, self.device)
         s = self.stride
         for t in tiles:
             y0, y1 = max(t.y0 * s, top), min(t.y1 * s, bottom)
             x0, x1 = max(t.x0 * s, left), min(t.x1 * s, right)
             if y0 < y1 and x0 < x1:
                 oy, ox = t.hy0 * s, t.hx0 * s
-                part = pixels(t)[:, y0 - oy : y1 - oy, x0 - ox : x1 - ox]
-                out[:, y0 - top : y1 - top, x0 - left : x1 - left] = part
-        return out.clamp_(0, 1)
+                part = pixels(t)[:, y0 - oy : y1 - oy, x0 - ox : x1 - ox].clamp(0, 1)
+                out[:, y0 - top : y1 - top, x0 - left : x1 - left] = part if dtype is None else stepped(part, dtype)
+                del part
+            if len(tiles) > 1:
+                give_back()
+        return out
 
     def _latent_of(
         self, chunks: Sequence[bytes], tiles: Sequence[Tile], box: Region, depth: int, quality: float | None, fast: bool
@@ -641,7 +649,7 @@ class Codec(PictureCodec):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        return super().capabilities | {REGION} | ({PARTS} if self.reads_parts else set())
+        return super().capabilities | {REGION, INTEGERS} | ({PARTS} if self.reads_parts else set())
 
     def restore(
         self, header: Header, chunks: Sequence[bytes], *, to: Literal["signal", "latent"] = "signal", **part: Any

@@ -34,6 +34,7 @@ STREAMING = "streaming"  # of sound: `open_encoder` and `open_decoder`, which ho
 BATCH = "batch"  # `compress_batch` of several signals of one size, in one pass
 GREY = "grey"  # `compress` of a picture takes one channel of a grey one as it is
 PARTS = "parts"  # `compress` of a picture takes `samples.Samples`, which read part by part, too
+INTEGERS = "integers"  # `restore(dtype=...)` of a picture: rounded to uint8 or uint16, channels last in memory
 EXACT = "exact"  # takes and gives the integers of a signal: pictures (C, H, W) uint8 or uint16 as arrays
 FAST = "fast"  # chunks that `entropy.blocks` codes
 
@@ -199,7 +200,7 @@ class AnyCodec(Protocol):
         """What `compress` was given, or its latent; with `TOKENS` also ``to="tokens"``.
 
         Args:
-            part: ``region``, ``span`` or ``channels``, where one is asked for.
+            part: ``region``, ``span``, ``channels`` or ``dtype``, where one is asked for.
 
         Raises:
             FormatError: not what this codec writes.

@@ -42,6 +42,20 @@ def extremes(values: Values) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def canvas(shape: tuple[int, int, int], dtype: str | None, device: torch.device) -> Tensor:
+    """Room for the pixels (C, H, W) of a picture: float32, or integers that lie channels last, as `stepped` makes."""
+    if dtype is None:
+        return torch.empty(shape, device=device)
+    channels, height, width = shape
+    return torch.empty(height, width, channels, dtype=getattr(torch, dtype), device=device).permute(2, 0, 1)
+
+
+def stepped(x: Tensor, dtype: str) -> Tensor:
+    """Floats in [0, 1], which may be overwritten, rounded to the steps of uint8 or uint16."""
+    x = x.mul_(FULL_SCALE[dtype]).round_()
+    return x.to(torch.uint8) if dtype == "uint8" else x.to(torch.int32).to(torch.uint16)  # no way from floats to that
+
+
 @dataclass(frozen=True, eq=False)
 class Samples:
     """A picture (C, H, W) that reads as float32 in [0, 1], where ``low`` stands for 0 and ``high`` for 1.
@@ -105,6 +119,8 @@ class Samples:
             return x.to(torch.float32).clamp(0, 1)
         if self.low == self.high:
             return torch.zeros(x.shape, dtype=torch.float32, device=x.device)
+        if self.low == 0 and self.high == FULL_SCALE.get(dtype_of(x)):  # cannot leave [0, 1]
+            return x.to(torch.float32).div_(self.high)
         x = x.to(torch.float64 if x.dtype in (torch.float32, torch.float64) else torch.float32)
         x = x - self.low if self.low else x
         return x.div(self.high - self.low).to(torch.float32).clamp_(0, 1)

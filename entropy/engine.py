@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from types import ModuleType
 from typing import NamedTuple
 
-from ..kernels.compiled import usable
+from ..kernels.compiled import wanted
 
 
 class Engine(NamedTuple):
@@ -32,5 +31,4 @@ def load_engine(name: str) -> Engine:
 
 def current_engine() -> Engine:
     """The engine in use: numba, unless it is missing or told not to compile, or `LATENTZIP_NO_NUMBA` is 1."""
-    plain = os.environ.get("LATENTZIP_NO_NUMBA", "0") not in ("", "0") or not usable()
-    return load_engine("plain" if plain else "numba")
+    return load_engine("numba" if wanted() else "plain")

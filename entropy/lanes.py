@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
-from ..kernels.compiled import usable
+from ..kernels.compiled import wanted
 
-# numba is there and not switched off
-COMPILED = os.environ.get("LATENTZIP_NO_NUMBA", "0") in ("", "0") and usable()
+COMPILED = wanted()
 if COMPILED and not TYPE_CHECKING:  # of intrinsics checkers see one argument too many
     from .compiled import lanes as _body
 else:

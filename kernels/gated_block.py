@@ -12,6 +12,7 @@ from . import cuda
 
 _SERIAL = 32767  # elements that torch gives to one thread
 _ROWS = 1024  # positions a strip: what lies between two products stays in the cache
+_BAND = 8 * _ROWS  # positions of the lines that are filtered together: there is no second picture of features
 
 
 class BlockWeights(NamedTuple):
@@ -76,23 +77,37 @@ def _gated(x: Tensor, w: BlockWeights, bound: float) -> Tensor:
 
 
 def _in_strips(x: Tensor, weights: BlockWeights, bound: float) -> Tensor:
-    b, c, height, width = x.shape
-    w = weights
-    mix_in, mix_out, gate_in, gate_out = (a.flatten(1).t() for a in (w.mix_in, w.mix_out, w.gate_in, w.gate_out))
-    rows = x.permute(0, 2, 3, 1).reshape(-1, c)
-    strips = [slice(at, at + _ROWS) for at in range(0, len(rows), _ROWS)]
-    h = torch.empty_like(rows)
-    for s in strips:
-        h[s] = _silu(torch.addmm(w.mix_in_bias, rows[s], mix_in))
-    picture = h.view(b, height, width, c).permute(0, 3, 1, 2)
-    picture = F.conv2d(picture, w.depthwise, w.depthwise_bias, padding=1, groups=c)
-    mixed = picture.permute(0, 2, 3, 1).reshape(-1, c)
-    for s in strips:
-        y = torch.addmm(w.mix_out_bias, mixed[s], mix_out).add_(rows[s])
+    c, height, width = x.shape[1:]
+    source = x.permute(0, 2, 3, 1).contiguous()
+    out = torch.empty_like(source)
+    lines = max(1, _BAND // width)
+    for rows, made in zip(source, out):
+        for top in range(0, height, lines):
+            bottom = min(top + lines, height)
+            first, last = max(0, top - 1), min(bottom + 1, height)  # with the lines that the filter sees
+            inner = slice((top - first) * width, (bottom - first) * width)
+            mixed = _filtered(rows[first:last], weights).view(-1, c)[inner]
+            _finish(rows[top:bottom].view(-1, c), mixed, weights, bound, made[top:bottom].view(-1, c))
+    return out.permute(0, 3, 1, 2)
+
+
+def _filtered(lines: Tensor, w: BlockWeights) -> Tensor:
+    """Lines (n, W, C) after the first product, the activation and the depthwise filter, zeros beyond them."""
+    n, width, c = lines.shape
+    h, mix_in = torch.empty_like(lines), w.mix_in.flatten(1).t()
+    for x, y in zip(lines.view(-1, c).split(_ROWS), h.view(-1, c).split(_ROWS)):
+        _silu(torch.addmm(w.mix_in_bias, x, mix_in, out=y))
+    h = F.conv2d(h.view(1, n, width, c).permute(0, 3, 1, 2), w.depthwise, w.depthwise_bias, padding=1, groups=c)
+    return h.permute(0, 2, 3, 1).contiguous()
+
+
+def _finish(rows: Tensor, mixed: Tensor, w: BlockWeights, bound: float, out: Tensor) -> None:
+    """The products after the filter, of rows (n, C) of what came in and what the filter gave, into ``out``."""
+    mix_out, gate_in, gate_out = (a.flatten(1).t() for a in (w.mix_out, w.gate_in, w.gate_out))
+    for x, m, y in zip(rows.split(_ROWS), mixed.split(_ROWS), out.split(_ROWS)):
+        torch.addmm(w.mix_out_bias, m, mix_out, out=y).add_(x)
         u, v = torch.addmm(w.gate_in_bias, y, gate_in).chunk(2, 1)
-        y.add_(torch.addmm(w.gate_out_bias, _silu(u).mul_(v), gate_out))
-        h[s] = y.clamp_(-bound, bound)
-    return h.view(b, height, width, c).permute(0, 3, 1, 2)
+        y.add_(torch.addmm(w.gate_out_bias, _silu(u).mul_(v), gate_out)).clamp_(-bound, bound)
 
 
 def _silu(x: Tensor) -> Tensor:

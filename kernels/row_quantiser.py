@@ -9,7 +9,6 @@ The loops are compiled by numba where it is installed; the bodies here are the d
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .compiled import usable
+from .compiled import wanted
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
@@ -36,8 +35,7 @@ def _compiled(plain: bool) -> ModuleType | None:
 
 
 def _body() -> ModuleType | None:
-    plain = os.environ.get("LATENTZIP_NO_NUMBA", "0") not in ("", "0") or not usable()
-    return _compiled(plain)
+    return _compiled(not wanted())
 
 
 def _parts(components: int, rows: int, workers: int) -> list[slice]:

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import cuda
+from . import cuda, lifting
 from .block_operator import BlockOperator
 from .packet_operators import Mode, packet_operator
 
@@ -122,7 +122,8 @@ def padded_length(n: int, levels: int) -> int:
     return -(-n // (1 << levels)) << levels
 
 
-def _pad_edge(x: Tensor, levels: int, dims: int) -> Tensor:
+def pad_edge(x: Tensor, levels: int, dims: int) -> Tensor:
+    """Continue the last ``dims`` sides with their last sample up to a multiple of ``2**levels``."""
     pad: list[int] = []
     for size in reversed(x.shape[-dims:]):
         pad += [0, padded_length(size, levels) - size]
@@ -145,7 +146,9 @@ def wavelet_packet2d(x: Tensor, levels: int, wavelet: str = "bior4.4", mode: Mod
     Raises:
         ValueError: mode ``"symmetric"`` with a filter that is not odd-length symmetric.
     """
-    x = _pad_edge(x, levels, 2)
+    x = pad_edge(x, levels, 2)
+    if lifting.serves(x, levels, wavelet, mode):
+        return lifting.packet(x, levels)
     for j in _stages(levels):
         x = _stage(x, j, wavelet, mode, False, 2)
     return x
@@ -159,14 +162,17 @@ def inverse_wavelet_packet2d(
     size: tuple[int, int] | None = None,
 ) -> Tensor:
     """Inverse of `wavelet_packet2d`: (B, C * 4**J, h, w) -> (B, C, H, W), cropped to ``size = (H, W)``."""
-    for j in reversed(_stages(levels)):
-        y = _stage(y, j, wavelet, mode, True, 2)
+    if lifting.serves(y, levels, wavelet, mode):
+        y = lifting.inverse_packet(y, levels)
+    else:
+        for j in reversed(_stages(levels)):
+            y = _stage(y, j, wavelet, mode, True, 2)
     return y if size is None else y[..., : size[0], : size[1]]
 
 
 def wavelet_packet1d(x: Tensor, levels: int, wavelet: str = "bior4.4", mode: Mode = "symmetric") -> Tensor:
     """Full 1-D wavelet packet analysis: (B, C, L) -> (B, C * 2**J, ceil(L / 2**J)); see `wavelet_packet2d`."""
-    x = _pad_edge(x, levels, 1)
+    x = pad_edge(x, levels, 1)
     for j in _stages(levels):
         x = _stage(x, j, wavelet, mode, False, 1)
     return x

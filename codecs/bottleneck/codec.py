@@ -32,6 +32,7 @@ from ...entropy.dense import tensor_of
 from ...entropy.errors import FormatError, InputError, UnsupportedError
 from ...entropy.models import Factorized, Gaussian, float_bits
 from ...entropy.tables import TableBank
+from ...kernels.parallel import parallel
 from .. import outputs, storage
 from ..base import BaseCodec, Shape
 from ..contract import BATCH, Compressed
@@ -39,7 +40,6 @@ from ..hyperprior.codec import HYPER_LIMIT, LOG_STEP
 from ..hyperprior.nets import scale_net
 from ..hyperprior.priors import HyperPriors
 from ..layers import ANCHORS, ByQuality, hyper_group
-from ..parallel import parallel
 from ..surroundings import plainly
 from ..tiling import Tile, tile_grid
 from .nets import Decoder, Encoder, HyperEncoder, HyperMeans

@@ -281,6 +281,7 @@ class CompressAICodec(Codec):
         to: Literal["signal", "latent"] = "signal",
         region: Region | None = None,
         channels: int | None = None,
+        dtype: str | None = None,
     ) -> Tensor:
         self._check_depth(channels)
         region = (0, 0, *size) if region is None else region
@@ -293,7 +294,7 @@ class CompressAICodec(Codec):
         decoder.finish()
         if to == "latent":
             return torch.from_numpy(latent[:, y0:y1, x0:x1].astype(np.int16))
-        return self.painted(self.tiles_under(box, size), region, lambda t: self._signal(y_hat, t, size))
+        return self.painted(self.tiles_under(box, size), region, lambda t: self._signal(y_hat, t, size), dtype)
 
 
 def _dtype(net: nn.Module) -> torch.dtype:

@@ -28,9 +28,9 @@ from ...entropy.container import Header, Limits
 from ...entropy.dense import dense
 from ...entropy.dense import tensor_of as tensor_of_array
 from ...entropy.errors import FormatError, InputError, UnsupportedError
+from ...kernels.parallel import parallel
 from ..contract import CHANNELS, LATENT, REGION, TOKENS, Compressed, Option
 from ..outputs import write_file
-from ..parallel import parallel
 from ..surroundings import plainly
 from ..vq.residual import check_tokens, usage
 from . import codebooks as codebooks_

@@ -12,8 +12,8 @@ from safetensors.torch import save
 from ...entropy import arrays
 from ...entropy.coder import Decoder, Encoder
 from ...entropy.errors import FormatError, InputError
+from ...kernels.parallel import parallel
 from ..base import Compressed
-from ..parallel import parallel
 from ..vq.codes import MOST, Codebooks
 from . import blocks
 from . import codebooks as codebooks_

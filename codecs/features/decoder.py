@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...entropy.errors import FormatError, InputError
-from ..parallel import parallel
+from ...kernels.parallel import parallel
 from . import blocks, codewords, maps, transforms
 from . import lossless as lossless_
 from . import rows as rows_

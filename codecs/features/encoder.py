@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ...entropy.errors import InputError
 from ...kernels.hadamard import block_size
+from ...kernels.parallel import parallel
 from ...kernels.row_quantiser import quantise_rows
 from ..base import Compressed
-from ..parallel import parallel
 from . import blocks, maps, transforms
 from . import profile as profiles
 from . import rows as rows_

@@ -263,10 +263,9 @@ class HyperpriorCodec(Codec):
         symbols = torch.zeros_like(y)
 
         def fix(mean: Tensor, mask: Tensor) -> Tensor:
-            nonlocal symbols
-            s = ((y - mean) * gain).round().clamp(-self.latent_limit, self.latent_limit) * coded
-            symbols = symbols + mask * s
-            return mean + s / gain
+            s = (y - mean).mul_(gain).round_().clamp_(-self.latent_limit, self.latent_limit).mul_(coded)
+            symbols.addcmul_(mask, s)
+            return mean + s.div_(gain)
 
         self.refine(z, quality, fix)
         return symbols
@@ -381,7 +380,7 @@ class HyperpriorCodec(Codec):
     @torch.inference_mode()
     def synthesis(self, latent: Tensor, size: tuple[int, int], quality: float | None = None) -> Tensor:
         q = self._quality(latent, self.check_quality(quality))
-        x = self.synthesis_transform(self.values(latent, quality), q, self.std) + 0.5
+        x = self.synthesis_transform(self.values(latent, quality), q, self.std).add_(0.5)
         return x[..., : size[0], : size[1]]
 
     def _quality(self, like: Tensor, quality: int) -> Tensor:

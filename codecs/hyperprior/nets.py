@@ -69,11 +69,11 @@ class Synthesis(nn.Module):
         self.tail = zero(width, 192)
 
     def forward(self, y: Tensor, quality: Tensor, std: Tensor, regions: Tensor | None = None) -> Tensor:
-        with no_autocast(y):
-            linear = F.pixel_shuffle(self.linear(y.float()), 16)
         h = F.pixel_shuffle(self.head(nhwc(standardise(y, std))), 2)
-        h = self.tail(self.trunk(nhwc(h), quality, regions))
-        return linear + F.pixel_shuffle(h, 8).float() * self.OUTPUT
+        h = F.pixel_shuffle(self.tail(self.trunk(nhwc(h), quality, regions)), 8)
+        with no_autocast(y):  # last, and in place: each of these is as large as the picture in floats
+            x = F.pixel_shuffle(self.linear(y.float()), 16)
+            return x.add_(h.float().mul_(self.OUTPUT))
 
 
 class HyperAnalysis(nn.Module):
@@ -146,7 +146,7 @@ class Means(nn.Module):
 
 def standardise(y: Tensor, std: Tensor) -> Tensor:
     """Latent over its deviation, as networks take it: bounded, since gates square what is rare and large."""
-    return (y / std).clamp(-16, 16)
+    return (y / std).clamp_(-16, 16)
 
 
 def scale_net(hyper: int, width: int, out: int) -> nn.Sequential:

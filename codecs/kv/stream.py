@@ -17,8 +17,8 @@ from torch import Tensor
 from ...entropy import container
 from ...entropy.container import Container, Header, Limits
 from ...entropy.errors import FormatError, InputError, LimitError, UnsupportedError
+from ...kernels.parallel import parallel
 from ..features.layout import DTYPES, TORCH
-from ..parallel import parallel
 from ..surroundings import plainly
 from . import segments
 from .layout import Pairs, cat, cut, pairs_of

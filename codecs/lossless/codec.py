@@ -13,8 +13,8 @@ import torch
 from ...entropy import adaptive
 from ...entropy.container import Header
 from ...entropy.errors import CodecError, FormatError, InputError
+from ...kernels.parallel import parallel
 from ..contract import EXACT, LATENT, REGION, SPAN, STREAMING, Compressed, Option
-from ..parallel import parallel
 from . import pictures, planes
 from .effort import DEFAULT, TRIED
 from .options import OPTIONS

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ...entropy.container import Header
 from ...entropy.errors import CodecError, FormatError, InputError
+from ...kernels.parallel import parallel
 from ..audio_base import MAX_RATE, MIN_RATE, groups_of
-from ..parallel import parallel
 from . import integers, sound
 from .effort import DEFAULT
 

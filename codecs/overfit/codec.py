@@ -21,13 +21,13 @@ from ...entropy.container import Header
 from ...entropy.errors import FormatError, InputError, UnsupportedError
 from ...entropy.tables import TableBank
 from ...kernels.compiled import usable
+from ...kernels.parallel import parallel
 from ...kernels.pyramid import exact
 from ...pretrained import Entry
 from .. import storage
 from ..base import PictureCodec, Region
-from ..contract import GREY, PARTS, REGION, Compressed
-from ..parallel import parallel
-from ..samples import Samples
+from ..contract import GREY, INTEGERS, PARTS, REGION, Compressed
+from ..samples import Samples, canvas, stepped
 from ..surroundings import plainly
 from ..tiling import Tile, tile_grid
 from . import decoder, weights
@@ -81,7 +81,7 @@ class OverfitCodec(PictureCodec):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        return frozenset({REGION, GREY, PARTS})
+        return frozenset({REGION, INTEGERS, GREY, PARTS})
 
     # --- encoding ------------------------------------------------------------------------------------------------
 
@@ -176,8 +176,10 @@ class OverfitCodec(PictureCodec):
         to: Literal["signal", "latent"] = "signal",
         region: Region | None = None,
         channels: int | None = None,
+        dtype: str | None = None,
     ) -> Tensor:
-        """Inverse of `compress`: (C, H, W) float32 in [0, 1]; with a region, that part of it.
+        """Inverse of `compress`: (C, H, W) float32 in [0, 1], or rounded to "uint8" or "uint16"; with a region, that
+        part of it.
 
         Raises:
             FormatError: not what this codec writes.
@@ -192,7 +194,7 @@ class OverfitCodec(PictureCodec):
         top, left, bottom, right = region or (0, 0, *size)
         if not (0 <= top < bottom <= size[0] and 0 <= left < right <= size[1]):
             raise InputError(f"region {region} does not lie inside the signal of {size[0]} x {size[1]} samples")
-        out = torch.empty(nets.channels, bottom - top, right - left)
+        out = canvas((nets.channels, bottom - top, right - left), dtype, torch.device("cpu"))
         wanted = [
             (i, t) for i, t in enumerate(tiles) if t.y0 < bottom and t.y1 > top and t.x0 < right and t.x1 > left
         ]  # fmt: skip
@@ -202,15 +204,16 @@ class OverfitCodec(PictureCodec):
             i, t = item
             samples = self._decode_chunk(chunks[i], (t.y1 - t.y0, t.x1 - t.x0), nets, workers)
             y0, y1, x0, x1 = max(t.y0, top), min(t.y1, bottom), max(t.x0, left), min(t.x1, right)
-            part = torch.from_numpy(samples[:, y0 - t.y0 : y1 - t.y0, x0 - t.x0 : x1 - t.x0])
-            out[:, y0 - top : y1 - top, x0 - left : x1 - left] = part
+            part = torch.from_numpy(samples[:, y0 - t.y0 : y1 - t.y0, x0 - t.x0 : x1 - t.x0]).float()
+            part = part.mul_(2.0**-exact.FINE_BITS).clamp_(0, 1)
+            out[:, y0 - top : y1 - top, x0 - left : x1 - left] = part if dtype is None else stepped(part, dtype)
 
         try:
             for _ in parallel(paste, wanted):
                 pass
         finally:
             workers.close()
-        return out.mul_(2.0**-exact.FINE_BITS).clamp_(0, 1).to(self.device)
+        return out.to(self.device)
 
     def restore(
         self, header: Header, chunks: Sequence[bytes], *, to: Literal["signal", "latent"] = "signal", **part: Any

@@ -21,7 +21,8 @@ from ...entropy import schema
 from ...entropy.errors import InputError
 from ...kernels import cuda
 from ...kernels.compand import compand, expand, expand_table
-from ...kernels.wavelet import inverse_wavelet_packet2d, wavelet_packet2d
+from ...kernels.packet_product import packet_product, product_packet
+from ...kernels.wavelet import inverse_wavelet_packet2d
 from .. import storage
 from ..base import Codec, Shape
 from .nets import Decoder, expanded
@@ -101,11 +102,16 @@ class Walloc(Codec):
 
     def coefficients(self, x: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] -> scaled linear latents before companding, (B, L, h, w) float."""
-        bands = wavelet_packet2d(x - 0.5, self.config.levels, self.config.wavelet)
-        return self.encoder(bands) * self.log_gain.exp()
+        c, bias = self.config, cast(Tensor, self.encoder.bias)
+        y = packet_product(x, c.levels, c.wavelet, self.encoder.weight.flatten(1), bias, -0.5)
+        return y * self.log_gain.exp()
 
     def reconstruct(self, y: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Expanded latents (B, L, h, w) in units of the encoder's output -> (B, C, H, W), not clamped."""
+        c, linear = self.config, self.decoder.linear
+        if not c.depth:
+            weight, bias = linear.weight.flatten(1), cast(Tensor, linear.bias)
+            return product_packet(y.float(), c.levels, c.wavelet, weight, bias, size, 0.5)
         bands = self.decoder(y)
         return inverse_wavelet_packet2d(bands, self.config.levels, self.config.wavelet, size=size) + 0.5
 

@@ -18,6 +18,7 @@ def weights(c, expand, dtype=torch.float32):
 @pytest.mark.parametrize("expand", [1, 2])
 def test_strips_equal_the_definition(shape, expand, monkeypatch):
     monkeypatch.setattr(module, "_ROWS", 100)
+    monkeypatch.setattr(module, "_BAND", 300)
     w = weights(shape[1], expand, torch.float64)
     x = torch.randn(shape, dtype=torch.float64)
     for layout in (torch.contiguous_format, torch.channels_last):

@@ -7,6 +7,7 @@ import pytest
 import pywt
 import torch
 
+from latentzip.kernels.packet_product import packet_product, product_packet
 from latentzip.kernels.wavelet import (
     Mode,
     inverse_wavelet_packet1d,
@@ -111,6 +112,56 @@ def test_strided_and_cropped_inputs():
     base = torch.randn(1, 80, 3, 96)
     x = base.permute(0, 2, 1, 3)[..., 8:88]
     torch.testing.assert_close(wavelet_packet2d(x, 3), wavelet_packet2d(x.clone(), 3))
+
+
+@pytest.mark.parametrize("levels", [3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (8, 24), (16, 16), (40, 200), (136, 72)])
+def test_lifting_equals_products(levels, size, monkeypatch):
+    x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(levels))
+    y = wavelet_packet2d(x, levels)
+    back = inverse_wavelet_packet2d(y, levels, size=size)
+    monkeypatch.setenv("LATENTZIP_NO_NUMBA", "1")
+    torch.testing.assert_close(y, wavelet_packet2d(x, levels), atol=2e-5, rtol=0)
+    torch.testing.assert_close(back, inverse_wavelet_packet2d(y, levels, size=size), atol=2e-5, rtol=0)
+    torch.testing.assert_close(back, x, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("levels", [3, 4])
+def test_lifting_is_the_same_at_any_number_of_threads_and_in_parts(levels):
+    x = torch.randn(1, 3, 512, 640, generator=torch.Generator().manual_seed(0))
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            y = wavelet_packet2d(x, levels)
+            found.append((y, inverse_wavelet_packet2d(y, levels)))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(*found))
+    part, s = wavelet_packet2d(x[:, :, 128:400, 208:528], levels), 1 << levels
+    inner = slice(128 // s + 5, 400 // s - 5), slice(208 // s + 5, 528 // s - 5)
+    assert torch.equal(part[:, :, 5:-5, 5:-5], found[0][0][:, :, inner[0], inner[1]])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (13, 7), (64, 100)])
+def test_products_of_packets_equal_packets_and_products(size, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    x, bias = torch.rand(2, 3, *size, generator=generator), torch.randn(12, generator=generator)
+    there, back = torch.randn(12, 192, generator=generator) / 14, torch.randn(192, 12, generator=generator) / 4
+    more = torch.randn(192, generator=generator)
+
+    def both() -> tuple[torch.Tensor, torch.Tensor]:
+        y = packet_product(x, 3, "bior4.4", there, bias, -0.5)
+        return y, product_packet(y, 3, "bior4.4", back, more, size, 0.5)
+
+    lifted = both()
+    bands = wavelet_packet2d(x - 0.5, 3)
+    y = torch.einsum("lk,bkhw->blhw", there, bands) + bias[:, None, None]
+    monkeypatch.setenv("LATENTZIP_NO_NUMBA", "1")
+    for ours, plain in zip(lifted, both()):
+        torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(lifted[0], y, atol=1e-5, rtol=1e-5)
+    assert lifted[1].shape == x.shape
 
 
 @pytest.mark.parametrize("wavelet", ["haar", "db4", "bior3.5"])

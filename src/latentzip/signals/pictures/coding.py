@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from ...codecs.contract import EXACT, GREY, PARTS, TOKENS, AnyCodec
+from ...codecs.contract import EXACT, GREY, INTEGERS, PARTS, TOKENS, AnyCodec
 from ...codecs.samples import FULL_SCALE
 from ...entropy import container
 from ...entropy.container import Container, Header
@@ -24,7 +24,7 @@ from ..models import model_for
 from . import PICTURES
 from .exact import check_exact, from_exact, to_exact
 from .files import check_suffix, open_picture, save_picture
-from .objects import check_boxes, from_signal, to_signal
+from .objects import check_boxes, from_signal, ready_dtype, to_signal
 
 
 def holds(x: Any) -> bool:
@@ -104,6 +104,8 @@ def decode(stream: Container, wanted: Wanted) -> Any:
         refuse_tokens(wanted, model.name)
     if wanted.to in ("latent", "tokens"):
         return model.restore(stream.header, stream.chunks, to=wanted.to, **part)  # type: ignore[arg-type]
+    if INTEGERS in model.capabilities and (dtype := ready_dtype(stream.header, stream.boxes, wanted.to)):  # type: ignore[arg-type]
+        part["dtype"] = dtype
     y = model.restore(stream.header, stream.chunks, **part)
     if EXACT in model.capabilities:
         return from_exact(y, stream.header, stream.boxes, wanted.to)

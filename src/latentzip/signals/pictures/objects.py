@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...codecs.samples import FULL_SCALE, Samples, Values, dtype_of, extremes
+from ...codecs.samples import FULL_SCALE, Samples, Values, dtype_of, extremes, stepped
 from ...entropy.container import AUX, RANGE, Box, Header
 from ...entropy.errors import FormatError, InputError
 from ..coding import Region, ValueRange
@@ -237,6 +237,8 @@ def _scaled(x: Tensor, low: float, high: float) -> Tensor:
 
 def _quantised(x: Tensor, dtype: str, low: float, high: float) -> Tensor:
     """Floats in [0, 1] -> the original dtype; ``x`` may be overwritten."""
+    if dtype in FULL_SCALE and (low, high) == (0.0, float(FULL_SCALE[dtype])):
+        return stepped(x, dtype)
     x = _scaled(x, low, high)
     if dtype == "uint8":
         return x.round_().to(torch.uint8)
@@ -245,10 +247,18 @@ def _quantised(x: Tensor, dtype: str, low: float, high: float) -> Tensor:
     return x.to(_TORCH[dtype])
 
 
+def ready_dtype(header: Header, boxes: Sequence[Box], to: Target) -> str | None:
+    """The dtype that a codec may round to by itself, as `from_signal` would; None where that has more to do."""
+    as_floats = header.kind != "tensor" and to == "tensor"
+    if header.dtype not in FULL_SCALE or header.mode in _GREY or as_floats or any(b.type == RANGE for b in boxes):
+        return None
+    return header.dtype
+
+
 def from_signal(
     samples: Tensor, header: Header, boxes: Sequence[Box], to: Target = "signal", region: Region | None = None
 ) -> Any:
-    """Decoded floats (C, H, W) in [0, 1] -> what was handed in, or what ``to`` asks for.
+    """Decoded floats (C, H, W) in [0, 1], or integers of `ready_dtype` -> what was handed in, or what ``to`` asks for.
 
     Args:
         region: the part that ``samples`` is of, for the alpha plane. ``samples`` may be overwritten.
@@ -271,11 +281,11 @@ def from_signal(
         if alpha is not None:
             samples = torch.cat([samples, (alpha.to(samples) / top)[None]])
         return samples
-    x = _quantised(samples, header.dtype, low, high)
+    x = _quantised(samples, header.dtype, low, high) if samples.is_floating_point() else samples
     if alpha is not None:
         x = torch.cat([x, alpha[None].to(x.device)])
     if kind == "tensor":
-        return x
+        return x.contiguous()
     x = x.cpu()
     array = (x.float() if x.dtype == torch.bfloat16 else x).permute(1, 2, 0).contiguous().numpy()
     if kind == "pil":
