@@ -109,7 +109,9 @@ def main() -> int:
     parser.add_argument(
         "--weights", type=Path, help="features: of the causal transformer that scripts/examples/kv_cache.py trains"
     )
-    parser.add_argument("--reuse", type=Path, help="rd, overfit: take the rows that this earlier --json file has")
+    parser.add_argument(
+        "--reuse", type=Path, help="rd, overfit, audio: take the rows that this earlier --json file has"
+    )
     parser.add_argument(
         "--beside",
         type=Path,

@@ -4,12 +4,14 @@ Every clip is coded by a conventional codec first; of Opus and AAC their packets
 the whole file. Opus is libsndfile's (the output names its version), AAC that of ffmpeg, where it is installed. Then
 `audio` takes the highest quality whose file, container included, is not larger than that: each row has one of ours
 beside it that took no more bytes. Clips are the first ten seconds of the files below --data, those in folders called
-speech* are speech; without --data, a few generated ones stand in, and the output says so.
+speech* are speech; without --data, generated ones stand in (`instruments.py` and a few more), and the output says so.
 
 SNR is over all samples and channels, the log-mel distance that of `evaluation.metrics.sound` (80 bands; what lies 80 dB
 below the loudest is not counted). PESQ (wide and narrow band) and STOI appear for speech and ViSQOL for all where their
 packages are installed (`pesq`, `pystoi`, `visqol-python`); the output says which are missing. The last tables hold
 every clip.
+
+--reuse FILE takes the rows that an earlier --json has of the same clips and weights, where nothing is missing in them.
 
 --listening FOLDER adds machines that listen: a classifier of the sub-folders of FOLDER is trained on the log-mel
 statistics of clean one-second excerpts at 8 kHz, and asked about decoded ones that it has not seen.
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +44,7 @@ from latentzip.evaluation.metrics.sound import (
 from latentzip.evaluation.peers.sound import CONVENTIONAL_AUDIO
 
 from . import aac
+from .instruments import RATE, instruments
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
 SECONDS = 10
@@ -54,6 +58,7 @@ JUDGES = {
     "music": {"visqol": visqol},
 }
 PACKAGES = {"pesq": "pesq", "pystoi": "pystoi", "visqol": "visqol-python"}  # imported as: installed as
+MODULES = {"pesq": "pesq", "pesq_nb": "pesq", "stoi": "pystoi", "visqol": "visqol"}  # which of them judges need
 METRICS = ("kbps", "snr", "si_sdr", "log_mel", "pesq", "pesq_nb", "stoi", "visqol")
 LISTENING = (6, 8, 12, 16)  # kb/s of Opus
 _RATE = 8000
@@ -66,7 +71,8 @@ Clip = tuple[str, str, np.ndarray, int]  # kind, name, (T, C) float32, rate
 
 def load(folder: Path | None, quick: bool) -> list[Clip]:
     if folder is None:
-        return generated()
+        made = generated()
+        return made if quick else made + [("music", name, x, RATE) for name, x in instruments().items()]
     import soundfile
 
     clips: list[Clip] = []
@@ -162,12 +168,11 @@ def measured(kind: str, x: np.ndarray, y: np.ndarray, rate: int, size: float) ->
         "si_sdr": si_sdr(x, y),
         "log_mel": log_mel_distance(x, y, rate),
     }
-    for name, metric in JUDGES[kind].items():
-        try:
-            row[name] = metric(x, y, rate)
-        except ImportError:
-            continue
-    return row
+    return row | {name: metric(x, y, rate) for name, metric in JUDGES[kind].items() if there(name)}
+
+
+def there(judge: str) -> bool:
+    return importlib.util.find_spec(MODULES[judge]) is not None
 
 
 def without_tools(ladder: dict[str, dict[str, tuple[int, ...]]]) -> dict[str, dict[str, tuple[int, ...]]]:
@@ -175,19 +180,46 @@ def without_tools(ladder: dict[str, dict[str, tuple[int, ...]]]) -> dict[str, di
     return {k: {p: s for p, s in peers.items() if p != "aac" or aac.version()} for k, peers in ladder.items()}
 
 
-def rows_of(clips: list[Clip], ladder: dict[str, dict[str, tuple[int, ...]]]) -> list[dict[str, Any]]:
+class Known:
+    """Rows of an earlier run; those that have all that is measured now, of the same clips and weights, stand."""
+
+    def __init__(self, earlier: Path | None) -> None:
+        rows = json.loads(earlier.read_text())["rows"] if earlier else []
+        self._rows = {self._key(r): r for r in rows}
+
+    @staticmethod
+    def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(row.get(k) for k in ("clip", "samples", "peer", "setting", "codec", "weights"))
+
+    def take(self, head: dict[str, Any], measure: Callable[..., dict[str, float]], *arguments: Any) -> dict[str, Any]:
+        known = self._rows.get(self._key(head), {})
+        needed = {"kbps", "snr", "si_sdr", "log_mel", *(m for m in JUDGES[head["kind"]] if there(m))}
+        return known if needed <= known.keys() else {**head, **measure(*arguments)}
+
+
+def of_peer(kind: str, x: np.ndarray, rate: int, peer: str, setting: int) -> dict[str, float]:
+    codec: Any = aac if peer == "aac" else CONVENTIONAL_AUDIO[peer]
+    data = codec.encode(x, rate, setting)
+    return measured(kind, x, codec.decode(data, rate, len(x)), rate, spent(peer, data))
+
+
+def of_audio(kind: str, x: np.ndarray, rate: int, size: float) -> dict[str, float]:
+    quality, data = matched(lambda q: encode(x, rate, q), size)
+    return {"quality": quality, **measured(kind, x, decode(data), rate, len(data))}
+
+
+def rows_of(
+    clips: list[Clip], ladder: dict[str, dict[str, tuple[int, ...]]], earlier: Path | None = None
+) -> list[dict[str, Any]]:
+    known, weights = Known(earlier), lz.load_codec("audio").fingerprint.hex()
     rows = []
     for kind, clip, x, rate in clips:
         for peer, settings in ladder[kind].items():
-            codec: Any = aac if peer == "aac" else CONVENTIONAL_AUDIO[peer]
             for setting in settings:
-                data = codec.encode(x, rate, setting)
-                size = spent(peer, data)
-                head = {"kind": kind, "clip": clip, "peer": peer, "setting": setting}
-                rows.append({**head, "codec": peer, **measured(kind, x, codec.decode(data, rate, len(x)), rate, size)})
-                quality, ours = matched(lambda q, x=x, rate=rate: encode(x, rate, q), size)
-                row = measured(kind, x, decode(ours), rate, len(ours))
-                rows.append({**head, "codec": "audio", "quality": quality, **row})
+                head = {"kind": kind, "clip": clip, "samples": len(x), "peer": peer, "setting": setting}
+                row = known.take({**head, "codec": peer, "weights": ""}, of_peer, kind, x, rate, peer, setting)
+                size = round(row["kbps"] * 125 * len(x) / rate)
+                rows += [row, known.take({**head, "codec": "audio", "weights": weights}, of_audio, kind, x, rate, size)]
     return rows
 
 
@@ -326,22 +358,22 @@ def heard(
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     clips = load(args.data, args.quick)
-    rows = rows_of(clips, without_tools(QUICK if args.quick else LADDER))
+    rows = rows_of(clips, without_tools(QUICK if args.quick else LADDER), args.reuse)
     table = averages(rows)
     fast = speed(clips, 1, args.quick)
     heard_rows = listening(args.listening, args.quick) if args.listening else []
     summary: dict[str, Any] = {}
     for kind, rate in (("music", 64), ("music", 32), ("speech", 16)):
-        ours, opus = (pick(table, kind, "opus", rate, c) for c in ("audio", "opus"))
-        if ours and opus:
+        own, opus = (pick(table, kind, "opus", rate, c) for c in ("audio", "opus"))
+        if own and opus:
             tail = "" if (kind, rate) == ("music", 64) else f"_{kind}_{rate}"
-            summary[f"snr_vs_opus_db{tail}"] = round(ours["snr"] - opus["snr"], 2)
-            summary[f"logmel_vs_opus{tail}"] = round(ours["log_mel"] / opus["log_mel"], 3)
-            if "pesq" in ours:
-                summary[f"pesq_vs_opus{tail}"] = round(ours["pesq"] - opus["pesq"], 3)
-    ours, mp3 = (pick(table, "music", "mp3", 64, c) for c in ("audio", "mp3"))
-    if ours and mp3:
-        summary["logmel_vs_mp3"] = round(ours["log_mel"] / mp3["log_mel"], 3)
+            summary[f"snr_vs_opus_db{tail}"] = round(own["snr"] - opus["snr"], 2)
+            summary[f"logmel_vs_opus{tail}"] = round(own["log_mel"] / opus["log_mel"], 3)
+            if "pesq" in own:
+                summary[f"pesq_vs_opus{tail}"] = round(own["pesq"] - opus["pesq"], 3)
+    own, mp3 = (pick(table, "music", "mp3", 64, c) for c in ("audio", "mp3"))
+    if own and mp3:
+        summary["logmel_vs_mp3"] = round(own["log_mel"] / mp3["log_mel"], 3)
     summary["encode_x_realtime"] = round(fast["encode"], 1)
     summary["decode_x_realtime"] = round(fast["decode"], 1)
     if args.out:
