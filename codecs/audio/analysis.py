@@ -20,7 +20,7 @@ Ints = npt.NDArray[np.int32]
 HALO = 2  # frames: a block's window depends on the next frame's division, and that on half a frame beyond
 _SPARSE = 60.0  # weight of a power, in squared steps, in the estimate of a block's bits
 _BAND_BITS = 0.75  # bits that a band's level takes, about
-_DEAD_ONE, _DEAD = 0.57, 0.53  # fractions of a step from which a magnitude is rounded up: to one, beyond one
+_DEAD_ONE, _DEAD = 0.6, 0.55  # fractions of a step from which a magnitude is rounded up: to one, beyond one
 _DIRECTED = 0.3  # stereo bands are turned where their power has a direction at least as clear as this
 
 
