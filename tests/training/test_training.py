@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 from latentzip.codecs.hyperprior.codec import HyperpriorConfig
+from latentzip.codecs.vq.codec import VqConfig
 from latentzip.codecs.walloc.codec import WallocConfig
-from latentzip.training import hyperprior, walloc
+from latentzip.training import hyperprior, vq_trainer, walloc
 from latentzip.training.data import CropSampler
 from latentzip.training.device_data import DeviceCropSampler, draw_stock
 from latentzip.training.export import export
@@ -42,6 +43,16 @@ TINY_HYPERPRIOR = replace(
     crop=64,
     warmup=2,
 )
+TINY_VQ = replace(
+    vq_trainer.Recipe(),
+    name="tiny",
+    model=VqConfig(latent=288, levels=2, entries=16, components=8),
+    steps=6,
+    batch=2,
+    crop=64,
+    warmup=2,
+    prior_steps=5,
+)
 FAST_FIT = {"steps": 20, "samples": 2000, "deep": 1, "middle": 1, "hidden": 8, "checker_hidden": 8}
 
 
@@ -66,7 +77,7 @@ def train(recipe, photos, run, steps=None):
     return trainer
 
 
-@pytest.mark.parametrize("recipe", [TINY, TINY_HYPERPRIOR], ids=["walloc", "hyperprior"])
+@pytest.mark.parametrize("recipe", [TINY, TINY_HYPERPRIOR, TINY_VQ], ids=["walloc", "hyperprior", "vq"])
 def test_resumed_run_equals_an_uninterrupted_one(recipe, photos, tmp_path):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -113,7 +124,9 @@ def test_rate_estimate_is_causal():
 
 
 @pytest.mark.parametrize(
-    ("recipe", "options"), [(TINY, FAST_FIT), (TINY_HYPERPRIOR, {"calibration": 3})], ids=["walloc", "hyperprior"]
+    ("recipe", "options"),
+    [(TINY, FAST_FIT), (TINY_HYPERPRIOR, {"calibration": 3}), (TINY_VQ, {})],
+    ids=["walloc", "hyperprior", "vq"],
 )
 def test_export_writes_a_codec_that_codes_files(recipe, options, photos, tmp_path):
     trainer = train(recipe, photos, tmp_path / "run")

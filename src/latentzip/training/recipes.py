@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from . import bottleneck, hyperprior, mdct, walloc, walloc_audio
+from . import bottleneck, hyperprior, mdct, vq_trainer, walloc, walloc_audio
 from .sources import Folders
 from .trainer import Recipe
 
@@ -15,6 +15,7 @@ RECIPES: dict[str, Recipe] = {
     **bottleneck.RECIPES,
     **mdct.RECIPES,
     **walloc_audio.RECIPES,
+    **vq_trainer.RECIPES,
 }
 _TRAINERS: dict[type[Recipe], type[Any]] = {
     walloc.Recipe: walloc.Trainer,
@@ -22,6 +23,7 @@ _TRAINERS: dict[type[Recipe], type[Any]] = {
     bottleneck.Recipe: bottleneck.Trainer,
     mdct.Recipe: mdct.Trainer,
     walloc_audio.Recipe: walloc_audio.Trainer,
+    vq_trainer.Recipe: vq_trainer.Trainer,
 }
 
 
