@@ -89,18 +89,19 @@ class _Exact(nn.Module):
             )
         return int(bounds[worst])
 
-    def differentiable(self, x: Tensor) -> Tensor:
-        """`forward` as floats: the same integers, with the gradient of the layer that was trained."""
+    def relaxed(self, x: Tensor) -> Tensor:
+        """`forward` without rounding: real values, differentiable by ``x``, clamped where the layer clamps.
+
+        A channel at an end of its range has no gradient, other than in training: what leaks there would drown the rest.
+        """
         view = (-1,) + (1,) * (self.weight.dim() - 2)
         with no_autocast(x):
             acc = self._product(x.clamp(*self.in_range))
         real = (acc + self.bias.view(view)) * torch.exp2(-self.shift.float()).view(view)
-        with torch.no_grad():
-            integers = self(x.detach()).to(real.dtype)
-        return straight_through(integers, _leaky_clamp(real, *self.out_range))
+        return real.clamp(*self.out_range)
 
     def _product(self, x: Tensor) -> Tensor:
-        """The weighted sums of `forward`, by whatever kernel, differentiable by ``x``."""
+        """The weighted sums, by any kernel, differentiable by ``x``."""
         raise NotImplementedError
 
     def _requantise(self, acc: Tensor, view: tuple[int, ...]) -> Tensor:
@@ -234,7 +235,9 @@ class _Qat(nn.Module):
         unit = y * 2.0**self.out_frac
         low, high = self.out_range
         rounded = unit.detach() if half is None else torch.floor(unit.detach() + half.view(view))
-        return straight_through(rounded.clamp(low, high), _leaky_clamp(unit, low, high)) * 2.0**-self.out_frac
+        # the gradient is that of the clamp, a little of it beyond the ends so that no channel dies there
+        clamped = unit.clamp(low, high) + 0.01 * (unit - unit.clamp(low, high))
+        return straight_through(rounded.clamp(low, high), clamped) * 2.0**-self.out_frac
 
 
 class QatConv2d(_Qat):
@@ -345,10 +348,10 @@ def restore(net: nn.Sequential, exported: nn.Sequential) -> None:
             own.restore(given)
 
 
-def differentiable(net: nn.Sequential, x: Tensor) -> Tensor:
-    """What an exported stack gives for integers as floats, with the gradients by ``x`` that it had in training."""
+def relaxed(net: nn.Sequential, x: Tensor) -> Tensor:
+    """What an exported stack would give if no layer rounded: real values near its integers, differentiable by ``x``."""
     for layer in net:
-        x = layer.differentiable(x) if isinstance(layer, _Exact) else layer(x)
+        x = layer.relaxed(x) if isinstance(layer, _Exact) else layer(x)
     return x
 
 
@@ -383,12 +386,6 @@ def _exact_layers(net: nn.Module) -> Iterator[tuple[str, _Exact]]:
 def straight_through(value: Tensor, gradient: Tensor) -> Tensor:
     """`value` to the last bit, with the gradient of `gradient`: what is added is exactly zero."""
     return value.detach() + (gradient - gradient.detach())
-
-
-def _leaky_clamp(x: Tensor, low: int, high: int) -> Tensor:
-    """What gives a clamp its gradient: a little of it goes on beyond the ends, so that no channel dies there."""
-    inside = x.clamp(low, high)
-    return inside + 0.01 * (x - inside)
 
 
 def _within(inner: Range, outer: Range) -> bool:

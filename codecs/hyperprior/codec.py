@@ -292,9 +292,9 @@ class HyperpriorCodec(Codec):
 
     def scale_slope(self, z: Tensor, quality: int) -> Tensor:
         """1 everywhere, (B, M, h, w), with the gradient of the logarithm of the deviations by a chunk's hyper-latent
-        (B, N, h/4, w/4), integers as floats."""
+        (B, N, h/4, w/4), which need not be rounded."""
         assert self.gain_offsets is not None
-        code = exact.differentiable(self.scale_net, self._given(z, quality))
+        code = exact.relaxed(self.scale_net, self._given(z, quality))
         code = code + _gain_offset(self.gain_offsets[quality - 1].tobytes(), z.device)
         code = code.clamp(0, _EIGHTHS * (NUM_SCALES - 1))
         return torch.exp(LOG_STEP / _EIGHTHS * (code - code.detach()))

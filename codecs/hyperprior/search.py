@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...entropy.exact import straight_through
 from ...entropy.models import mixture_bits
 from ..search.piece import Field, RelaxedPiece, Rounding, Rule, State
 from ..search.rates import Channels, Gaussians, deviations
@@ -119,7 +118,7 @@ class HyperpriorPiece(RelaxedPiece):
 
     def relaxed(self, variables: Sequence[Tensor], rounding: Rounding) -> tuple[Tensor, Tensor]:
         y, z = variables[0], rounding(variables[1])
-        spread = spread_of(self.codec, straight_through(z.round(), z), self.quality)
+        spread = spread_of(self.codec, z, self.quality)
         coded = (spread.number > self.codec.config.skip).to(y)
         around_z = self._z.clone()
         around_z[..., self._free_z[0], self._free_z[1]] = 0
@@ -171,9 +170,13 @@ class Mixtures:
 
 
 def spread_of(codec: Any, z: Tensor, quality: int) -> Spread:
-    """What a chunk's hyper-latent, integers (1, N, h/4, w/4), says of its symbols; ``bits`` has gradients by it."""
+    """What a chunk's hyper-latent (1, N, h/4, w/4), rounded, says of its symbols.
+
+    ``bits`` of the result has gradients by a hyper-latent that asks for them: there the networks are smooth, and taken
+    where it is, not where it is rounded to.
+    """
     slope = codec.scale_slope(z, quality) if z.requires_grad else z.new_ones(1, 1, 1, 1)
-    z, sigma = z.detach(), deviations(z.device)  # tables are chosen by integers
+    z, sigma = z.detach().round(), deviations(z.device)  # tables are chosen by integers
     if codec.mixture_net is None:
         number = codec.scale_index(z, quality)
         return Gaussians(number, sigma=slope * sigma[number.long()])

@@ -16,7 +16,7 @@ from torch import Tensor
 from .measures import Measure
 from .piece import RelaxedPiece
 
-RATE, SIDE_RATE = 0.03, 0.04  # steps a step of Adam, at first: of the latent, and of what is coded beside it
+RATE, SIDE_RATE = 0.03, 0.02  # steps a step of Adam, at first: of the latent, and of what is coded beside it
 WARM, COLD, FLAT = 1.0, 0.4, 0.6  # temperatures, and the share of the search that stays warm
 LEAN = 2.3  # how much more likely than in proportion the nearer integer is: the logit's factor
 
