@@ -32,6 +32,7 @@ from ...kernels import cuda
 from .. import storage
 from ..base import Codec, Shape
 from ..layers import ANCHORS, hyper_group
+from ..memory import give_back
 from ..samples import Samples
 from .bands import LARGE, in_bands
 from .nets import (
@@ -380,7 +381,10 @@ class HyperpriorCodec(Codec):
     @torch.inference_mode()
     def synthesis(self, latent: Tensor, size: tuple[int, int], quality: float | None = None) -> Tensor:
         q = self._quality(latent, self.check_quality(quality))
-        x = self.synthesis_transform(self.values(latent, quality), q, self.std).add_(0.5)
+        y = self.values(latent, quality)
+        if y.device.type == "cpu" and y.shape[2] * y.shape[3] > LARGE // 4:
+            give_back()  # what the means left, before features take as much
+        x = self.synthesis_transform(y, q, self.std).add_(0.5)
         return x[..., : size[0], : size[1]]
 
     def _quality(self, like: Tensor, quality: int) -> Tensor:
