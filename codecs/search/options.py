@@ -6,8 +6,8 @@ from ..contract import Option
 
 EFFORT = Option(
     "effort", "int", "how long to search for a better stream of the same quality: 0 is one pass, each further level "
-    "takes about twice the time; hyperprior-fast takes 12 s a megapixel on one core at 1, 33 at 3 and 285 at 6, and "
-    "saves some 3, 6 and 7 per cent, hyperprior twice the time for 2, 3 and 6",
+    "takes about twice the time; hyperprior-fast takes 12 s a megapixel on one core at 1, 33 at 3 and 270 at 6, and "
+    "saves some 3, 6 and 10 per cent, hyperprior twice the time for 2, 3 and 8",
     default=0, low=0, high=9, metavar="0..9", needs="searches",
 )  # fmt: skip
 OBJECTIVE = Option(
