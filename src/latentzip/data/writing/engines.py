@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import sys
@@ -149,11 +150,14 @@ def _run_ray(jobs: list[ShardJob], workers: int | None, address: str | None, ste
     """
     try:
         import ray  # pyright: ignore[reportMissingImports]
+        import ray.exceptions  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UnsupportedError("engine 'ray' needs Ray: pip install latentzip[ray]") from error
     ours = not ray.is_initialized()
     if ours:
-        ray.init(address=address or "local", include_dashboard=False, log_to_driver=False, logging_level="warning")
+        ray.init(
+            address=address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING
+        )
     try:
         cpus = int(ray.cluster_resources().get("CPU", 1))
         count = max(1, min(len(jobs), workers or cpus, cpus - 1))
