@@ -69,7 +69,7 @@ def test_together_is_one_by_one(h, w, n, scale, streams, seed) -> None:
     assert np.array_equal(out[good], z[good])
 
 
-@pytest.mark.parametrize("name", ["walloc-rgb-4x", "walloc-rgb-linear", "walloc-audio-5x"])
+@pytest.mark.parametrize("name", ["walloc-rgb-4x", "walloc-rgb-linear", "walloc-audio-20x"])
 def test_models_of_every_order(name: str) -> None:
     m = model(name)
     z = latents(np.random.default_rng(1), 17, (m.channels, 9, 6), 3.0, 127).astype(np.int8)
