@@ -12,12 +12,13 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt "setuptools>=77,<82" wheel
 	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e ".[eval,dev]"
-	$(BIN)/python -m pip install -q -c constraints.txt -r tests/oracles.txt || \
-		echo "note: an oracle package did not install; the tests that compare with it will be skipped"
-	@# compile the coder's loops once, here rather than in front of the first file
+	@# meanwhile the coder's loops are compiled, once, rather than in front of the first file
 	$(BIN)/python -c "import latentzip as lz, numpy as np; x = np.zeros((2048, 3072, 3), np.uint8); \
 		lz.decode(lz.encode(x[:64, :64])); z = lz.encode(x, codec='walloc-rgb-linear'); \
-		lz.decode(z, to='latent'); lz.decode(z, region=(0, 0, 64, 64))"  # latents of six chunks go in lockstep
+		lz.decode(z, to='latent'); lz.decode(z, region=(0, 0, 64, 64))" & \
+	$(BIN)/python -m pip install -q -c constraints.txt -r tests/oracles.txt || \
+		echo "note: an oracle package did not install; the tests that compare with it will be skipped"; \
+	wait $$! || echo "note: loops are compiled when they are first needed"
 	touch $(STAMP)
 
 demo: install
