@@ -144,7 +144,7 @@ class Hyper(CompressAIPiece):
     @staticmethod
     def _of(deviations: Tensor) -> Gaussians:
         number = np.rint(scale_number(deviations.detach().cpu().numpy()))
-        return Gaussians(torch.from_numpy(number).to(deviations.device), "max", deviations.float())
+        return Gaussians(torch.from_numpy(number).to(deviations.device), deviations.float(), "max")
 
     def _parameters(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Deviations and means of the box (1, M, h, w) float64."""

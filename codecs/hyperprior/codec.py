@@ -283,21 +283,18 @@ class HyperpriorCodec(Codec):
         """Scale numbers (B, M, h, w) int32 in 0..63 of one chunk's hyper-latent (B, N, h/4, w/4): exact integers."""
         return _to_number(self._scale_code(z, quality))
 
-    def _scale_code(self, z: Tensor, quality: int) -> Tensor:
-        """Scale numbers in eighths, before clamping."""
+    def _scale_code(self, z: Tensor, quality: int, relaxed: bool = False) -> Tensor:
+        """Scale numbers in eighths, before clamping: exact integers, or ``relaxed`` ones with gradients."""
         if self.gain_offsets is None:
             raise InputError(f"{self.name} has no entropy model yet: export it with scripts/train.py")
-        return self.scale_net(self._given(z, quality)) + _gain_offset(
-            self.gain_offsets[quality - 1].tobytes(), z.device
-        )
+        given = self._given(z, quality)
+        code = exact.relaxed(self.scale_net, given) if relaxed else self.scale_net(given)
+        return code + _gain_offset(self.gain_offsets[quality - 1].tobytes(), z.device)
 
     def scale_slope(self, z: Tensor, quality: int) -> Tensor:
         """1 everywhere, (B, M, h, w), with the gradient of the logarithm of the deviations by a chunk's hyper-latent
         (B, N, h/4, w/4), which need not be rounded."""
-        assert self.gain_offsets is not None
-        code = exact.relaxed(self.scale_net, self._given(z, quality))
-        code = code + _gain_offset(self.gain_offsets[quality - 1].tobytes(), z.device)
-        code = code.clamp(0, _EIGHTHS * (NUM_SCALES - 1))
+        code = self._scale_code(z, quality, relaxed=True).clamp(0, _EIGHTHS * (NUM_SCALES - 1))
         return torch.exp(LOG_STEP / _EIGHTHS * (code - code.detach()))
 
     @staticmethod

@@ -179,7 +179,7 @@ def spread_of(codec: Any, z: Tensor, quality: int) -> Spread:
     z, sigma = z.detach().round(), deviations(z.device)  # tables are chosen by integers
     if codec.mixture_net is None:
         number = codec.scale_index(z, quality)
-        return Gaussians(number, sigma=slope * sigma[number.long()])
+        return Gaussians(number, slope * sigma[number.long()])
     number, weights, means, spread = codec.mixture_numbers(z, quality)
     slope, weights = slope[..., None], weights / weights.sum(-1, keepdim=True)
     return Mixtures(number, weights, slope * means * sigma[number.long()][..., None], slope * sigma[spread.long()])

@@ -19,12 +19,12 @@ class Gaussians:
 
     Args:
         number: 0..63 of each symbol, any shape.
+        sigma: deviations for the twin, of the same shape.
         profile: of the tables, see `entropy.models.Gaussian`.
-        sigma: deviations for the twin, of the same shape; by default those of the numbers.
     """
 
-    def __init__(self, number: Tensor, profile: str = "default", sigma: Tensor | None = None) -> None:
-        self.number, self._profile, self._sigma = number, profile, sigma
+    def __init__(self, number: Tensor, sigma: Tensor, profile: str = "default") -> None:
+        self.number, self._sigma, self._profile = number, sigma, profile
         self._row = number.long() * (2 * _REACH + 1) + _REACH
 
     def costs(self, symbols: Tensor) -> Tensor:
@@ -34,8 +34,7 @@ class Gaussians:
 
     def bits(self, residual: Tensor) -> Tensor:
         """Bits of real values, differentiable by them and by the deviations."""
-        sigma = deviations(residual.device)[self.number.long()] if self._sigma is None else self._sigma
-        return float_bits(residual, sigma)
+        return float_bits(residual, self._sigma)
 
 
 class Channels:

@@ -21,9 +21,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ from latentzip.evaluation.peers.sound import CONVENTIONAL_AUDIO
 
 from . import aac
 from .instruments import RATE, instruments
+from .rows import Rows
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
 SECONDS = 10
@@ -180,23 +181,6 @@ def without_tools(ladder: dict[str, dict[str, tuple[int, ...]]]) -> dict[str, di
     return {k: {p: s for p, s in peers.items() if p != "aac" or aac.version()} for k, peers in ladder.items()}
 
 
-class Known:
-    """Rows of an earlier run; those that have all that is measured now, of the same clips and weights, stand."""
-
-    def __init__(self, earlier: Path | None) -> None:
-        rows = json.loads(earlier.read_text())["rows"] if earlier else []
-        self._rows = {self._key(r): r for r in rows}
-
-    @staticmethod
-    def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-        return tuple(row.get(k) for k in ("clip", "samples", "peer", "setting", "codec", "weights"))
-
-    def take(self, head: dict[str, Any], measure: Callable[..., dict[str, float]], *arguments: Any) -> dict[str, Any]:
-        known = self._rows.get(self._key(head), {})
-        needed = {"kbps", "snr", "si_sdr", "log_mel", *(m for m in JUDGES[head["kind"]] if there(m))}
-        return known if needed <= known.keys() else {**head, **measure(*arguments)}
-
-
 def of_peer(kind: str, x: np.ndarray, rate: int, peer: str, setting: int) -> dict[str, float]:
     codec: Any = aac if peer == "aac" else CONVENTIONAL_AUDIO[peer]
     data = codec.encode(x, rate, setting)
@@ -211,16 +195,16 @@ def of_audio(kind: str, x: np.ndarray, rate: int, size: float) -> dict[str, floa
 def rows_of(
     clips: list[Clip], ladder: dict[str, dict[str, tuple[int, ...]]], earlier: Path | None = None
 ) -> list[dict[str, Any]]:
-    known, weights = Known(earlier), lz.load_codec("audio").fingerprint.hex()
-    rows = []
+    kept = Rows(("codec", "kind", "clip", "peer", "setting"), earlier, size="samples")
     for kind, clip, x, rate in clips:
+        needed = {"kbps", "snr", "si_sdr", "log_mel", *filter(there, JUDGES[kind])}
         for peer, settings in ladder[kind].items():
             for setting in settings:
-                head = {"kind": kind, "clip": clip, "samples": len(x), "peer": peer, "setting": setting}
-                row = known.take({**head, "codec": peer, "weights": ""}, of_peer, kind, x, rate, peer, setting)
+                what = kind, clip, peer, setting
+                row = kept.take(x, (peer, *what), partial(of_peer, kind, x, rate, peer, setting), needed)
                 size = round(row["kbps"] * 125 * len(x) / rate)
-                rows += [row, known.take({**head, "codec": "audio", "weights": weights}, of_audio, kind, x, rate, size)]
-    return rows
+                kept.take(x, ("audio", *what), partial(of_audio, kind, x, rate, size), needed)
+    return kept.rows
 
 
 def averages(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
