@@ -14,7 +14,6 @@ are listed with the error they have.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -25,7 +24,7 @@ import torch
 
 import latentzip as lz
 
-from . import codewords, embeddings, kv, minilm, tables
+from . import codewords, embeddings, kv, minilm, tables, throughput
 from .texts import LENGTH, texts
 
 TARGET = 0.01
@@ -278,31 +277,10 @@ def _rows(feature: Feature) -> list[dict[str, Any]]:
     return rows
 
 
-def _speed(features: list[Feature], threads: int, quick: bool) -> dict[str, float]:
-    """MB/s of float32 both ways with a profile at its own step, the best of some rounds; in turn over the tensors."""
-    torch.set_num_threads(threads)
-    jobs = []
-    for f in features:
-        if f.name in CORE and f.fit is not None:
-            codec = lz.FeatureCodec.fit(f.fit, nmse=TARGET)
-            x = (
-                torch.from_numpy(np.concatenate([f.held_out, f.held_out + 1e-3]))
-                if not quick
-                else torch.from_numpy(f.held_out)
-            )
-            jobs.append((codec, x, lz.encode(x, codec=codec)))
-    best: dict[str, list[float]] = {"encode": [9e9] * len(jobs), "decode": [9e9] * len(jobs)}
-    for _ in range(3 if quick else 7):
-        for i, (codec, x, blob) in enumerate(jobs):
-            begin = time.perf_counter()
-            lz.encode(x, codec=codec)
-            middle = time.perf_counter()
-            lz.decode(blob, codec=codec)
-            end = time.perf_counter()
-            best["encode"][i] = min(best["encode"][i], middle - begin)
-            best["decode"][i] = min(best["decode"][i], end - middle)
-    size = sum(x.numel() * 4 for _, x, _ in jobs) / 1e6
-    return {way: size / sum(times) for way, times in best.items()}
+def _timed(features: list[Feature], quick: bool) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Per tensor what profiles are fitted to and what speed is measured on; long enough for two threads."""
+    known = {f.name: (f.fit, f.held_out) for f in features if f.name in CORE and f.fit is not None}
+    return {n: (fit, x if quick else np.concatenate([x, x + np.float32(1e-3)])) for n, (fit, x) in known.items()}
 
 
 def sensitivity(model: minilm.MiniLM, hidden: torch.Tensor, seed: int = 0) -> torch.Tensor:
@@ -350,7 +328,7 @@ def bits_at(rows: list[dict[str, Any]], kind: str, wanted: float) -> float:
     return float(np.interp(np.log(wanted), [x for x, _ in points], [y for _, y in points]))
 
 
-def _summary(rows: list[dict[str, Any]], speeds: dict[str, float]) -> dict[str, Any]:
+def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """bits_vs_best_peer: the mean over keys, values and hidden states, held-out, of ours over the best peer at most as
     far off."""
     ratios = {}
@@ -362,23 +340,18 @@ def _summary(rows: list[dict[str, Any]], speeds: dict[str, float]) -> dict[str, 
             ratios[name] = ours / min(others)
     mean = round(sum(ratios.values()) / len(ratios), 4) if len(ratios) == len(CORE) else None
     best = {f"bits_vs_best_peer_{n}": round(v, 4) for n, v in ratios.items()}
-    return {
-        "bits_vs_best_peer": mean, "encode_mb_s": round(speeds["encode"], 1), "decode_mb_s": round(speeds["decode"], 1),
-        **best,
-    }  # fmt: skip
+    return {"bits_vs_best_peer": mean, **best}
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Entry of `scripts/benchmark.py features`."""
-    threads = max(args.threads)
-    torch.set_num_threads(threads)
+    torch.set_num_threads(max(args.threads))
     features = transformer(args.quick)
     known = list(features)
     features += relu_maps()[1:2] if args.quick else relu_maps()
     if args.quick:
         features = [f._replace(shifted=None) for f in features]
     rows = [row for feature in features for row in _rows(feature)]
-    speeds = _speed(known, threads, args.quick)
     lines = [
         f"NMSE {TARGET} unless the coder has a fixed error. Tensors of {features[0].source}; maps of ResNet-18 with "
         "random weights.", "",
@@ -388,10 +361,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         lines.append(
             f"| {r['tensor']} | {r['data']} | {r['coder']} | {r['bits']:.3f} | {r['nmse']:.5f} | {r['cosine']:.5f} |"
         )
-    lines += [
-        "",
-        f"Speed with a profile, {threads} threads, MB/s of float32: {speeds['encode']:.0f} / {speeds['decode']:.0f}",
-    ]
     tasks = [] if args.quick else task(known)
     if tasks:
         lines += ["", "| h3, 1 - cosine of the embedding | all errors alike | by sensitivity |", "|---|---|---|"]
@@ -401,12 +370,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if peers()[1]:
         lines += ["", "Left out: " + "; ".join(peers()[1]) + "."]
     parts = {
+        "speed": throughput.run(_timed(known, args.quick), args.threads, 3 if args.quick else 7),
         "codewords": codewords.run(known, args.quick), "kv": kv.run(args), "embeddings": embeddings.run(args),
         **({} if args.quick else {"tables": tables.run()}),
     }  # fmt: skip
     lines += [part["markdown"] for part in parts.values()]
-    summary = _summary(rows, speeds)
+    summary = _summary(rows)
     for part in parts.values():
         summary |= part["summary"]
     more = {f"{name}_rows": part["rows"] for name, part in parts.items()}
-    return {"markdown": "\n".join(lines), "rows": rows, "task": tasks, "speed": speeds, "summary": summary, **more}
+    return {"markdown": "\n".join(lines), "rows": rows, "task": tasks, "summary": summary, **more}
