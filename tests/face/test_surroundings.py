@@ -203,3 +203,17 @@ def test_codecs_that_were_loaded_in_inference_mode_can_be_trained():
     loss.backward()
     assert any(p.grad is not None for p in codec.parameters())
     registry._load.cache_clear()
+
+
+@pytest.mark.parametrize("first", ["latentzip.entropy.compiled.lanes", "latentzip.kernels.lines"])
+def test_compiling_leaves_the_streams_alone(first, tmp_path):
+    """Where colorama is installed, numba swaps sys.stderr for colours; loops compile in a background thread."""
+    (tmp_path / "colorama.py").write_text(
+        "import sys\n__version__ = '0.4.6'\nFore = Style = type('Codes', (), {'__getattr__': lambda s, name: ''})()\n"
+        "def init(*a, **k): sys.stderr = None\nreinit = deinit = init\n"
+    )
+    program = f"import sys, {first}; from numba.core.errors import TypingError as E; E('no type'); print(sys.stderr)"
+    surroundings = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_DISABLE_ERROR")}
+    surroundings["PYTHONPATH"] = str(tmp_path)
+    done = subprocess.run([sys.executable, "-c", program], env=surroundings, capture_output=True, text=True, check=True)
+    assert "stderr" in done.stdout
