@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -77,16 +78,20 @@ class LosslessCodec:
         if x.shape[0] > 4:
             raise InputError(f"lossless takes 1 to 4 channels, not {x.shape[0]}; code the others on their own")
         effort = int(effort)
-        plan, coded = pictures.plan_of(x, effort)
+        plan, numbers = pictures.plan_of(x, effort)
         side = pictures.CHUNK
-        parts = [
-            coded[:, y : y + side, c : c + side] for y in range(0, x.shape[1], side) for c in range(0, x.shape[2], side)
+        windows = [
+            np.s_[y : y + side, c : c + side] for y in range(0, x.shape[1], side) for c in range(0, x.shape[2], side)
         ]
+
+        def chunk(way: pictures.Plan, window: tuple[slice, slice]) -> bytes:
+            return pictures.encode_chunk(way, pictures.coded(way, x, numbers, window), len(x))
+
         levels = TRIED.get(effort, (effort,)) if pictures.depends(plan) else (effort,)
         streams = []
         for level in levels:
             way = replace(plan, effort=level)
-            chunks = list(parallel(lambda part, way=way: pictures.encode_chunk(way, part, x.shape[0]), parts))
+            chunks = list(parallel(partial(chunk, way), windows))
             streams.append(Compressed(way.pack(), chunks))
         packed = min(streams, key=lambda stream: sum(map(len, stream.chunks)))
         chunks = packed.chunks

@@ -26,6 +26,7 @@ VERSION = 2  # of new streams; those of version 1 differ in what an effort compu
 CHUNK = 512
 MAX_COLOURS = 4096
 FLAT = 0.25  # share of pixels that are like their left neighbour, from which colours are guessed
+BAND = 1 << 20  # pixels that are looked at together for colours
 FEW = 16  # colours that are guessed in any case
 OFTEN = 12  # pixels that make a colour worth a place in the palette
 M = planes.MARGIN
@@ -85,22 +86,32 @@ def depends(plan: Plan) -> bool:
 # --- the plan ----------------------------------------------------------------------------------------------------
 
 
-def plan_of(x: np.ndarray, effort: int) -> tuple[Plan, np.ndarray]:
-    """How to code a picture (C, H, W) uint8 or uint16, and its samples as they are coded.
-
-    With a palette these are colour numbers (1, H, W), else ranks (C, H, W) int32.
-    """
+def plan_of(x: np.ndarray, effort: int) -> tuple[Plan, npt.NDArray[np.int32] | None]:
+    """How to code a picture (C, H, W) uint8 or uint16, and the numbers (H, W) of its pixels in the palette, if any."""
     has_alpha = x.shape[0] in (2, 4)
     inks = x[: x.shape[0] - has_alpha]
-    colour, alpha = _values(inks), _values(x[-1:]) if has_alpha else Values(0)
-    ranks = [colour.ranks(inks)] + ([alpha.ranks(x[-1:])] if has_alpha else [])
-    coded = np.concatenate(ranks)
     palette, numbers = _palette(x)
     if palette is not None and numbers is not None and not (numbers == len(palette)).any():
-        return Plan(effort, 0, Values(0), Values(0), palette), numbers[None]
-    transform = _transform(coded[:3]) if len(inks) == 3 else 0
-    plan = Plan(effort, transform, colour, alpha, palette, palette is not None)
-    return plan, coded if numbers is None else np.concatenate([coded, numbers[None]])
+        return Plan(effort, 0, Values(0), Values(0), palette), numbers
+    colour, alpha = _values(inks), _values(x[-1:]) if has_alpha else Values(0)
+    looked_at = inks[:, :512, :512] if inks[0].size > 1 << 18 else inks
+    transform = _transform(colour.ranks(looked_at)) if len(inks) == 3 else 0
+    return Plan(effort, transform, colour, alpha, palette, palette is not None), numbers
+
+
+def coded(
+    plan: Plan, x: np.ndarray, numbers: npt.NDArray[np.int32] | None, window: tuple[slice, slice]
+) -> npt.NDArray[np.int32]:
+    """A window of a picture as its chunk is coded: ranks (C, h, w), and colour numbers below them or, where all pixels
+    are of the palette, alone."""
+    named = [] if numbers is None else [numbers[window][None]]
+    if not depends(plan):
+        return named[0]
+    inks = len(x) - (len(x) in (2, 4))
+    rows, columns = window
+    part = x[:, rows, columns]
+    ranks = [plan.colour.ranks(part[:inks])] + ([plan.alpha.ranks(part[inks:])] if inks < len(x) else [])
+    return np.concatenate(ranks + named)
 
 
 def _values(planes_: np.ndarray) -> Values:
@@ -121,19 +132,39 @@ def _rough(planes_: np.ndarray) -> float:
     return float(np.log2(1.0 + np.abs(error)).sum())
 
 
+def _keys(planes_: np.ndarray) -> npt.NDArray[np.uint64]:
+    """The samples of a pixel, one behind the other."""
+    key = np.zeros(planes_.shape[1:], np.uint64)
+    for plane in planes_:
+        key <<= np.uint64(8 * planes_.itemsize)
+        key |= plane
+    return key
+
+
 def _palette(x: np.ndarray) -> tuple[npt.NDArray[np.int32] | None, npt.NDArray[np.int32] | None]:
     """Colours in order and the picture (H, W) of their numbers, where it pays; other colours have the next number."""
     bits = 8 * x.itemsize
-    key = np.zeros(x.shape[1:], np.uint64)
-    for plane in x:
-        key = (key << np.uint64(bits)) | plane.astype(np.uint64)
-    same = np.count_nonzero(key[:, 1:] == key[:, :-1]) / key.size
-    if same < FLAT and np.unique(key.reshape(-1)[:: max(1, key.size >> 14)]).size > FEW:
+    _, height, width = x.shape
+    size = height * width
+    step = max(1, BAND // width)
+    bands = [slice(top, top + step) for top in range(0, height, step)]
+    alike = 0
+    for band in bands:
+        key = _keys(x[:, band])
+        alike += np.count_nonzero(key[:, 1:] == key[:, :-1])
+    same = alike / size
+    some = _keys(x.reshape(len(x), 1, size)[..., :: max(1, size >> 14)])
+    if same < FLAT and np.unique(some).size > FEW:
         return None, None
-    found, numbers, counts = np.unique(key, return_inverse=True, return_counts=True)
-    numbers = numbers.reshape(key.shape).astype(np.int32)
+    each = [np.unique(_keys(x[:, band]), return_counts=True) for band in bands]
+    found, place = np.unique(np.concatenate([colours for colours, _ in each]), return_inverse=True)
+    counts = np.zeros(found.size, np.int64)
+    np.add.at(counts, place, np.concatenate([number for _, number in each]))
     if (found.size > FEW and same < FLAT) or (len(x) == 1 and found.size > 256):  # many greys are a scale, not colours
         return None, None
+    numbers = np.empty((height, width), np.int32)
+    for band in bands:
+        numbers[band] = np.searchsorted(found, _keys(x[:, band]))
     if found.size > MAX_COLOURS or (found.size > 256 and same < 0.5):
         often = counts >= OFTEN
         if np.count_nonzero(often) > MAX_COLOURS:
@@ -154,10 +185,9 @@ def _palette(x: np.ndarray) -> tuple[npt.NDArray[np.int32] | None, npt.NDArray[n
 
 def _transform(planes_: np.ndarray) -> int:
     """The colour transform whose differences between neighbours are smallest."""
-    part = planes_[:, :512, :512] if planes_[0].size > 1 << 18 else planes_
     costs = []
     for order, bases in TRANSFORMS:
-        a, b, c = (part[i] for i in order)
+        a, b, c = (planes_[i] for i in order)
         b, c = b - (a if bases[0] else 0), c - (0, a, b)[bases[1]]
         costs.append(sum(_cost(p) for p in (a, b, c)))
     return int(np.argmin(costs))
@@ -191,7 +221,7 @@ def _empty(h: int, w: int, start: int) -> npt.NDArray[np.int32]:
 
 
 def encode_chunk(plan: Plan, part: np.ndarray, channels: int) -> bytes:
-    """One chunk of what `plan_of` gave, (planes, h, w)."""
+    """One chunk of what `coded` gives, (planes, h, w)."""
     room = part.shape[2] * planes.MOST_WORDS + part.size + 64
     while True:
         coder, words = writer(room)

@@ -21,9 +21,11 @@ class Values:
 
     @classmethod
     def of(cls, planes_: np.ndarray) -> Values:
-        """Of samples uint8 or uint16."""
-        used = np.bincount(planes_.reshape(-1), minlength=1).nonzero()[0]
-        top = int(used[-1])
+        """Of samples from 0 up, not many thousand values."""
+        flat = planes_.reshape(-1)
+        top = int(flat.max())
+        parts = np.array_split(flat, max(1, flat.size >> 20))  # they are widened to be counted
+        used = np.sum([np.bincount(part, minlength=top + 1) for part in parts], 0).nonzero()[0]
         if used.size * 2 <= top + 1 and top > 1:
             return cls(used.size - 1, used.astype(np.int32))
         return cls(top)

@@ -70,7 +70,8 @@ def test_a_list_of_sparse_values_is_kept_only_where_it_pays():
     smooth = (np.sin(x / 19) + np.cos(y / 23) + 2) / 4
     noise = np.random.default_rng(0).normal(0, 1, x.shape)
     thin = np.rint(smooth * 40000 + noise * 800).clip(0, 65535).astype(np.uint16)  # a third of the values occur
-    plan, coded = pictures.plan_of(thin[None], 5)
+    plan, numbers = pictures.plan_of(thin[None], 5)
+    coded = pictures.coded(plan, thin[None], numbers, np.s_[:, :])
     assert plan.colour.listed is None
     listed = pictures.Plan(5, 0, Values.of(thin), Values(0))
     with_list = len(listed.pack()) + len(pictures.encode_chunk(listed, Values.of(thin).ranks(thin)[None], 1))
