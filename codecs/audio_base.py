@@ -18,6 +18,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -148,11 +149,16 @@ class AudioCodec(BaseCodec):
         Raises:
             InputError: not such a signal, NaN or infinite values, quality refused.
         """
-        x = self._samples(x)
+        encoder, latents = self.analysed(self._samples(x), rate, quality)
+        return Compressed(encoder.params, encoder.code(latents))
+
+    def analysed(
+        self, x: Tensor, rate: int, quality: float | None = None
+    ) -> tuple[AudioEncoder, Iterable[list[np.ndarray]]]:
+        """The encoder of a signal (C, T) float32, and the latents (rows, frames) of each group, one list a chunk."""
         level = self.level_of(x) if self.needs_level else 1.0
         encoder = AudioEncoder(self, x.shape[0], rate, quality, level)
-        chunks = [*encoder.feed(x), *encoder.finish()]
-        return Compressed(encoder.params, chunks)
+        return encoder, chain(encoder.analyse(x), encoder.analyse(None))
 
     def _samples(self, x: Any) -> Tensor:
         x = tensor_of(x, "f", "sound")
@@ -163,10 +169,8 @@ class AudioCodec(BaseCodec):
     @plainly
     def latent(self, x: Tensor, rate: int, quality: float | None = None) -> Tensor:
         """Integer latent of one signal (C, T), all groups one below the other: (rows, frames) int16 on the CPU."""
-        x = self._samples(x)
-        level = self.level_of(x) if self.needs_level else 1.0
-        encoder = AudioEncoder(self, x.shape[0], rate, quality, level)
-        parts = [np.concatenate(groups) for groups in [*encoder.analyse(x), *encoder.analyse(None)]]
+        encoder, latents = self.analysed(self._samples(x), rate, quality)
+        parts = [np.concatenate(groups) for groups in latents]
         rows = sum(self.rows(s) for s in encoder.settings)
         return torch.from_numpy(np.concatenate([np.zeros((rows, 0), np.int32), *parts], 1).astype(np.int16))
 

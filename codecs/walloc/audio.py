@@ -10,7 +10,9 @@ Two channels are coded together; a single one is coded as two that are alike, an
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from ...entropy.errors import InputError
 from ...kernels.compand import compand, expand, expand_table
 from ...kernels.wavelet import inverse_wavelet_packet1d, wavelet_packet1d
 from .. import storage
-from ..audio_base import AudioCodec, Setting, peak
+from ..audio_base import AudioCodec, AudioEncoder, Setting, peak
 from .nets import Decoder, expanded
 from .options import SOUND
 from .weights import read
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 PACKET_HALO = 10  # frames: half of the longest filter at J = 8 (2296 taps), and the symmetric ends of every level
 
 _MARGIN = 1.1  # levels are rounded to steps of 2 ** (1 / 4)
+_CLEAR = 0.9  # of the largest magnitude that latents restore: samples whose latents lie below it do not raise the level
 
 
 @dataclass(frozen=True)
@@ -96,15 +99,37 @@ class WallocAudio(AudioCodec):
     def coding_rate(self, rate: int) -> int:
         return coding_rate(rate)
 
-    @torch.inference_mode()
     def level_of(self, x: Tensor) -> float:
         """The peak, or more where a tone gathers so much in one coefficient that latents would run out of range."""
-        level = peak(x)
+        return self._level_of(x, 0)
+
+    @torch.inference_mode()
+    def _level_of(self, x: Tensor, begin: int) -> float:
+        """The same, of what stands behind the first ``begin`` frames but for the peak."""
+        level, first = peak(x), max(0, begin - PACKET_HALO)
         if x.shape[1]:
-            for pair in x.to(self.device).split(2):
-                y = self.coefficients(pair[None].expand(-1, 2, -1))
+            for pair in x[:, first << self.config.levels :].to(self.device).split(2):
+                y = self.coefficients(pair[None].expand(-1, 2, -1))[..., begin - first :]
                 level = max(level, _MARGIN * float(y.abs().amax() / self.expansion[-1]))
         return level
+
+    def analysed(
+        self, x: Tensor, rate: int, quality: float | None = None
+    ) -> tuple[AudioEncoder, Iterable[list[np.ndarray]]]:
+        encoder = AudioEncoder(self, x.shape[0], rate, quality, peak(x))
+        if encoder.rate != rate:
+            return super().analysed(x, rate, quality)
+        # the peak mostly is the level, and small latents show that it is: this saves the transform of `level_of`
+        clear = int(compand(_CLEAR * self.expansion[-1], self.config.bits))
+        latents: list[list[np.ndarray]] = []
+        for groups in chain(encoder.analyse(x), encoder.analyse(None)):
+            if any(int(np.abs(part).max(initial=0)) >= clear for part in groups):
+                break
+            latents.append(groups)
+        else:
+            return encoder, latents
+        encoder = AudioEncoder(self, x.shape[0], rate, quality, self._level_of(x, len(latents) * self.chunk))
+        return encoder, chain(encoder.analyse(x), encoder.analyse(None))
 
     # --- samples <-> coefficients --------------------------------------------------------------------------------
 

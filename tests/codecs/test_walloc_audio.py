@@ -1,5 +1,7 @@
 """WaLLoC for sound: transforms, chunks, levels, storage; small untrained codecs and the released ones."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -75,6 +77,26 @@ def test_halos_are_no_wider_than_said(codec):
     at = changed.nonzero()[:, 0] // 32
     assert 60 - codec.synthesis_halo <= int(at.min())
     assert int(at.max()) <= 60 + codec.synthesis_halo
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("loud", [0.0, 1.0])
+def test_the_level_is_found_on_the_way(codec, loud, late):
+    """Bytes are those at `level_of`; where no latent is large it is never asked for."""
+    x = 0.05 * torch.randn(1, 32 * 64 * 3, generator=torch.Generator().manual_seed(2))
+    x[0, 0] = 0.5
+    t = torch.arange(2000) / 44100
+    x[0, 32 * 64 * 2 * late :][:2000] += loud * torch.sin(2 * torch.pi * 40 * t)
+    codec = copy.deepcopy(codec)
+    codec.expansion /= 8  # a sine is too loud for it
+    level = codec.level_of(x)
+    assert (level > 1.2 * float(x.abs().max())) == (loud > 0)
+    encoder = AudioEncoder(codec, 1, 44100, level=level)
+    expected = [*encoder.feed(x), *encoder.finish()]
+    if not loud:
+        codec._level_of = None
+    packed = codec.compress(x, 44100)
+    assert (packed.params, packed.chunks) == (encoder.params, expected)
 
 
 @pytest.mark.parametrize("gain", [1e-3, 0.3, 1.0, 4.0])
