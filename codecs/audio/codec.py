@@ -3,11 +3,13 @@
 An MDCT with blocks of five sizes that the encoder chooses, stereo bands turned to their principal direction, levels of
 bands as side information, steps that follow the levels, and symbols coded under frozen tables that their neighbours in
 time, frequency and the other channel choose (`entropy.rows`). What was quantised to zero is filled with noise at the
-power that the levels say is missing. Tables, centroids and noise are fitted to recordings; there is no network.
+power that the levels say is missing. Tables, centroids and noise are fitted to recordings. From release 4 on decoded
+speech of low quality passes a small network (`postfilter`); symbols know of none.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +25,9 @@ from .. import storage
 from ..audio_base import AudioCodec, Setting
 from . import coding
 from .analysis import HALO, analyse, turn
-from .layout import KINDS, TREES, Layout, Rows, division, frame_size, layout
+from .layout import KINDS, SHORTEST_MS, TREES, Layout, Rows, division, frame_size, layout
 from .options import OPTIONS
+from .postfilter import REACH_S, PostFilter
 
 if TYPE_CHECKING:
     from ...pretrained import Entry
@@ -35,7 +38,9 @@ _BOUNDS = {
     "curve": schema.array(schema.integer(-64, 64), len(coding.CURVE_HERTZ)),
     "fills": schema.integer(1, 101),
     "kinds": schema.integer(1, KINDS),
+    "filter": schema.integer(0, 64),
 }
+_FILTERED = (40, 56)  # qualities up to which speech is filtered in full, and from which on it is not
 _SIZES = 3  # magnitudes whose centroids are told apart: 1, 2 and more
 
 
@@ -47,12 +52,14 @@ class AudioConfig:
         shape, curve: see `coding.Rule`.
         fills: at how many qualities, evenly spaced from 0 to 100, `Audio.fill` is given; linear in between.
         kinds: 2 where speech has tables and a fill of its own.
+        filter: channels of the network that decoded speech passes, see `PostFilter`; 0 for none.
     """
 
     shape: int = 7
     curve: tuple[int, ...] = ()
     fills: int = 1
     kinds: int = 1
+    filter: int = 0
 
     @property
     def rule(self) -> coding.Rule:
@@ -92,6 +99,9 @@ class Audio(AudioCodec):
         self.centroid: Tensor
         self.noise: Tensor
         self.fill: Tensor
+        if config.filter:
+            self.filter = PostFilter(config.filter)
+            self.synthesis_halo += math.ceil(REACH_S * 1000 / SHORTEST_MS)
 
     def hop(self, rate: int) -> int:
         return frame_size(rate)
@@ -131,12 +141,57 @@ class Audio(AudioCodec):
     def synthesis(self, latent: Tensor, setting: Setting, first: int = 0) -> Tensor:
         lay, parts = self._layout(setting), []
         for columns in latent:
-            y, sizes = self.spectrum(columns.cpu().numpy().astype(np.int32), lay, self._quality(setting), first)
-            parts.append(unlapped(y, sizes) * setting.level)
-        return torch.stack(parts).to(self.device)
+            whole = columns.cpu().numpy().astype(np.int32)
+            strength = self._strength(whole, self._quality(setting))
+            if strength.any():
+                x = self._filtered(whole, setting, strength, first)
+            else:
+                x = unlapped(*self.spectrum(whole, lay, self._quality(setting), first)).to(self.device)
+            parts.append(x * setting.level)
+        return torch.stack(parts)
+
+    def _strength(self, latent: np.ndarray, quality: int) -> np.ndarray:
+        """How far the filter changes each frame: speech up to some quality."""
+        if not self.config.filter:
+            return np.zeros(1)
+        full, none = _FILTERED
+        return division(latent[0])[0] * min(max((none - quality) / (none - full), 0.0), 1.0)
+
+    def _filtered(self, latent: np.ndarray, setting: Setting, strength: np.ndarray, first: int) -> Tensor:
+        """Samples (C, frames * frame size) behind the filter, at level 1."""
+        coded, noise = self.signals(latent, setting, first)
+        quality = torch.full((len(coded),), float(self._quality(setting)), device=self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            return self.filter.filtered(
+                coded.to(self.device), noise.to(self.device), setting.rate, quality,
+                torch.from_numpy(strength), first * self.hop(setting.rate),
+            )  # fmt: skip
+
+    def signals(self, latent: np.ndarray, setting: Setting, first: int = 0) -> tuple[Tensor, Tensor]:
+        """What was coded, and the noise beside it: samples (C, frames * frame size) each, at level 1."""
+        lay = self._layout(setting)
+        y, rows, columns = self._coefficients(latent, lay, self._quality(setting), first)
+        symbols = columns[:, lay.first_symbol :].reshape(rows.frames, lay.channels, lay.frame)
+        kept = symbols.transpose(1, 0, 2).reshape(y.shape) != 0
+        parts = (np.where(kept, y, np.float32(0)), np.where(kept, np.float32(0), y))
+        coded, noise = (unlapped(self._turned_back(part, rows, columns, lay), rows.sizes) for part in parts)
+        return coded, noise
 
     def spectrum(self, latent: np.ndarray, lay: Layout, quality: int, first: int) -> tuple[Tensor, list[int]]:
         """Latent (rows, frames) from frame ``first`` on -> coefficients (C, frames * frame size), sizes of blocks."""
+        y, rows, columns = self._coefficients(latent, lay, quality, first)
+        return self._turned_back(y, rows, columns, lay), rows.sizes
+
+    @staticmethod
+    def _turned_back(y: np.ndarray, rows: Rows, columns: np.ndarray, lay: Layout) -> Tensor:
+        if lay.angles:
+            turn(y, columns[:, 1 : lay.first_level].astype(np.int64), rows, lay, back=True)
+        return torch.from_numpy(y)
+
+    def _coefficients(
+        self, latent: np.ndarray, lay: Layout, quality: int, first: int
+    ) -> tuple[np.ndarray, Rows, np.ndarray]:  # fmt: skip
+        """Coefficients of the two directions of stereo bands, the rows that they lie in, columns of the latent."""
         columns = np.ascontiguousarray(latent.T, np.int32)
         kinds, trees = division(columns[:, 0])
         rows, rule = Rows(lay, trees), self.config.rule
@@ -144,9 +199,7 @@ class Audio(AudioCodec):
         units = coding.step_units(levels, quality, rule, coding.row_offsets(lay, rows, rule))
         part = self._shares(quality, lay, rows, kinds)
         y = self._restore(columns, levels, units, rows, lay, part, first * lay.channels * lay.frame)
-        if lay.angles:
-            turn(y, columns[:, 1 : lay.first_level].astype(np.int64), rows, lay, back=True)
-        return torch.from_numpy(y), rows.sizes
+        return y, rows, columns
 
     def _shares(self, quality: int, lay: Layout, rows: Rows, kinds: np.ndarray) -> np.ndarray | float:
         """The part of the missing amplitude that is filled in, of all bands or of each one (levels,)."""
@@ -238,8 +291,9 @@ def from_bytes(data: bytes) -> Audio:
     weights = storage.read(data)
     checked = storage.checked("audio", _BOUNDS, weights.config)
     config = AudioConfig(
-        checked.get("shape", 7), tuple(checked.get("curve", ())), checked.get("fills", 1), checked.get("kinds", 1)
-    )
+        checked.get("shape", 7), tuple(checked.get("curve", ())), checked.get("fills", 1), checked.get("kinds", 1),
+        checked.get("filter", 0),
+    )  # fmt: skip
     try:
         codec = storage.build(lambda: Audio(config, weights.name), weights.state, "the codec audio")
         codec.tables = coding.Tables.from_arrays(weights.coding)

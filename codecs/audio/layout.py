@@ -23,6 +23,7 @@ Ints = npt.NDArray[np.int32]
 DEPTH = 4  # a frame is divided at most this often
 _SPREAD = ((100, 15), (150, 20), (250, 28), (400, 40), (400, 50))  # Hz, percent of the frequency, for each depth
 _LEAST = 4  # coefficients a band
+LONGEST_MS, SHORTEST_MS = 48, 32  # of frames
 
 
 def _trees(depth: int) -> list[tuple[int, ...]]:
@@ -107,7 +108,7 @@ class Layout:
         return self.frame >> depth
 
 
-def frame_size(rate: int, milliseconds: int = 48) -> int:
+def frame_size(rate: int, milliseconds: int = LONGEST_MS) -> int:
     """The largest of 2**k and 3 * 2**k samples that lasts at most so long."""
     most = rate * milliseconds // 1000
     power = 1 << (most.bit_length() - 1)

@@ -8,8 +8,8 @@ speech* are speech; without --data, generated ones stand in (`instruments.py` an
 
 SNR is over all samples and channels, the log-mel distance that of `evaluation.metrics.sound` (80 bands; what lies 80 dB
 below the loudest is not counted). PESQ (wide and narrow band) and STOI appear for speech and ViSQOL for all where their
-packages are installed (`pesq`, `pystoi`, `visqol-python`); the output says which are missing. The last tables hold
-every clip.
+packages are installed (`pesq`, `pystoi`, `visqol-python`); the output says which are missing. Speech is decoded without
+the network behind the decoder, too. The last tables hold every clip.
 
 --reuse FILE takes the rows that an earlier --json has of the same clips and weights, where nothing is missing in them.
 
@@ -31,6 +31,8 @@ import numpy as np
 import torch
 
 import latentzip as lz
+from latentzip import pretrained
+from latentzip.codecs.audio.codec import from_bytes
 from latentzip.evaluation.metrics.sound import (
     log_mel_distance,
     mel_power,
@@ -50,7 +52,7 @@ from .rows import Rows
 SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
 SECONDS = 10
 LADDER = {
-    "music": {"opus": (16, 24, 32, 64, 96, 128), "aac": (64,), "mp3": (64, 128)},
+    "music": {"opus": (12, 16, 24, 32, 64, 96, 128), "aac": (64,), "mp3": (64, 128)},
     "speech": {"opus": (9, 12, 16, 24, 32), "aac": (24, 32), "mp3": (32, 64)},
 }
 QUICK = {"music": {"opus": (32, 64), "mp3": (64,)}, "speech": {"opus": (16,), "mp3": ()}}
@@ -60,7 +62,10 @@ JUDGES = {
 }
 PACKAGES = {"pesq": "pesq", "pystoi": "pystoi", "visqol": "visqol-python"}  # imported as: installed as
 MODULES = {"pesq": "pesq", "pesq_nb": "pesq", "stoi": "pystoi", "visqol": "visqol"}  # which of them judges need
+DIGITS = {"kbps": 1, "snr": 1, "si_sdr": 1, "log_mel": 2, "pesq": 2, "pesq_nb": 2, "stoi": 3, "visqol": 2}
 METRICS = ("kbps", "snr", "si_sdr", "log_mel", "pesq", "pesq_nb", "stoi", "visqol")
+FILTERED = (10, 18, 27, 38, 50)  # qualities at which speech is decoded with and without the network behind the decoder
+UNFILTERED = "3"  # the release of `audio` with the same tables and no network
 LISTENING = (6, 8, 12, 16)  # kb/s of Opus
 _RATE = 8000
 
@@ -207,6 +212,26 @@ def rows_of(
     return kept.rows
 
 
+def beside_unfiltered(clips: list[Clip], qualities: tuple[int, ...] = FILTERED) -> list[dict[str, Any]]:
+    """Means over clips of speech of the same bytes decoded with the network behind the decoder and without."""
+    codec: Any = lz.load_codec("audio")
+    entry = next(e for e in pretrained.index() if (e.name, e.version) == ("audio", UNFILTERED))
+    table = []
+    for quality in qualities:
+        rows: dict[str, list[dict[str, float]]] = {"without": [], "with": []}
+        for _, _, x, rate in (c for c in clips if c[0] == "speech"):
+            packed = codec.compress(torch.from_numpy(np.ascontiguousarray(x.T)), rate, quality)
+            size = len(packed.params) + sum(map(len, packed.chunks))
+            for name, decoder in (("without", from_bytes(entry.read())), ("with", codec)):
+                y = decoder.decompress(packed.params, packed.chunks, (x.shape[1], len(x)), rate).numpy().T
+                rows[name].append(measured("speech", x, y, rate, size))
+        for name, part in rows.items():
+            if part:
+                means = {m: float(np.mean([r[m] for r in part])) for m in METRICS if m in part[0]}
+                table.append({"quality": quality, "filter": name, "clips": len(part), **means})
+    return table
+
+
 def averages(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     keys = list(dict.fromkeys((r["kind"], r["peer"], r["setting"], r["codec"]) for r in rows))
     table = []
@@ -346,6 +371,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     table = averages(rows)
     fast = speed(clips, 1, args.quick)
     heard_rows = listening(args.listening, args.quick) if args.listening else []
+    filter_rows = beside_unfiltered(clips, FILTERED[2:3] if args.quick else FILTERED)
     summary: dict[str, Any] = {}
     for kind, rate in (("music", 64), ("music", 32), ("speech", 16)):
         own, opus = (pick(table, kind, "opus", rate, c) for c in ("audio", "opus"))
@@ -362,13 +388,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     summary["decode_x_realtime"] = round(fast["decode"], 1)
     if args.out:
         plot(table, args.out)
-    text = markdown(table, heard_rows, clips, fast, args.data is None) + "\n" + by_clip(rows)
-    return {"rows": rows, "averages": table, "listening": heard_rows, "summary": summary, "markdown": text}
+    text = markdown(table, filter_rows, heard_rows, clips, fast, args.data is None) + "\n" + by_clip(rows)
+    return {
+        "rows": rows,
+        "averages": table,
+        "filter": filter_rows,
+        "listening": heard_rows,
+        "summary": summary,
+        "markdown": text,
+    }
 
 
 def markdown(
-    table: list[dict[str, Any]], heard_rows: list[dict[str, Any]], clips: list[Clip], fast: dict[str, float], fake: bool
-) -> str:
+    table: list[dict[str, Any]], filter_rows: list[dict[str, Any]], heard_rows: list[dict[str, Any]], clips: list[Clip],
+    fast: dict[str, float], fake: bool,
+) -> str:  # fmt: skip
     lines = ["Means over clips; of ours the container counts, of Opus and AAC only their packets.", "", *judges()]
     if fake:
         lines += ["**Generated clips only**: give --data for figures that mean something."]
@@ -391,9 +425,15 @@ def markdown(
             label = (
                 f"{r['codec']} {r['setting']}" if r["codec"] == r["peer"] else f"audio, as {r['peer']} {r['setting']}"
             )
-            digits = {"kbps": 1, "snr": 1, "si_sdr": 1, "log_mel": 2, "pesq": 2, "pesq_nb": 2, "stoi": 3, "visqol": 2}
-            cells = [f"{r[m]:.{digits[m]}f}" if m in r else "" for m in shown]
+            cells = [f"{r[m]:.{DIGITS[m]}f}" if m in r else "" for m in shown]
             lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    if filter_rows:
+        shown = [m for m in METRICS if m in filter_rows[0]]
+        lines += ["", "Speech with and without the network behind the decoder, the same bytes:", ""]
+        lines += ["| quality, network | " + " | ".join(names[m] for m in shown) + " |", "|---" * (len(shown) + 1) + "|"]
+        for r in filter_rows:
+            cells = [f"{r[m]:.{DIGITS[m]}f}" for m in shown]
+            lines.append(f"| {r['quality']}, {r['filter']} | " + " | ".join(cells) + " |")
     if heard_rows:
         lines += [
             "",
