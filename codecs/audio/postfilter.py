@@ -74,16 +74,17 @@ class PostFilter(nn.Module):
         before, length = begin % hop, coded.shape[1]
         after = -(before + length) % hop
         window = torch.hann_window(2 * hop, device=coded.device).sqrt()
-        both = F.pad(torch.cat([coded, noise]), (before, after))
-        spectra = torch.stft(both, 2 * hop, hop, window=window, pad_mode="constant", return_complex=True).mT
+        padded = F.pad(torch.cat([coded, noise]), (hop + before, after + hop))
+        spectra = torch.fft.rfft(padded.unfold(1, 2 * hop, hop) * window)
         bins = min(BINS, hop)
         power = torch.view_as_real(spectra[..., :bins]).square().sum(-1) * (_RATE / rate / hop)
-        gains = self(*F.pad(power, (0, BINS - bins)).chunk(2), quality)
+        gains = torch.cat(self(*F.pad(power, (0, BINS - bins)).chunk(2), quality))[..., :bins]
         middle = (torch.arange(spectra.shape[1], device=coded.device) * hop - before).clamp(0, length - 1)
         part = strength.to(coded)[middle * len(strength) // length][:, None]
-        gain = 1 + part * (torch.cat(gains)[..., :bins] - 1)
-        spectra = spectra * F.pad(gain, (0, spectra.shape[2] - bins), value=1.0)
-        out = torch.istft(spectra.view(2, -1, *spectra.shape[1:]).sum(0).mT, 2 * hop, hop, window=window)
+        low = (spectra[..., :bins] * (1 + part * (gains - 1))).unflatten(0, (2, -1)).sum(0)
+        high = spectra[..., bins:].unflatten(0, (2, -1)).sum(0)
+        y = torch.fft.irfft(torch.cat([low, high], -1), 2 * hop) * window
+        out = (y[:, :-1, hop:] + y[:, 1:, :hop]).flatten(1)
         return out[:, before : before + length]
 
 
