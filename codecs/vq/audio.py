@@ -6,8 +6,10 @@ in one; the decoder is that codec's. Neighbours in time, before and after, are w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -121,6 +123,15 @@ class VqAudio(TokenCodec, AudioCodec):
         packed, shape = self.compress_tokens(tokens, rate, channels, samples, level)
         return self.decompress(packed.params, packed.chunks, shape, rate)
 
+    def values(self, tokens: Any) -> Tensor:
+        """Tokens (K, frames), any number of levels -> features (M, frames) float32, what they stand for.
+
+        Raises:
+            InputError: as `from_tokens`.
+        """
+        tokens = self.checked_tokens(tokens, "levels, frames").to(self.codewords.device)
+        return self.features(tokens).T
+
     def compress_tokens(
         self, tokens: Any, rate: int = 44100, channels: int = 2, samples: int | None = None, level: float = 1.0
     ) -> tuple[Compressed, tuple[int, int]]:
@@ -128,6 +139,10 @@ class VqAudio(TokenCodec, AudioCodec):
         tokens = self.checked_tokens(tokens, "levels, frames")
         if channels not in (1, 2):
             raise InputError(f"channels is {channels!r}; tokens (levels, frames) are of 1 or 2")
+        if not isinstance(level, Real) or not 0 <= level < math.inf:
+            raise InputError(f"level is {level!r}; the magnitude of the loudest sample is needed, 1 is full scale")
+        if samples is not None and not isinstance(samples, (int, np.integer)):
+            raise InputError(f"samples is {samples!r}; a whole number is needed, or None for all that the tokens cover")
         encoder = AudioEncoder(self, channels, rate, self.quality_of(len(tokens)), level)
         frames, coded = tokens.shape[1], encoder.rate
         length = int(samples or frames * self.hop(coded) * int(rate) // coded)

@@ -29,6 +29,7 @@ from .texts import texts
 
 NMSES = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3)
 PARTS = (96, 64, 48, 32)  # bytes of a product-quantised row
+RESIDUAL = 48  # of one residually quantised; more take minutes
 FITS = ((32, 1.0), (48, 1.0), (64, 2.0), (96, 4.0), (96, 1.0))  # codes a row, price of a bit
 SHORT = ((16, 4), (32, 8), (64, 8))  # channels and codes of rows that are read by number
 LENGTH, NEAR, QUERIES = 32, 10, 1000
@@ -142,8 +143,8 @@ def rows_of(quick: bool) -> tuple[list[dict[str, Any]], list[str]]:
             back, once = _rotated(fit, x, parts)
             row(f"OPQ, {parts} x 8 bits", parts, once, back)
         if not quick:
-            back, once = _residual(fit, x, PARTS[-1])
-            row(f"residual quantisation, {PARTS[-1]} x 8 bits", PARTS[-1], once, back)
+            back, once = _residual(fit, x, RESIDUAL)
+            row(f"residual quantisation, {RESIDUAL} x 8 bits", RESIDUAL, once, back)
     except ImportError as error:
         missing.append(str(error))
     return rows, missing

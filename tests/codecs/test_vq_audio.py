@@ -108,6 +108,14 @@ def test_other_errors(codec):
     tokens = torch.zeros(2, 10, dtype=torch.int64)
     with pytest.raises(lz.InputError, match="have 5 tokens a level, not 10"):
         codec.from_tokens(tokens, RATE, 2, 5000)
+    for option, wrong in (("level", float("nan")), ("level", "1"), ("level", -1.0), ("samples", "9"), ("samples", 0.5)):
+        with pytest.raises(lz.InputError, match=f"{option} is {wrong!r}"):
+            codec.from_tokens(tokens, **{option: wrong})
+    values = codec.values(tokens[:2])
+    feature = codec.codebooks[0, tokens[0, 3]] + codec.codebooks[1, tokens[1, 3]] + codec.mean
+    torch.testing.assert_close(values[:, 3], feature, rtol=1e-4, atol=1e-4)
+    with pytest.raises(lz.InputError, match="256"):
+        codec.values(tokens + 256)
     with pytest.raises(lz.InputError, match="channels is 3"):
         codec.from_tokens(tokens, RATE, 3)
     with pytest.raises(lz.InputError, match="1 to 16"):

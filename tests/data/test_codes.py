@@ -55,6 +55,9 @@ def test_rows_by_number(store):
     np.testing.assert_allclose(again[-1], whole[1499], atol=1e-5)
     assert store[[]].shape == store[5:5].shape == (0, 45)
     assert np.allclose(store.product.rows(torch.from_numpy(store.codes)).numpy(), whole, atol=1e-5)
+    books, codes = store.codebooks, torch.from_numpy(store.codes).long()
+    added = sum(books[i, codes[:, i]] for i in range(codes.shape[1])) + store.product.mean
+    np.testing.assert_allclose(added.numpy(), whole, atol=1e-4)
     for wrong in (1500, -1501, [0, 1500]):
         with pytest.raises(IndexError):
             store[wrong]

@@ -88,6 +88,11 @@ class CodeStore(RowFile):
         """Bytes of the file that do not grow with the rows: rotation, codewords, frequencies."""
         return len(self._chunks[0])
 
+    @property
+    def codebooks(self) -> Tensor:
+        """(m, N, D) float32: what each code adds to a row, beside the mean `product.mean`."""
+        return self.product.vectors()
+
     @classmethod
     def write(
         cls, path: str | os.PathLike[str], vectors: Any, *, size: int = 48, product: Product | None = None,
