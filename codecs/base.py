@@ -309,7 +309,9 @@ class Codec(PictureCodec):
     def _check_signal(self, x: Any) -> Samples:
         x = dense(x, "the signal")
         if not isinstance(x, (Tensor, np.ndarray, Samples)):
-            raise InputError(f"{self.name} takes a tensor (C, H, W), not {type(x).__name__}")
+            raise InputError(
+                f"{self.name} takes a tensor (C, H, W), not {type(x).__name__}; latentzip.encode takes files"
+            )
         if x.ndim != 3 or x.shape[0] != self.signal_channels or 0 in x.shape:
             raise InputError(
                 f"{self.name} takes signals of shape ({self.signal_channels}, H, W) with H, W >= 1, "

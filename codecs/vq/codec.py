@@ -1,7 +1,8 @@
 """Pictures as discrete tokens: residual codebooks on the features of a codec that ships.
 
-After McQuic (Zhu et al., "Unified Multivariate Gaussian Mixture for Efficient Neural Image Compression", CVPR 2022), on
-one grid: features at 1/16, turned to principal components of the pixels' error, then a residual codebook a level.
+After McQuic (Zhu et al., "Unified Multivariate Gaussian Mixture for Efficient Neural Image Compression", CVPR 2022):
+features at 1/16, turned to principal components of the pixels' error, then residual codebooks, those of the coarse
+levels for blocks of 2 x 2 positions. Release 1 has no coarse levels.
 Analysis and synthesis are those of the `hyperprior` family. Tokens of a level depend on no later level, so that the
 first levels of a stream are the stream of a lower rate.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -27,7 +29,8 @@ from ..base import Codec, Shape
 from ..contract import Compressed
 from ..hyperprior.nets import Analysis, Synthesis, kept_as_bytes
 from . import tokens as tokens_
-from .residual import check_tokens
+from .blocks import CELLS, books_of, from_blocks, grids, to_blocks
+from .residual import check_tokens, tokens_of, usage, vectors_of
 from .tokens import TokenCodec
 
 if TYPE_CHECKING:
@@ -41,7 +44,8 @@ class VqConfig:
     Attributes:
         width, analysis_depth, synthesis_depth, latent: of the trunk, as in `hyperprior`.
         trunk_quality: at which the trunk runs.
-        levels: K, codebooks; each refines what the ones before leave.
+        levels: K; each refines what the ones before leave.
+        coarse: how many come first that are at 1/32, with four codebooks each; the others have one.
         entries: N, codewords of a codebook.
         components: principal components of the features that are quantised.
     """
@@ -54,12 +58,14 @@ class VqConfig:
     levels: int = 16
     entries: int = 256
     components: int = 96
+    coarse: int = 0
 
 
 _BOUNDS = {
     "width": storage.CHANNELS, "analysis_depth": storage.DEPTH, "synthesis_depth": storage.DEPTH,
     "latent": storage.CHANNELS, "trunk_quality": schema.integer(1, 100), "levels": schema.integer(1, 64),
     "entries": schema.integer(2, 4096), "components": storage.CHANNELS,
+    "coarse": schema.integer(0, 16),
 }  # fmt: skip
 
 
@@ -83,17 +89,28 @@ class VqCodec(TokenCodec, Codec):
         self.synthesis_transform = Synthesis(c.width, c.synthesis_depth, c.latent)
         self.register_buffer("std", torch.ones(c.latent, 1, 1))
         self.std: Tensor
-        self.add_codebooks(c.latent, c.components, c.levels, c.entries)
+        if c.coarse > c.levels:
+            raise InputError(f"{c.coarse} coarse levels of {c.levels}: there are not so many")
+        self.coarse = c.coarse
+        self.add_codebooks(c.latent, c.components, c.levels, c.entries, books_of(c.levels, c.coarse))
+        if c.coarse:
+            self.latent_multiple = 2
+            # rows are the principal components of a block
+            self.register_buffer("block_basis", torch.zeros(c.components, CELLS * c.components))
+            self.block_basis: Tensor
         # 3x3 at 1/8 reach half a position each, the 2x2 cells between the grids one more
         self.analysis_halo = math.ceil(c.analysis_depth / 2) + 1
         self.synthesis_halo = math.ceil(c.synthesis_depth / 2) + 1
+        self.analysis_halo += self.analysis_halo % self.latent_multiple
+        self.synthesis_halo += self.synthesis_halo % self.latent_multiple
 
     # --- tokens --------------------------------------------------------------------------------------------------
 
     def tokens(self, x: Any, levels: int | None = None) -> Tensor:
         """A picture (3, H, W) as integers (K, h, w) int64 from 0 to N - 1, the coarsest level first.
 
-        h and w are the sides over 16, rounded up.
+        h and w are the sides over 16, rounded up, with coarse levels to even numbers. A coarse level has the tokens of
+        four codebooks in the cells of each block of 2 x 2.
 
         Args:
             x: floats in [0, 1], uint8 or uint16.
@@ -133,8 +150,54 @@ class VqCodec(TokenCodec, Codec):
         levels, features = self.levels(quality), self.trunk_features(x)
         out = features.new_zeros(len(features), self.depth, *self._grid(x), dtype=torch.int16)
         for i, item in enumerate(features):
-            out[i, :levels] = self.named(item, levels).reshape(levels, *out.shape[2:])
+            out[i, :levels] = self.planes(item, levels, (out.shape[2], out.shape[3]))
         return out
+
+    def planes(self, rows: Tensor, levels: int, size: tuple[int, int]) -> Tensor:
+        """Features (h * w, M) of a grid -> tokens (levels, h, w) int64."""
+        if not self.coarse:
+            return self.named(rows, levels).reshape(levels, *size)
+        rest = (rows - self.mean) @ self.to_components
+        out = torch.zeros(levels, *size, dtype=torch.int64, device=rows.device)
+        first = books_of(min(levels, self.coarse), self.coarse)
+        blocks = to_blocks(rest, *size) @ self.block_basis.T
+        found = list(tokens_of(blocks, self.codewords[:first], self.prices[:first]))
+        rest = rest - from_blocks(vectors_of(torch.stack(found), self.codewords) @ self.block_basis, *size)
+        if levels > self.coarse:
+            last = books_of(levels, self.coarse)
+            found += tokens_of(rest, self.codewords[first:last], self.prices[first:last])
+        for grid, tokens in zip(grids(out, self.coarse), found):
+            grid.copy_(tokens.reshape(grid.shape))
+        return out
+
+    @property
+    def codebooks(self) -> Tensor:
+        """(K, N, M) float32: codewords in the units of the features, of the levels at 1/16; entry 0 of each is zero."""
+        return self.codewords[CELLS * self.coarse :] @ self.from_components
+
+    @property
+    def coarse_codebooks(self) -> Tensor:
+        """(4 * coarse, N, M, 2, 2) float32: the same of the coarse levels, whose codewords stand for blocks."""
+        if not self.coarse:
+            return self.codewords.new_zeros(0, self.entries, len(self.mean), 2, 2)
+        blocks = (self.codewords[: CELLS * self.coarse] @ self.block_basis).unflatten(2, (2, 2, -1))
+        return (blocks @ self.from_components).movedim(4, 2)
+
+    def usage(self, tokens: Any) -> list[tuple[int, float]]:
+        """Of each codebook of tokens (K, h, w), four of a coarse level: how many codewords occur, and bits a token at
+        their frequencies. Without coarse levels tokens (K, ...) may have any shape."""
+        if not self.coarse:
+            return super().usage(tokens)
+        tokens = self.checked_tokens(tokens, "levels, h, w")
+        self._check_even(tokens)
+        return [usage(grid[None], self.entries)[0] for grid in grids(tokens, self.coarse)]
+
+    def _check_even(self, tokens: Tensor) -> None:
+        if self.coarse and (tokens.shape[-1] % 2 or tokens.shape[-2] % 2):
+            raise InputError(
+                f"tokens of {self.name} have even sides, as its coarse levels stand for 2 x 2 positions, not "
+                f"{tuple(tokens.shape[-2:])}"
+            )
 
     def components(self, x: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [0, 1] -> what is quantised, (B, h * w, components) float32."""
@@ -173,7 +236,12 @@ class VqCodec(TokenCodec, Codec):
     def size_of(self, tokens: Tensor, size: tuple[int, int] | None) -> tuple[int, int]:
         """(H, W) of the picture of tokens; InputError where ``size`` has others."""
         h, w = tokens.shape[1:]
-        size = (16 * h, 16 * w) if size is None else (int(size[0]), int(size[1]))
+        self._check_even(tokens)
+        try:
+            height, width = (16 * h, 16 * w) if size is None else map(index, size)
+        except (TypeError, ValueError):
+            raise InputError(f"size is {size!r}; (H, W) of the picture, two whole numbers, is needed") from None
+        size = height, width
         if min(size) < 1 or self.latent_size(size) != (h, w):
             raise InputError(f"a picture of {size[0]} x {size[1]} has {self.latent_size(size)} tokens, not {(h, w)}")
         return size
@@ -184,13 +252,29 @@ class VqCodec(TokenCodec, Codec):
         tokens = tensor_of(latent, "iuf", "tokens").to(self.codewords.device)
         if tokens.ndim not in (3, 4):
             raise InputError(f"tokens are (levels, h, w) or a batch of them, not {tuple(tokens.shape)}")
+        if tokens.is_floating_point() and not torch.equal(tokens, tokens.floor()):
+            raise InputError("tokens hold numbers that are not whole: nothing may be added to them or mixed")
         batch = tokens if tokens.ndim == 4 else tokens[None]
         batch = batch.long()
         check_tokens(batch.transpose(0, 1), self.depth, self.entries)
+        self._check_even(batch)
         b, k, h, w = batch.shape
-        rows = self.features(batch.transpose(0, 1).reshape(k, b * h * w))
+        if self.coarse:
+            rows = torch.cat([self._block_rows(item) for item in batch])
+        else:
+            rows = self.features(batch.transpose(0, 1).reshape(k, b * h * w))
         features = rows.reshape(b, h, w, -1).permute(0, 3, 1, 2)
         return features if tokens.ndim == 4 else features[0]
+
+    def _block_rows(self, planes: Tensor) -> Tensor:
+        """Tokens (levels, h, w) -> features (h * w, M)."""
+        found = [grid.reshape(-1) for grid in grids(planes, self.coarse)]
+        first = books_of(min(len(planes), self.coarse), self.coarse)
+        blocks = vectors_of(torch.stack(found[:first]), self.codewords) @ self.block_basis
+        rows = from_blocks(blocks, planes.shape[1], planes.shape[2])
+        if found[first:]:
+            rows = rows + vectors_of(torch.stack(found[first:]), self.codewords[first:])
+        return rows @ self.from_components + self.mean
 
     @torch.inference_mode()
     def synthesis(self, latent: Tensor, size: tuple[int, int], quality: float | None = None) -> Tensor:
@@ -226,9 +310,9 @@ class VqCodec(TokenCodec, Codec):
         """As in the base; "tokens" are those of the stream's levels, (levels, h, w) int64."""
         if to != "tokens":
             return super().restore(header, chunks, to=to, **part)
-        latent = super().restore(header, chunks, to="latent", **part)
+        latent = super().restore(header, chunks, to="latent", **part)  # with `channels` only the first levels
         size = header.shape[-2], header.shape[-1]
-        return self.first_levels(latent, self.levels(self.read_params(header.params, len(chunks), size)[0])).long()
+        return latent[: self.levels(self.read_params(header.params, len(chunks), size)[0])].long()
 
 
 # --- storage -----------------------------------------------------------------------------------------------------

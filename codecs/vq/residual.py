@@ -88,10 +88,15 @@ def entropy(counts: Tensor) -> float:
     return float(-(share * share.clamp_min(1e-300).log2()).sum())
 
 
-def fit_level(x: Tensor, entries: int, generator: torch.Generator, schedule: Schedule) -> tuple[Tensor, Tensor]:
+def fit_level(
+    x: Tensor, entries: int, generator: torch.Generator, schedule: Schedule, beside: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """Codewords (N, d) and prices (N,) of a level, fitted to rows (n, d) by k-means with prices.
 
     Dead codewords move to random rows.
+
+    Args:
+        beside: squared error of a row in dimensions that ``x`` has left out; prices are those of the whole.
 
     Raises:
         InputError: fewer rows than entries.
@@ -106,7 +111,7 @@ def fit_level(x: Tensor, entries: int, generator: torch.Generator, schedule: Sch
         rows = x if whole or n <= _SAMPLE else x[torch.randperm(n, generator=generator)[:_SAMPLE]]
         found = nearest(rows, codewords, prices)
         counts = torch.bincount(found, minlength=entries).float()
-        left = float((rows - codewords[found]).square().sum(1).mean())
+        left = float((rows - codewords[found]).square().sum(1).mean()) + beside
         sums = torch.zeros_like(codewords).index_add_(0, found, rows)
         moved = torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], codewords)
         moved[0] = 0

@@ -28,6 +28,7 @@ from .residual import check_tokens, tokens_of, usage, vectors_of
 
 C = TypeVar("C", bound="TokenCodec")
 _BUFFERS = ("mean", "to_components", "from_components", "codewords", "prices")
+_BYTES = ("codewords", "block_basis")  # the second one only with coarse levels
 _CODING = ("scores", "bias", "frequencies", "precision")
 
 
@@ -35,18 +36,23 @@ class TokenCodec(BaseCodec):
     """Base of the codecs of tokens, beside the base of their kind of signal.
 
     Attributes:
-        depth, entries: K codebooks of N codewords.
+        depth, entries: levels, and N codewords of a codebook; a level is a codebook, unless it is coarse.
+        coarse: how many levels come first that are at half the resolution.
         prior: of the tokens; None until one is fitted.
     """
 
     depth: int
     entries: int
+    coarse: int = 0
     variable_rate = True
     default_quality = DEFAULT_QUALITY
     declared = OPTIONS
 
-    def add_codebooks(self, features: int, components: int, levels: int, entries: int) -> None:
-        """Room for what is fitted: features (M,) -> components, codewords (K, N, components) and their prices."""
+    def add_codebooks(
+        self, features: int, components: int, levels: int, entries: int, books: int | None = None
+    ) -> None:
+        """Room for what is fitted: features (M,) -> components, codewords (K, N, components) and their prices; K is the
+        number of levels where ``books`` says no other."""
         if components > features:
             raise InputError(f"{components} components of {features} features: there are not so many")
         self.depth, self.entries = levels, entries
@@ -54,8 +60,8 @@ class TokenCodec(BaseCodec):
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("to_components", torch.zeros(features, components))
         self.register_buffer("from_components", torch.zeros(components, features))
-        self.register_buffer("codewords", torch.zeros(levels, entries, components))
-        self.register_buffer("prices", torch.zeros(levels, entries))
+        self.register_buffer("codewords", torch.zeros(books or levels, entries, components))
+        self.register_buffer("prices", torch.zeros(books or levels, entries))
         self.mean: Tensor
         self.to_components: Tensor
         self.from_components: Tensor
@@ -154,14 +160,14 @@ class TokenCodec(BaseCodec):
 
 def bytes_of(trunk: storage.AsBytes) -> storage.AsBytes:
     """Which tensors are stored as bytes: those of the trunk, which are shared, and the codewords, a scale a level."""
-    return lambda key, value: key == "codewords" or trunk(key, value)
+    return lambda key, value: key in _BYTES or trunk(key, value)
 
 
 def round_weights(codec: TokenCodec, as_bytes: storage.AsBytes, dtype: torch.dtype) -> None:
     """Set the weights to what storage keeps of them: the trunk's in ``dtype``, its own in 16 bits."""
     storage.round_state(codec, as_bytes, dtype)
     for key in _BUFFERS:
-        if key != "codewords":
+        if key not in _BYTES:
             value = getattr(codec, key)
             value.copy_(value.half().float())
 
@@ -172,7 +178,7 @@ def to_tensors(codec: Any, as_bytes: storage.AsBytes, dtype: torch.dtype) -> tup
         raise InputError(f"{codec.name} has no entropy model to store")
     tensors = storage.to_tensors(codec, as_bytes, dtype)
     for key in _BUFFERS:
-        if key != "codewords":
+        if key not in _BYTES:
             tensors[f"model.{key}"] = tensors[f"model.{key}"].half()
     return tensors, storage.metadata(codec, asdict(codec.config))
 
@@ -193,11 +199,12 @@ def read(
     weights = storage.read(data)
     config = storage.checked(kind, bounds, weights.config)
     # a shared release brings more than the trunk
-    state = {k: v for k, v in weights.state.items() if k in _BUFFERS or k.startswith(shared)}
+    own = {*_BUFFERS, *_BYTES}
+    state = {k: v for k, v in weights.state.items() if k in own or k.startswith(shared)}
     try:
         codec = storage.build(lambda: make(config, weights.name), state, f"a {kind} codec")
         coding = {k: v for k, v in weights.coding.items() if k in _CODING}
-        codec.prior = Prior.from_arrays(coding, codec.depth, codec.entries)
+        codec.prior = Prior.from_arrays(coding, len(codec.codewords), codec.entries, codec.coarse)
     except InputError as error:
         raise FormatError(f"not a {kind} weights file: {error}") from error
     return codec

@@ -1,4 +1,6 @@
-"""Pictures as tokens: rate and quality level by level beside JPEG and WebP, what the prior saves, finite scalars."""
+"""Pictures as tokens: rate and quality level by level beside JPEG, WebP and release 1, whose levels are all at 1/16;
+what the prior saves; finite scalars.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,9 @@ import torch
 from torch import Tensor
 
 import latentzip as lz
+from latentzip import pretrained
+from latentzip.codecs.vq import from_bytes, residual
+from latentzip.codecs.vq.blocks import books_of, grids
 from latentzip.entropy import RateMeter
 from latentzip.evaluation.metrics.pictures import ms_ssim_db, psnr
 from latentzip.evaluation.peers.pictures import CONVENTIONAL
@@ -20,6 +25,7 @@ from .rd import measure
 
 PEERS = {"jpeg": (1, 5, 8, 12, 16, 20, 25, 30), "webp": (0, 1, 3, 5, 10, 20, 40)}  # qualities
 RATES = (0.1, 0.15, 0.2, 0.3, 0.4)  # bpp at which they are compared
+OLD = "vq of release 1, one grid"
 SCALARS = (8, 6, 5)  # steps of the three components that a token of finite scalars holds: 240 of them
 
 
@@ -30,12 +36,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     levels = [k for k in (1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 20, 24) if k <= config.levels]
     levels = levels[::3] if args.quick else levels
     curves: dict[str, list[tuple[float, float, float]]] = {}
-    for level in levels:
-        found = [
-            measure(x, lambda im, k=level: lz.encode(im, codec="vq", levels=k), lambda b: np.asarray(lz.decode(b)))
-            for _, x in images
-        ]
-        curves.setdefault("vq", []).append(_mean(found))
+    first = next(e for e in pretrained.index() if (e.name, e.version) == ("vq", "1"))
+    for name, one in (("vq", codec), (OLD, from_bytes(first.read()))):
+        for level in levels:
+            found = [
+                measure(
+                    x, lambda im, k=level, c=one: lz.encode(im, codec=c, levels=k),
+                    lambda b, c=one: np.asarray(lz.decode(b, codec=c)),
+                )
+                for _, x in images
+            ]  # fmt: skip
+            curves.setdefault(name, []).append(_mean(found))
     for name, qualities in PEERS.items():
         peer = CONVENTIONAL[name]
         for quality in qualities[:: 3 if args.quick else 1]:
@@ -48,16 +59,24 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         bits = [_bits(codec, t, k) for k in range(config.levels + 1)]
         coded += np.diff(bits)
     coded /= count
-    usage = codec.usage(torch.cat([t.flatten(1) for t in tokens], 1))
-    plain = math.log2(config.entries)
-    rows = [
-        {"level": k + 1, "coded_bits": float(coded[k]), "entropy": bits, "used": used}
-        for k, (used, bits) in enumerate(usage)
+    usage = [
+        residual.usage(torch.cat([g.flatten() for g in book])[None], config.entries)[0]
+        for book in zip(*(grids(t, codec.coarse) for t in tokens))
     ]
+    plain = math.log2(config.entries)
+    rows = []
+    for k in range(config.levels):
+        # means over the codebooks of a level
+        own = usage[books_of(k, codec.coarse) : books_of(k + 1, codec.coarse)]
+        used, bits = (sum(values) / len(own) for values in zip(*own))
+        rows.append({"level": k + 1, "coded_bits": float(coded[k]), "entropy": bits, "used": round(used)})
     lines = [
         f"{len(images)} pictures, means.", "",
         "| | bpp | PSNR, dB | MS-SSIM, dB |", "|---|---|---|---|",
-        *(f"| vq, {k} levels | {b:.4f} | {p:.2f} | {m:.2f} |" for k, (b, p, m) in zip(levels, curves["vq"])),
+        *(
+            f"| {name}, {k} levels | {b:.4f} | {p:.2f} | {m:.2f} |"
+            for name in ("vq", OLD) for k, (b, p, m) in zip(levels, curves[name])
+        ),
         *(f"| {name} | {b:.4f} | {p:.2f} | {m:.2f} |" for name in PEERS for b, p, m in curves[name]),
         "", "| level | bits a token, coded | at their frequencies | codewords used |", "|---|---|---|---|",
         *(f"| {r['level']} | {r['coded_bits']:.2f} | {r['entropy']:.2f} | {r['used']} |" for r in rows),
@@ -73,7 +92,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             for what, column in (("ms_ssim_db", 2), ("psnr_db", 1))
             for name in PEERS
         },
-    }
+        "bytes_against_one_grid_pct": {
+            f"{what}, {level} levels": _fewer(curves, i, column)
+            for what, column in (("ms_ssim", 2), ("psnr", 1)) for i, level in enumerate(levels)
+        },
+    }  # fmt: skip
     return {"rows": rows, "curves": curves, "scalars": scalar, "summary": summary, "markdown": "\n".join(lines)}
 
 
@@ -93,6 +116,16 @@ def _over(curves: dict[str, list[tuple[float, float, float]]], peer: str, rate: 
             return None
         both.append(float(np.interp(rate, [p[0] for p in points], [p[column] for p in points])))
     return round(both[0] - both[1], 2)
+
+
+def _fewer(curves: dict[str, list[tuple[float, float, float]]], number: int, column: int) -> float | None:
+    """Percent of bytes more (less: negative) than release 1 takes for what a point of vq has; None beyond its curve."""
+    rate, quality = curves["vq"][number][0], curves["vq"][number][column]
+    points = sorted(curves[OLD])
+    values = [p[column] for p in points]
+    if not values[0] <= quality <= values[-1]:
+        return None
+    return round(100 * (rate / float(np.interp(quality, values, [p[0] for p in points])) - 1), 1)
 
 
 def _bits(codec: Any, tokens: Tensor, levels: int) -> float:
@@ -118,15 +151,13 @@ def finite_scalars(codec: Any, images: list[tuple[str, np.ndarray]]) -> dict[str
     scales = _best_scales(every, steps)
     for pixels, shape, y in data:
         three = lz.decode(lz.encode(pixels, codec="vq", levels=3), to="tokens")
-        books = codec.codewords
-        codewords = sum(books[k][three[k].flatten()] for k in range(3))
+        codewords = (codec.values(three).flatten(1).T - codec.mean) @ codec.to_components
         scalars = torch.zeros_like(y)
         scalars[:, : len(steps)] = _scalars(y[:, : len(steps)], scales, steps)
         for name, back in (("residual codewords, 3 x 8 bits", codewords), ("finite scalars, 3 x 7.9 bits", scalars)):
             error = 10 * math.log10(float(y.square().sum() / (y - back).square().sum()))
-            features = (back @ codec.from_components + codec.mean).T.reshape(
-                1, -1, -(-shape[2] // 16), -(-shape[3] // 16)
-            )
+            grid = codec.latent_size((shape[2], shape[3]))
+            features = (back @ codec.from_components + codec.mean).T.reshape(1, -1, *grid)
             quality = torch.full((1,), float(codec.config.trunk_quality))
             picture = codec.synthesis_transform(features, quality, codec.std)[0] + 0.5
             picture = picture[:, : shape[2], : shape[3]].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()

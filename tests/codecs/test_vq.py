@@ -14,8 +14,9 @@ from PIL import Image
 import latentzip as lz
 from latentzip.codecs.hyperprior.codec import HyperpriorCodec, HyperpriorConfig
 from latentzip.codecs.vq import VqConfig, from_bytes, residual
+from latentzip.codecs.vq.blocks import books_of, from_blocks, grids, to_blocks
 from latentzip.codecs.vq.codec import VqCodec, round_weights, to_tensors
-from latentzip.codecs.vq.prior import PASSES, SLOTS, Prior
+from latentzip.codecs.vq.prior import FEW, PASSES, SLOTS, Prior
 from latentzip.entropy import Decoder, Encoder, RateMeter, container
 from latentzip.entropy.engine import load_engine
 from latentzip.training import vq
@@ -39,29 +40,35 @@ def x():
     return picture(100, 152)
 
 
-def random_prior(levels, entries, tables, seed):
+def random_prior(levels, entries, tables, seed, coarse=0):
     rng = np.random.default_rng(seed)
-    scores = rng.integers(-128, 128, (levels, SLOTS, entries + 1, tables)).astype(np.int8)
+    levels = books_of(levels, coarse)
+    scores = rng.integers(-128, 128, (levels, FEW if coarse else SLOTS, entries + 1, tables)).astype(np.int8)
     bias = rng.integers(-99, 99, (levels, PASSES, tables)).astype(np.int16)
     shares = rng.dirichlet(np.ones(entries + 1), (levels, tables))
     frequencies = np.maximum(1, np.floor(shares * ((1 << 12) - entries - 1))).astype(np.int64)
     frequencies[..., 0] += (1 << 12) - frequencies.sum(-1)
-    return Prior(scores, bias, frequencies.astype(np.int16), 12)
+    return Prior(scores, bias, frequencies.astype(np.int16), 12, coarse)
 
 
 def test_tokens_are_what_a_stream_holds(codec, x):
     blob = lz.encode(x, codec="vq", quality=100)
     tokens = lz.decode(blob, to="tokens")
     assert tokens.dtype == torch.int64
-    assert tokens.shape == (codec.config.levels, 7, 10)
+    assert tokens.shape == (codec.config.levels, 8, 10)  # even, for the blocks of the coarse level
     assert torch.equal(tokens, codec.tokens(x))
     assert torch.equal(tokens, lz.decode(blob, to="latent").long())
     assert torch.equal(codec.from_tokens(tokens, (100, 152)), lz.decode(blob, to="tensor"))
-    assert codec.from_tokens(tokens).shape == (3, 112, 160)
-    assert codec.codebooks.shape == (codec.config.levels, codec.config.entries, codec.config.latent)
-    # what a token stands for is a sum of codewords
-    feature = sum(codec.codebooks[k, tokens[k, 3, 4]] for k in range(len(tokens))) + codec.mean
+    assert codec.from_tokens(tokens).shape == (3, 128, 160)
+    fine = codec.config.levels - codec.coarse
+    assert codec.codebooks.shape == (fine, codec.config.entries, codec.config.latent)
+    assert codec.coarse_codebooks.shape == (4 * codec.coarse, codec.config.entries, codec.config.latent, 2, 2)
+    # what a token stands for is a sum of codewords, of a coarse level for the block that the position lies in
+    cells = [(i, tokens[i // 4, 2 + i // 2 % 2, 4 + i % 2]) for i in range(4 * codec.coarse)]
+    feature = sum(codec.coarse_codebooks[i, token, :, 1, 0] for i, token in cells) + codec.mean
+    feature = feature + sum(codec.codebooks[k, tokens[k + codec.coarse, 3, 4]] for k in range(fine))
     torch.testing.assert_close(codec.values(tokens)[:, 3, 4], feature, rtol=1e-4, atol=1e-4)
+    assert torch.equal(codec.values(tokens[None, :1])[0], codec.values(tokens[:1]))
 
 
 def test_levels_nest_and_more_are_better(codec, x):
@@ -78,6 +85,8 @@ def test_levels_nest_and_more_are_better(codec, x):
         last, size = error, len(blob)
         full = lz.encode(x, codec="vq", quality=100)
         assert torch.equal(lz.decode(full, channels=levels), lz.decode(blob))
+        assert torch.equal(lz.decode(full, to="tokens", channels=levels), tokens)
+        assert len(lz.decode(blob, to="tokens", channels=16)) == levels
     assert [codec.levels(codec.quality_of(k)) for k in (1, 5, 16)] == [1, 5, 16]
     assert codec.levels(1) == 1
 
@@ -88,7 +97,7 @@ def test_a_region_equals_its_part(codec):
     whole = lz.decode(blob)
     assert torch.equal(lz.decode(blob, region=(33, 70, 190, 201)), whole[:, 33:190, 70:201])
     tokens = lz.decode(blob, to="tokens", region=(33, 70, 190, 201))
-    assert torch.equal(tokens, lz.decode(blob, to="tokens")[:, 2:12, 4:13])
+    assert torch.equal(tokens, lz.decode(blob, to="tokens")[:, 2:12, 4:14])
 
 
 def test_large_pictures_go_by_chunks(codec):
@@ -106,15 +115,21 @@ def test_prior_saves_bits(codec):
     codec.prior.program(meter, tokens.numpy(), len(tokens), *tokens.shape[1:])
     plain = tokens.numel() * np.log2(codec.config.entries)
     assert float(meter.bits) < 0.85 * plain
-    assert float(meter.bits) < sum(bits * tokens[0].numel() for _, bits in codec.usage(tokens))
+    sizes = [grid.numel() for grid in grids(tokens, codec.coarse)]
+    assert float(meter.bits) < sum(bits * size for (_, bits), size in zip(codec.usage(tokens), sizes))
     assert 8 * len(lz.encode(x, codec="vq", quality=100)) < 1.02 * float(meter.bits) + 800
     assert all(used > 16 for used, _ in codec.usage(tokens))
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 4), st.integers(2, 40), st.integers(1, 11), st.integers(1, 11), st.integers(0, 99))
-def test_any_tokens_round_trip_on_any_engine(levels, entries, h, w, seed):
-    prior = random_prior(levels, entries, 3, seed)
+@given(
+    st.integers(1, 4), st.integers(2, 40), st.integers(1, 11), st.integers(1, 11), st.integers(0, 99),
+    st.integers(0, 2),
+)  # fmt: skip
+def test_any_tokens_round_trip_on_any_engine(levels, entries, h, w, seed, coarse):
+    coarse = min(coarse, levels)
+    h, w = (2 * h, 2 * w) if coarse else (h, w)
+    prior = random_prior(levels, entries, 3, seed, coarse)
     tokens = np.random.default_rng(seed).integers(0, entries, (levels, h, w)).astype(np.int32)
     encoder = Encoder()
     assert np.array_equal(prior.program(encoder, tokens, levels, h, w), tokens)
@@ -125,7 +140,7 @@ def test_any_tokens_round_trip_on_any_engine(levels, entries, h, w, seed):
         decoder.finish()
     first = Decoder(blob)
     assert np.array_equal(prior.program(first, None, 1, h, w), tokens[:1])
-    again = Prior.from_arrays(prior.to_arrays(), levels, entries)
+    again = Prior.from_arrays(prior.to_arrays(), books_of(levels, coarse), entries, coarse)
     assert np.array_equal(again.program(Decoder(blob), None, levels, h, w), tokens)
 
 
@@ -133,6 +148,7 @@ def test_any_tokens_round_trip_on_any_engine(levels, entries, h, w, seed):
     (np.full((3, 4, 4), 256), "from 256 to 256; a codebook has 0 to 255"), (np.full((3, 4, 4), -1), "from -1 to -1"),
     (np.zeros((17, 4, 4), int), "17 levels; there are codebooks for 1 to 16"), (np.zeros((4, 4), int), r"\(4, 4\)"),
     (np.zeros((3, 0, 4), int), r"\(3, 0, 4\)"), (np.zeros((3, 4, 4)), "float64"), ("tokens", "integers"),
+    (np.zeros((3, 4, 5), int), r"even sides.*\(4, 5\)"),
 ])  # fmt: skip
 def test_what_is_no_token_is_refused(codec, tokens, words):
     with pytest.raises(lz.InputError, match=words):
@@ -141,8 +157,15 @@ def test_what_is_no_token_is_refused(codec, tokens, words):
 
 def test_other_errors(codec, x):
     tokens = codec.tokens(x, 2)
-    with pytest.raises(lz.InputError, match=r"100 x 400 has \(7, 25\) tokens"):
+    with pytest.raises(lz.InputError, match=r"100 x 400 has \(8, 26\) tokens"):
         codec.from_tokens(tokens, (100, 400))
+    for size in ("ab", (100.5, 152), (float("nan"), 9), (5,), (100, 152, 3), 7):
+        with pytest.raises(lz.InputError, match="two whole numbers"):
+            codec.from_tokens(tokens, size)
+    with pytest.raises(lz.InputError, match="not whole"):
+        codec.values(tokens + 0.5)
+    with pytest.raises(lz.InputError, match=r"not str; latentzip\.encode takes files"):
+        codec.tokens("photo.png")
     with pytest.raises(lz.InputError, match="1 to 16"):
         lz.encode(x, codec="vq", levels=17)
     assert lz.encode(x, codec="vq", levels=2, quality=90) == lz.encode(x, codec="vq", levels=2)
@@ -206,7 +229,7 @@ def fitted(tmp_path_factory):
         Image.fromarray(array).save(folder / f"{i}.png")
     torch.manual_seed(0)
     trunk = HyperpriorCodec(TRUNK, "trunk")
-    config = VqConfig(levels=2, entries=16, components=8)
+    config = VqConfig(levels=2, entries=16, components=8, coarse=1)
     return vq.fit(trunk, config, folder, steps=10, name="own", log=lambda _: None)
 
 
@@ -226,8 +249,20 @@ def test_fit_makes_a_codec_that_codes(fitted, tmp_path):
     assert codec.fingerprint == fitted.fingerprint
 
 
+def test_components_can_be_left_out(fitted):
+    same, fewer = vq.trimmed(fitted, 8), vq.trimmed(fitted, 5)
+    x = picture(90, 70, 9)
+    assert torch.equal(same.tokens(x), fitted.tokens(x))
+    assert fewer.codewords.shape == (5, 16, 5)
+    y = [codec.values(codec.tokens(x)) for codec in (fitted, fewer)]
+    assert float((y[0] - y[1]).square().mean()) < 0.5 * float(y[0].var())
+    with pytest.raises(lz.InputError, match="9 components are to be kept"):
+        vq.trimmed(fitted, 9)
+
+
 @pytest.mark.parametrize("fields", [
     {"levels": 3}, {"entries": 17}, {"components": 9}, {"latent": 4}, {"entries": 1 << 20}, {"trunk_quality": 0},
+    {"coarse": 0}, {"coarse": 2}, {"coarse": 3},
     {"x": 1},
 ])  # fmt: skip
 def test_weights_that_lie(fitted, fields):
@@ -254,4 +289,15 @@ def test_streams_name_their_levels(codec, x, tmp_path):
     path.write_bytes(lz.encode(x, codec="vq", levels=5))
     box = container.read(path.read_bytes())
     assert codec.levels(codec.read_params(box.header.params, 1, (100, 152))[0]) == 5
-    assert lz.decode(path, to="tokens").shape == (5, 7, 10)
+    assert lz.decode(path, to="tokens").shape == (5, 8, 10)
+
+
+def test_blocks_and_cells():
+    planes = torch.arange(2 * 4 * 6).reshape(2, 4, 6)
+    coarse = grids(planes, 1)
+    assert [tuple(g.shape) for g in coarse] == [(2, 3)] * 4 + [(4, 6)]
+    assert coarse[2].tolist() == planes[0, 1::2, ::2].tolist()
+    rows = torch.rand(24, 3)
+    blocks = to_blocks(rows, 4, 6)
+    assert torch.equal(blocks[1], torch.cat([rows[2], rows[3], rows[8], rows[9]]))
+    assert torch.equal(from_blocks(blocks, 4, 6), rows)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import latentzip as lz
+from latentzip.cli.app import main
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from packs import make_pack, picture
@@ -41,6 +42,14 @@ def test_loaders_yield_tokens(pack, tier, tmp_path):
     latents = lz.data.LatentDataset(pack, tier="archive")
     assert latents[0]["latent"].shape == (codec.config.levels, 6, 6)
     assert lz.data.LatentDataset(pack, to="tokens")[1]["label"] in (0, 1)
+
+
+def test_the_command_takes_levels(tmp_path):
+    (tmp_path / "in").mkdir()
+    picture(0, (40, 64)).save(tmp_path / "in" / "0.png")
+    command = ["pack", str(tmp_path / "in"), str(tmp_path / "out"), "-c", "vq", "--size", "32", "--levels", "3"]
+    assert main([*command, "--jobs", "1", "--quiet"]) == 0
+    assert lz.data.LatentDataset(tmp_path / "out", to="tokens")[0]["tokens"].shape == (3, 2, 2)
 
 
 def test_other_packs_have_none(tmp_path):

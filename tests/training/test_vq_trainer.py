@@ -1,7 +1,6 @@
 """Training of the codec of tokens: it begins at a fit or a release, gets better, and keeps codewords alive."""
 
 from dataclasses import replace
-from typing import cast
 
 import numpy as np
 import pytest
@@ -9,7 +8,8 @@ import torch
 from PIL import Image
 
 import latentzip as lz
-from latentzip.codecs.vq.codec import VqCodec, VqConfig
+from latentzip import pretrained
+from latentzip.codecs.vq.codec import VqConfig, from_bytes
 from latentzip.training import vq_trainer
 from latentzip.training.recipes import make_trainer
 
@@ -49,7 +49,8 @@ def test_a_run_is_better_than_the_fit_it_begins_with(photos, tmp_path):
 def test_a_run_begins_at_the_release(photos, tmp_path):
     recipe = replace(vq_trainer.Recipe(), batch=2, crop=64)
     trainer = make_trainer(recipe, str(photos), tmp_path / "run", init="release")
-    codec = cast(VqCodec, lz.load_codec("vq"))
+    entry = next(e for e in pretrained.index() if (e.name, e.version) == ("vq", "1"))
+    codec = from_bytes(entry.read())
     assert trainer.origin == "from release 1 of vq"
     words = torch.stack([trainer.books.words(i) for i in range(codec.depth)]).detach()
     torch.testing.assert_close(words, codec.codewords)
@@ -78,6 +79,9 @@ def test_dead_codewords_move():
 def test_trunks_that_do_not_fit(photos, tmp_path):
     with pytest.raises(lz.InputError, match="walloc-rgb-16x is no hyperprior codec"):
         make_trainer(replace(TINY, trunk="walloc-rgb-16x"), str(photos), tmp_path / "a")
+    coarse = replace(TINY, model=replace(TINY.model, coarse=1))
+    with pytest.raises(lz.InputError, match="coarse=0"):
+        make_trainer(coarse, str(photos), tmp_path / "b")
     with pytest.raises(lz.InputError, match="other sizes than the recipe's model"):
         make_trainer(replace(TINY, model=replace(TINY.model, width=64)), str(photos), tmp_path / "b")
     with pytest.raises(lz.InputError, match="other sizes than the recipe's model"):

@@ -14,7 +14,7 @@ from .common import Usage
 
 _OPTIONS = (
     *("quality", "coding", "effort", "max_error", "relative_error", "nmse", "bits", "lossless", "nan", "transform"),
-    "axis",
+    *("axis", "levels"),
 )
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 

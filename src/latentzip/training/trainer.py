@@ -412,7 +412,7 @@ class Trainer(ABC):
     def start_from(self, source: Path | str, crops: Tensor) -> None:
         """Take over the averaged weights of another run, or the shipped ones; ``crops`` as `initialise`."""
         if source == RELEASE:
-            entry = pretrained.find(self.recipe.name)
+            entry = self.released_entry()
             codec: Any = self.from_bytes(entry.read())
             given, config = self.released(codec), asdict(codec.config)
             words = f"release {entry.version} of {entry.name}"
@@ -425,6 +425,10 @@ class Trainer(ABC):
             recipe = json.loads(state["recipe"])
             config, words = recipe["model"], f"{recipe['name']} after {state['step']} steps"
         self.origin = f"{self.take(given, config, crops)} {words}"
+
+    def released_entry(self) -> pretrained.Entry:
+        """The shipped weights that a run may start from."""
+        return pretrained.find(self.recipe.name)
 
     def released(self, codec: Any) -> dict[str, Tensor]:
         """State of the modules as far as a released codec gives it."""

@@ -26,8 +26,9 @@ from ..codecs.features import transforms
 from ..codecs.hyperprior import HyperpriorCodec
 from ..codecs.outputs import write_file
 from ..codecs.registry import load_codec
+from ..codecs.vq.blocks import CELLS, from_blocks, to_blocks
 from ..codecs.vq.codec import VqCodec, VqConfig, from_bytes, round_weights, to_tensors
-from ..codecs.vq.residual import DEFAULT, Schedule, fit_level, nearest
+from ..codecs.vq.residual import DEFAULT, Schedule, fit_level, nearest, usage
 from ..codecs.vq.tokens import TokenCodec
 from ..entropy.errors import InputError
 from .data import EXTENSIONS, read_all
@@ -35,7 +36,7 @@ from .export import measure, update_index
 from .sources import Folders, list_sources
 from .vq_prior import fit_prior
 
-_CROP = 384
+_CROP = 640
 _ROWS = 1 << 17  # rows of features that codebooks are fitted to, at most
 TRUNK = "hyperprior-fast"
 Log = Callable[[str], None]
@@ -103,17 +104,57 @@ def fit_codebooks(
 ) -> None:
     """Set codewords and prices from features (n, M), level by level; ``keep`` rounds a codec to what storage keeps."""
     rows = rows[:: -(-len(rows) // _ROWS)]
+    fit_rest(codec, (rows - codec.mean) @ codec.to_components, schedule, seed, keep, log)
+
+
+@torch.no_grad()
+def fit_rest(
+    codec: TokenCodec, rest: Tensor, schedule: Schedule, seed: int, keep: Callable[[Any], None], log: Log
+) -> None:
+    """The same from what is left of components (n, C) for the levels that are not coarse."""
     generator = torch.Generator().manual_seed(seed)
-    rest = (rows - codec.mean) @ codec.to_components
-    for level in range(codec.depth):
-        codewords, prices = fit_level(rest, codec.entries, generator, schedule)
-        codec.codewords[level], codec.prices[level] = codewords, prices
+    for book in range(CELLS * codec.coarse, len(codec.codewords)):
+        codec.codewords[book], codec.prices[book] = fit_level(rest, codec.entries, generator, schedule)
         keep(codec)
-        found = nearest(rest, codec.codewords[level], codec.prices[level])
-        rest = rest - codec.codewords[level][found]
-        used, bits = codec.usage(found[None])[0]
+        found = nearest(rest, codec.codewords[book], codec.prices[book])
+        rest = rest - codec.codewords[book][found]
+        used, bits = usage(found[None], codec.entries)[0]
         error = float(rest.square().sum(1).mean())
-        log(f"level {level + 1}: error {error:.3g} a position, {bits:.2f} bits a token, {used} codewords used")
+        log(f"codebook {book + 1}: error {error:.3g} a position, {bits:.2f} bits a token, {used} codewords used")
+
+
+def sample(rows: Tensor, seed: int) -> Tensor:
+    """At most so many rows as codebooks are fitted to; drawn, as every n-th may lie in the same cell of its block."""
+    if len(rows) <= _ROWS:
+        return rows
+    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:_ROWS]]
+
+
+@torch.no_grad()
+def fit_blocks(
+    codec: VqCodec, pictures: list[tuple[Tensor, tuple[int, int]]], schedule: Schedule, seed: int,
+    keep: Callable[[Any], None], log: Log,
+) -> list[Tensor]:  # fmt: skip
+    """Set the basis of blocks and the codebooks of coarse levels from pictures' components (h * w, C) and their grids;
+    returns what these levels leave of the components."""
+    blocks = torch.cat([to_blocks(rest, *size) for rest, size in pictures])
+    second = blocks.T.double() @ blocks.double() / len(blocks)
+    codec.block_basis.copy_(torch.linalg.eigh(second)[1].flip(1).T[: len(codec.block_basis)])
+    keep(codec)
+    wide = replace(schedule, dimensions=CELLS * schedule.dimensions)
+    generator = torch.Generator().manual_seed(seed)
+    rest = blocks @ codec.block_basis.T
+    beside = float(blocks.square().sum(1).mean() - rest.square().sum(1).mean())
+    first, whole = CELLS * codec.coarse, rest.clone()
+    for book in range(first):
+        rows = sample(rest, seed)
+        codec.codewords[book], codec.prices[book] = fit_level(rows, codec.entries, generator, wide, beside)
+        keep(codec)
+        rest -= codec.codewords[book][nearest(rest, codec.codewords[book], codec.prices[book])]
+        left = (float(rest.square().sum(1).mean()) + beside) / CELLS
+        log(f"coarse codebook {book + 1}: error {left:.3g} a position")
+    parts = ((whole - rest) @ codec.block_basis).split([len(rest) // CELLS for rest, _ in pictures])
+    return [rest - from_blocks(part, *size) for (rest, size), part in zip(pictures, parts)]
 
 
 def fit(
@@ -134,24 +175,48 @@ def fit(
     log(f"{len(found)} pictures, {len(rows)} positions")
     fit_components(codec, rows)
     round_weights(codec)
-    fit_codebooks(codec, rows, schedule, seed, round_weights, log)
-    grids = []
-    for item, size in found:
-        grids.append(codec.named(item, codec.depth).reshape(-1, *size).numpy().astype(np.int16))
-    codec.prior = fit_prior(grids, codec.config.entries, steps, seed, log)
+    if codec.coarse:
+        components = [((item - codec.mean) @ codec.to_components, size) for item, size in found]
+        rest = torch.cat(fit_blocks(codec, components, schedule, seed, round_weights, log))
+        fit_rest(codec, sample(rest, seed), schedule, seed, round_weights, log)
+    else:
+        fit_codebooks(codec, rows, schedule, seed, round_weights, log)
+    planes = [codec.planes(item, codec.depth, size).numpy().astype(np.int16) for item, size in found]
+    codec.prior = fit_prior(planes, codec.config.entries, steps, seed, log, coarse=codec.coarse)
     return codec
 
 
-SUMMARY = "photos as discrete tokens, nested levels of codebooks at 1/16: for generative models and small files"
+@torch.no_grad()
+def trimmed(codec: VqCodec, components: int) -> VqCodec:
+    """The codec with the first of its components only: what is left out of the codewords is hardly ever named."""
+    if not 1 <= components <= codec.config.components:
+        raise InputError(f"{components} components are to be kept, the codec has {codec.config.components}")
+    out = VqCodec(replace(codec.config, components=components), codec.name).eval()
+    own, given = out.state_dict(), codec.state_dict()
+    out.load_state_dict({k: v for k, v in given.items() if own[k].shape == v.shape}, strict=False)
+    out.to_components.copy_(codec.to_components[:, :components])
+    out.from_components.copy_(codec.from_components[:components])
+    out.codewords.copy_(codec.codewords[:, :, :components])
+    if codec.coarse:
+        blocks = codec.block_basis[:components].unflatten(1, (CELLS, -1))
+        out.block_basis.copy_(blocks[:, :, :components].flatten(1))
+    out.prior = codec.prior
+    round_weights(out)
+    return out
+
+
+SUMMARY = (
+    "photos as discrete tokens, nested levels of codebooks at 1/32 and 1/16: for generative models and small files"
+)
 _CARD = """# {name}
 
 | | |
 |---|---|
-| architecture | analysis and synthesis of `{trunk}`; {levels} codebooks of {entries}{where}, {components} components |
+| architecture | analysis and synthesis of `{trunk}`; {levels} of {entries}{where}, {components} components |
 | here | {size:.2f} MB; the trunk's weights are those of `{trunk}` |
 | fingerprint | `{fingerprint}` |
 | training | residual k-means with prices and dead-entry revival, no gradients (`{script}`) |
-| prior | integer scores of known tokens choose one of {tables} tables a level (`training/vq_prior.py`) |
+| prior | integer scores of known tokens choose one of {tables} tables a codebook (`training/vq_prior.py`) |
 
 ## Measured on files (container included)
 
@@ -197,10 +262,13 @@ def export(codec: Any, out: Path, trunk: str, about_data: str, release: Release,
     results = release.measured(codec)
     about = SimpleNamespace(loader=release.loader, recipe=SimpleNamespace(summary=release.summary))
     update_index(out, about, codec, file, blob, version, results)
+    levels = f"{codec.depth - codec.coarse} codebooks"
+    if codec.coarse:
+        levels = f"{CELLS * codec.coarse} codebooks at half the resolution, {levels}"
     card = _CARD.format(
         name=codec.name, trunk=trunk, size=len(blob) / 1e6, fingerprint=codec.fingerprint.hex(),
         tables=codec.prior.tables, rows="\n".join(f"| {k} | {v} |" for k, v in results.items()), data=about_data,
-        levels=codec.depth, entries=codec.entries, components=codec.config.components, script=release.script,
+        levels=levels, entries=codec.entries, components=codec.config.components, script=release.script,
         where=release.where,
     )  # fmt: skip
     (out / f"{codec.name}-v{version}.md").write_text(card)
@@ -234,9 +302,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--trunk", default=TRUNK, help="the codec whose features are quantised")
     parser.add_argument("--trunk-quality", type=int, default=VqConfig.trunk_quality, help="at which it runs")
     parser.add_argument("--levels", type=int, default=16)
+    parser.add_argument("--coarse", type=int, default=1, help="of the levels, at half the resolution")
     parser.add_argument("--entries", type=int, default=256, help="codewords of a codebook")
     parser.add_argument("--components", type=int, default=96, help="of the features that are quantised")
+    parser.add_argument("--keep", type=int, metavar="N", help="of the components, once all is fitted: smaller weights")
     add_options(parser)
+    parser.add_argument("--version", default="1", help="of the release in the folder of --export")
     parser.add_argument("--val", help="folder of validation pictures")
     parser.add_argument("--test", help="folder of test pictures for the figures of the card")
     args = parser.parse_args(argv)
@@ -245,15 +316,17 @@ def main(argv: list[str] | None = None) -> int:
     if not isinstance(trunk, HyperpriorCodec):
         raise InputError(f"{args.trunk} is no hyperprior codec")
     config = VqConfig(
-        trunk_quality=args.trunk_quality, levels=args.levels, entries=args.entries, components=args.components
-    )
+        trunk_quality=args.trunk_quality, levels=args.levels, entries=args.entries, components=args.components,
+        coarse=args.coarse,
+    )  # fmt: skip
     codec = fit(trunk, config, args.data, schedule=replace(DEFAULT, price=args.price), seed=args.seed, steps=args.steps)
+    codec = trimmed(codec, args.keep) if args.keep else codec
     folders = {label: folder for label, folder in (("val", args.val), ("kodak", args.test)) if folder}
     release = Release(
         "latentzip.codecs.vq.codec:load_bundled", SUMMARY, "training/vq.py", " at 1/16", to_tensors, from_bytes,
         lambda codec: figures(codec, folders),
     )  # fmt: skip
-    print(export(codec, args.export, args.trunk, args.about_data, release))
+    print(export(codec, args.export, args.trunk, args.about_data, release, args.version))
     return 0
 
 

@@ -14,10 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..codecs.vq.prior import PASSES, SLOTS, Prior, neighbours, references
+from ..codecs.vq.blocks import CELLS, grids
+from ..codecs.vq.prior import FEW, PASSES, SLOTS, Prior, neighbours, references, row_of
 from ..entropy.tables import normalise
 
 TABLES = 32
+COARSE_TABLES = 8  # with coarse levels, whose tokens are few to learn from
 PRECISION = 14
 _BATCH = 4096  # tokens of a step
 _SHARP = 6.0  # factor on the scores at the end
@@ -27,21 +29,21 @@ _RATE = 0.05
 Grids = Sequence[npt.NDArray[np.int16]]
 
 
-def _context(grids: Grids, level: int, entries: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of every token of a level: itself (n,), its pass (n,), and rows of scores that speak (n, J), slot * (N + 1) +
-    token; ``SLOTS * (N + 1)`` where none does."""
-    none = SLOTS * (entries + 1)
+def _context(pictures: Grids, book: int, entries: int, slots: int, coarse: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of every token of a codebook: itself (n,), its pass (n,), and rows of scores that speak (n, J), slot * (N + 1) +
+    token; ``slots * (N + 1)`` where none does."""
+    none = slots * (entries + 1)
     tokens, passes, rows = [], [], []
-    for grid in grids:
-        k, h, w = grid.shape
-        known = np.concatenate([grid.reshape(k, -1), np.full((k, 1), entries, np.int16)], 1).astype(np.int64)
+    for planes in pictures:
+        found = grids(planes, coarse)[max(0, book - 2) : book + 1]
+        h, w = found[-1].shape
+        known = [np.append(grid.reshape(-1), entries).astype(np.int64) for grid in found]
         for number in range(PASSES):
-            found = references(level, h, w, number)
             flat, _ = neighbours(h, w, number)
             row = np.full((len(flat), 14), none, np.int64)
-            for j, (slot, source, at) in enumerate(found):
-                row[:, j] = slot * (entries + 1) + known[source, at]
-            tokens.append(known[level, flat])
+            for j, (slot, source, at) in enumerate(references(book, h, w, number, CELLS * coarse)):
+                row[:, j] = row_of(slot, slots) * (entries + 1) + known[source - book - 1][at]
+            tokens.append(known[-1][flat])
             passes.append(np.full(len(flat), number))
             rows.append(row.astype(np.int32))
     return (torch.from_numpy(np.concatenate(part).astype(np.int64)) for part in (tokens, passes, rows))  # type: ignore[return-value]
@@ -55,11 +57,12 @@ def _fit_level(
     steps: int,
     generator: torch.Generator,
     count: int,
+    slots: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores (SLOTS * (N + 1), C) int8, bias (PASSES, C) int16, and the tables' probabilities (C, N)."""
+    """Scores (slots * (N + 1), C) int8, bias (PASSES, C) int16, and the tables' probabilities (C, N)."""
     seen = torch.bincount(tokens, minlength=entries).float() + 0.5
     logits = (seen / seen.sum()).log() + 0.3 * torch.randn(count, entries, generator=generator)
-    scores = 0.1 * torch.randn(SLOTS * (entries + 1) + 1, count, generator=generator)
+    scores = 0.1 * torch.randn(slots * (entries + 1) + 1, count, generator=generator)
     scores[-1] = 0
     bias = torch.zeros(PASSES, count)
     parameters = [logits.requires_grad_(), scores.requires_grad_(), bias.requires_grad_()]
@@ -87,15 +90,21 @@ def _fit_level(
 
 
 def fit_prior(
-    grids: Grids, entries: int, steps: int, seed: int, log: Callable[[str], None] = print, count: int = TABLES
-) -> Prior:
-    """The prior of tokens like these grids (K, h, w), ``count`` tables a level."""
+    pictures: Grids, entries: int, steps: int, seed: int, log: Callable[[str], None] = print,
+    count: int | None = None, coarse: int = 0,
+) -> Prior:  # fmt: skip
+    """The prior of tokens like these planes (K, h, w), ``coarse`` of them at half the resolution.
+
+    Args:
+        steps: a codebook. count: tables of a codebook; fewer by default where there are coarse levels.
+    """
     generator = torch.Generator().manual_seed(seed)
-    levels = grids[0].shape[0]
+    slots = FEW if coarse else SLOTS
+    count = count or (COARSE_TABLES if coarse else TABLES)
     all_scores, all_bias, all_tables = [], [], []
-    for level in range(levels):
-        tokens, passes, rows = _context(grids, level, entries)
-        scores, bias, tables = _fit_level(tokens, passes, rows, entries, steps, generator, count)
+    for book in range(len(grids(pictures[0], coarse))):
+        tokens, passes, rows = _context(pictures, book, entries, slots, coarse)
+        scores, bias, tables = _fit_level(tokens, passes, rows, entries, steps, generator, count, slots)
         speaks = torch.cat([scores.int(), torch.zeros(1, count, dtype=torch.int32)])
         counts = np.zeros((count, entries))
         for part in torch.arange(len(tokens)).split(1 << 15):
@@ -106,8 +115,8 @@ def fit_prior(
         weights = np.concatenate([counts + _PRIOR * tables.double().numpy(), np.full((count, 1), 1e-3)], 1)
         frequencies = np.stack([normalise(row, PRECISION) for row in weights])
         bits = float(-(counts * np.log2(frequencies[:, :-1] / 2**PRECISION)).sum() / counts.sum())
-        log(f"level {level + 1}: {bits:.2f} bits a token")
-        all_scores.append(scores.reshape(SLOTS, entries + 1, count).numpy())
+        log(f"codebook {book + 1}: {bits:.2f} bits a token")
+        all_scores.append(scores.reshape(slots, entries + 1, count).numpy())
         all_bias.append(bias.numpy())
         all_tables.append(frequencies.astype(np.int16))
-    return Prior(np.stack(all_scores), np.stack(all_bias), np.stack(all_tables), PRECISION)
+    return Prior(np.stack(all_scores), np.stack(all_bias), np.stack(all_tables), PRECISION, coarse)

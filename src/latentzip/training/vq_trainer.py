@@ -1,4 +1,5 @@
 """Train the codec `vq` by gradients: codewords and synthesis together, on the error of pixels; the analysis stays.
+All levels are at 1/16: coarse ones are fitted only (`training.vq`).
 
 Tokens are drawn by what each codeword costs, as in McQuic (Zhu et al., CVPR 2022), at a temperature that falls, and are
 the cheapest codeword in the end. Every crop of a batch keeps another number of levels, so that all of them give a
@@ -160,6 +161,8 @@ class Trainer(trainer.Trainer):
         if not isinstance(trunk, HyperpriorCodec):
             raise InputError(f"{self.recipe.trunk} is no hyperprior codec")
         codec = started(trunk, self.recipe.model, self.recipe.name)
+        if codec.coarse:
+            raise InputError("coarse levels are not trained by gradients: coarse=0, or python -m latentzip.training.vq")
         if codec.config != self.recipe.model:
             raise InputError(f"{self.recipe.trunk} has other sizes than the recipe's model: {codec.config}")
         rows = self._rows(codec, crops.cpu())
@@ -168,6 +171,10 @@ class Trainer(trainer.Trainer):
         self._start(codec, rows)
         entry = pretrained.find(self.recipe.trunk)
         self.origin = f"on release {entry.version} of {entry.name}"
+
+    def released_entry(self) -> pretrained.Entry:
+        """Release 1: the later ones have coarse levels, and what is trained here lies on one grid."""
+        return next(e for e in pretrained.index() if (e.name, e.version) == ("vq", "1"))
 
     def take(self, given: dict[str, Tensor], config: dict[str, Any], crops: Tensor) -> str:
         said = super().take(given, config, crops)
