@@ -27,6 +27,7 @@ from ..entropy.errors import FormatError, InputError
 from ..kernels.parallel import parallel
 from .contract import CHANNELS, CODING, FAST, INTEGERS, LATENT, PARTS, QUALITY, REGION, Compressed, Option
 from .memory import give_back
+from .precision import Precision
 from .samples import Samples, canvas, header_dtype, stepped
 from .search.levels import check_effort
 from .search.measures import Function, Objective
@@ -38,18 +39,11 @@ from .tiling import Tile, tile_grid
 
 Shape = tuple[int, int, int]
 Region = tuple[int, int, int, int]
-Precision = Literal["fp32", "bf16"]
 PARAMS_VERSION = 1
 _FASTPARAMS_VERSION = 2  # the same three bytes; chunks are coded by `entropy.blocks` instead of the codec's program
 CODINGS = CODING.choices
 _GROUP = 16  # chunks that are decoded together
 CHUNK_UNIT = 16  # chunk sides are stored in this unit
-
-
-def check_precision(precision: str) -> None:
-    """Raises InputError unless networks can run in this precision."""
-    if precision not in ("fp32", "bf16"):
-        raise InputError(f"precision is {precision!r}; 'fp32' or 'bf16'")
 
 
 def check_latent(latent: Tensor, limit: int) -> None:

@@ -15,8 +15,8 @@ from .entropy import container
 from .entropy.errors import InputError
 
 if TYPE_CHECKING:
-    from .codecs.base import Precision
     from .codecs.contract import AnyCodec
+    from .codecs.precision import AnyPrecision
     from .signals.coding import ValueRange
 
 StrPath = str | os.PathLike[str]
@@ -32,7 +32,7 @@ def write_decoded(
     span: tuple[float, float] | None = None,
     device: str | None = None,
     codec: AnyCodec | None = None,
-    precision: Precision = "fp32",
+    precision: AnyPrecision = "auto",
     progress: Callable[[float, float], None] | None = None,
 ) -> None:
     """Decode ``source``, bytes or a path, into an open file in the format of ``suffix``: ``.npy``, what Pillow writes
@@ -129,7 +129,7 @@ def decode_file(
     span: tuple[float, float] | None = None,
     device: str | None = None,
     codec: AnyCodec | None = None,
-    precision: Precision = "fp32",
+    precision: AnyPrecision = "auto",
     force: bool = False,
     progress: Callable[[float, float], None] | None = None,
 ) -> Path:

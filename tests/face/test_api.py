@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import latentzip as lz
+from latentzip.codecs import precision
 from latentzip.codecs.registry import load_codec
 from latentzip.entropy import container
 from latentzip.entropy.container import AUX, Box, Limits, read, write
@@ -273,3 +274,16 @@ def test_bfloat16_networks_give_the_same_symbols_and_nearly_the_same_pixels(rgb)
     assert torch.equal(lz.decode(blob, "tensor", codec=codec), fast)
     with pytest.raises(lz.InputError, match="precision"):
         lz.decode(blob, precision="int4")  # type: ignore[arg-type]
+
+
+def test_bfloat16_is_chosen_where_it_is_faster_and_costs_nothing_that_is_seen(rgb, monkeypatch):
+    blobs = {q: lz.encode(rgb, "hyperprior-fast", quality=q) for q in (50, 51)}
+    blobs |= {name: lz.encode(rgb, name) for name in ("walloc-rgb-16x", "toy")}
+    for there in (False, True):
+        monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device, there=there: there)
+        for key, blob in blobs.items():
+            wanted = "bf16" if there and key in (50, "walloc-rgb-16x") else "fp32"
+            pixels = lz.decode(blob, "tensor", precision=wanted)
+            assert torch.equal(lz.decode(blob, "tensor"), pixels), (key, there)
+    pictures = {p: lz.decode(blobs[50], "tensor", precision=p) for p in ("fp32", "bf16")}
+    assert not torch.equal(pictures["fp32"], pictures["bf16"])

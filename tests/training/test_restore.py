@@ -11,10 +11,11 @@ from PIL import Image
 
 from latentzip import pretrained
 from latentzip.codecs.hyperprior import HyperpriorCodec, HyperpriorConfig, from_bytes
+from latentzip.codecs.precision import multiplies_bfloat16
 from latentzip.entropy import exact
 from latentzip.entropy.errors import InputError
 from latentzip.entropy.priors import FactorizedPrior
-from latentzip.training.precision import mixed, multiplies_bfloat16
+from latentzip.training.precision import mixed
 from latentzip.training.recipes import RECIPES, make_trainer
 from latentzip.training.restore import trainable_hyperprior
 from latentzip.training.soap import SOAP

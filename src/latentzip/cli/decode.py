@@ -42,9 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", type=Path, metavar="PATH", help="of tensors that were encoded with one")
     parser.add_argument(
         "--precision",
-        choices=["fp32", "bf16"],
-        default="fp32",
-        help="bf16: up to twice as fast on processors that have it, pixels differ by rounding",
+        choices=["auto", "fp32", "bf16"],
+        default="auto",
+        help="bf16: up to twice as fast on processors that have it, pixels differ by rounding; auto: where that costs "
+        "less than .01 dB (default)",
     )
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--latent", action="store_true", help="write the integer latent (L, h, w) as .npy")

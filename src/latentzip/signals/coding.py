@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from ..codecs.base import Precision
     from ..codecs.contract import AnyCodec
+    from ..codecs.precision import AnyPrecision
 
 Output = Literal["signal", "latent", "tokens", "pil", "numpy", "tensor"]
 OUTPUTS = ("signal", "latent", "tokens", "pil", "numpy", "tensor")
@@ -70,7 +70,7 @@ class Wanted:
     channels: int | None = None
     device: str = "cpu"
     codec: AnyCodec | None = None
-    precision: Precision = "fp32"
+    precision: AnyPrecision = "auto"
     limits: Limits = DEFAULT_LIMITS
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..codecs.base import Precision
 from ..codecs.contract import AnyCodec, modalities
+from ..codecs.precision import AnyPrecision, resolved
 from ..codecs.registry import load_codec
 from ..entropy.container import Header
 from ..entropy.errors import FormatError, InputError, UnsupportedError
+from . import of
 from .coding import Wanted
 
 
@@ -27,10 +28,13 @@ def model_for(header: Header, wanted: Wanted) -> Any:
     return model
 
 
-def codec_of(header: Header, device: str = "cpu", precision: Precision = "fp32") -> Any:
+def codec_of(header: Header, device: str = "cpu", precision: AnyPrecision = "fp32") -> Any:
     """The codec that a stream names; UnsupportedError when it is not installed."""
     try:
-        return load_codec(header.codec, device, fingerprint=header.fingerprint, precision=precision)
+        return load_codec(
+            header.codec, device, fingerprint=header.fingerprint,
+            precision=resolved(precision, header.codec, of(header).quality(header.params), device),
+        )  # fmt: skip
     except InputError as error:
         raise UnsupportedError(
             f"the stream was made by codec {header.codec!r}, which is not installed here ({error})"

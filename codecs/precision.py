@@ -1,0 +1,45 @@
+"""In which numbers networks compute: float32, or bfloat16 where the processor multiplies it and little is lost."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+from ..entropy.errors import InputError
+
+Precision = Literal["fp32", "bf16"]
+AnyPrecision = Literal["auto", "fp32", "bf16"]
+
+
+def check_precision(precision: str, *more: str) -> None:
+    """Raises InputError unless networks can run in this precision, or it is one of ``more`` words."""
+    known = (*more, "fp32", "bf16")
+    if precision not in known:
+        raise InputError(f"precision is {precision!r}; one of {', '.join(map(repr, known))}")
+
+
+@lru_cache
+def multiplies_bfloat16(device: str = "cpu") -> bool:
+    """Whether products of bfloat16 are faster there than those of float32: on a GPU, with AVX-512 BF16 or AMX."""
+    import torch
+
+    if device.partition(":")[0] != "cpu":
+        return True
+    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
+def resolved(asked: AnyPrecision, name: str, quality: int | None, device: str) -> Precision:
+    """What "auto" means for a stream of a codec: bfloat16 where it is faster and costs less than .01 dB.
+
+    Up to which quality it costs so little is written in the codec's family; plug-ins stay in float32. A stream without
+    a quality counts as one of the best.
+    """
+    if asked != "auto":
+        return asked
+    from .registry import family_of
+
+    family = family_of(name)
+    most = -1 if family is None or family.bfloat16 is None else family.bfloat16
+    near = (100 if quality is None else quality) <= most
+    return "bf16" if near and multiplies_bfloat16(device) else "fp32"
