@@ -209,6 +209,11 @@ class AnyCodec(Protocol):
         ...
 
 
+def quality_in(params: bytes) -> int | None:
+    """Quality in the three bytes of `base`: version, quality, chunk unit; None where there is none, or other bytes."""
+    return params[1] if len(params) == 3 and params[0] in (1, 2) and 1 <= params[1] <= 100 else None
+
+
 def modalities(codec: AnyCodec) -> tuple[str, ...]:
     """The kinds of signal that a codec takes."""
     return (codec.modality,) if isinstance(codec.modality, str) else tuple(codec.modality)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
+from ..codecs.contract import quality_in
 from ..entropy.container import Header
 
 if TYPE_CHECKING:
@@ -69,8 +70,7 @@ class Kind:
 
     def quality(self, params: bytes) -> int | None:
         """Quality in a codec's parameters; None where there is none, or in a layout of the codec's own."""
-        # the three bytes of codecs.base: version, quality, chunk unit
-        return params[1] if len(params) == 3 and params[0] in (1, 2) and 1 <= params[1] <= 100 else None
+        return quality_in(params)
 
     def units(self, shape: Sequence[int], rate: int) -> float:
         """What an evaluation divides bits by, of an array of this kind: values."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..codecs.contract import AnyCodec, modalities
+from ..codecs.contract import AnyCodec, modalities, quality_in
 from ..codecs.precision import AnyPrecision, resolved
 from ..codecs.registry import load_codec
 from ..entropy.container import Header
 from ..entropy.errors import FormatError, InputError, UnsupportedError
-from . import of
 from .coding import Wanted
 
 
@@ -33,7 +32,7 @@ def codec_of(header: Header, device: str = "cpu", precision: AnyPrecision = "fp3
     try:
         return load_codec(
             header.codec, device, fingerprint=header.fingerprint,
-            precision=resolved(precision, header.codec, of(header).quality(header.params), device),
+            precision=resolved(precision, header.codec, quality_in(header.params), device),
         )  # fmt: skip
     except InputError as error:
         raise UnsupportedError(
