@@ -27,19 +27,3 @@ def multiplies_bfloat16(device: str = "cpu") -> bool:
         return True
     known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
-
-
-def resolved(asked: AnyPrecision, name: str, quality: int | None, device: str) -> Precision:
-    """What "auto" means for a stream of a codec: bfloat16 where it is faster and costs less than .01 dB.
-
-    Up to which quality it costs so little is written in the codec's family; plug-ins stay in float32. A stream without
-    a quality counts as one of the best.
-    """
-    if asked != "auto":
-        return asked
-    from .registry import family_of
-
-    family = family_of(name)
-    most = -1 if family is None or family.bfloat16 is None else family.bfloat16
-    near = (100 if quality is None else quality) <= most
-    return "bf16" if near and multiplies_bfloat16(device) else "fp32"

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 import latentzip as lz
-from latentzip.codecs import precision
 from latentzip.codecs.registry import load_codec
 from latentzip.entropy import container
 from latentzip.entropy.container import AUX, Box, Limits, read, write
+from latentzip.signals import models
 
 
 def test_every_codec_round_trips(any_codec, rgb, psnr):
@@ -280,7 +280,7 @@ def test_bfloat16_is_chosen_where_it_is_faster_and_costs_nothing_that_is_seen(rg
     blobs = {q: lz.encode(rgb, "hyperprior-fast", quality=q) for q in (50, 51)}
     blobs |= {name: lz.encode(rgb, name) for name in ("walloc-rgb-16x", "toy")}
     for there in (False, True):
-        monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device, there=there: there)
+        monkeypatch.setattr(models, "multiplies_bfloat16", lambda device, there=there: there)
         for key, blob in blobs.items():
             wanted = "bf16" if there and key in (50, "walloc-rgb-16x") else "fp32"
             pixels = lz.decode(blob, "tensor", precision=wanted)
