@@ -45,7 +45,7 @@ from latentzip.evaluation.metrics.sound import (
 )
 from latentzip.evaluation.peers.sound import CONVENTIONAL_AUDIO
 
-from . import aac
+from . import aac, figures
 from .instruments import RATE, instruments
 from .rows import Rows
 
@@ -503,5 +503,5 @@ def plot(table: list[dict[str, Any]], out: Path) -> None:
             ax.grid(alpha=0.3)
             ax.legend()
     fig.tight_layout()
-    fig.savefig(out / "audio.png", dpi=110)
+    figures.save(fig, out / "audio.png")
     plt.close(fig)

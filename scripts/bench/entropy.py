@@ -38,6 +38,8 @@ from latentzip.entropy import (
 )
 from latentzip.entropy.tables import normalise
 
+from . import figures
+
 PEER = "compressai EntropyModel"
 
 
@@ -635,5 +637,5 @@ def plot(rows: list[dict[str, Any]], out: Path) -> None:
         axis.legend(fontsize=8)
     figure.tight_layout()
     out.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out / "entropy.png", dpi=120)
+    figures.save(figure, out / "entropy.png", 120)
     plt.close(figure)

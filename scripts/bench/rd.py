@@ -24,7 +24,7 @@ from latentzip.evaluation.metrics.bdrate import bd_rate, quality_at_rate
 from latentzip.evaluation.metrics.pictures import ms_ssim, ms_ssim_db, psnr
 from latentzip.evaluation.peers.pictures import CONVENTIONAL
 
-from . import effort, peers, pictures, published
+from . import effort, figures, peers, pictures, published
 from .published import Curves
 from .rows import Rows
 from .speed import timed
@@ -307,5 +307,5 @@ def plot(table: list[dict[str, Any]], names: list[str], curves: list[Curves], ou
     if not crowded:
         axes[0].legend(fontsize=8)
     fig.tight_layout()
-    fig.savefig(out / "rd.png", dpi=110)
+    figures.save(fig, out / "rd.png")
     plt.close(fig)
