@@ -44,23 +44,25 @@ def decoded(codec, x, packed, **span):
 def test_gains_of_one_change_nothing(rate, begin):
     """A new network has gains of one, and so has any where its strength is zero."""
     torch.manual_seed(0)
-    net, parts = PostFilter(4), torch.randn(2, 2, 5000)
+    net, (coded, noise) = PostFilter(4), torch.randn(2, 2, 5000)
+    both = coded + noise
     quality = torch.full((2,), 20.0)
     with torch.no_grad():
-        y = net.filtered(*parts, rate, quality, torch.ones(3), begin)
-        assert torch.allclose(y, parts.sum(0), atol=1e-3)
+        y = net.filtered(coded, noise, rate, quality, torch.ones(3), begin)
+        assert torch.allclose(y, both, atol=1e-3)
+        assert net.out.bias is not None
         net.out.bias += 2
-        assert not torch.allclose(net.filtered(*parts, rate, quality, torch.ones(3), begin), y, atol=0.1)
-        y = net.filtered(*parts, rate, quality, torch.zeros(3), begin)
-    assert torch.allclose(y, parts.sum(0), atol=1e-5)
+        assert not torch.allclose(net.filtered(coded, noise, rate, quality, torch.ones(3), begin), y, atol=0.1)
+        y = net.filtered(coded, noise, rate, quality, torch.zeros(3), begin)
+    assert torch.allclose(y, both, atol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [1, 2])
 def test_speech_of_low_quality_is_filtered_and_nothing_else(codec, before, channels):
     x = voice(2, channels)
     t = torch.arange(2 * RATE) / RATE
-    bell = sum(torch.sin(2 * torch.pi * 440 * k * t) * torch.exp(-2 * k * (t % 0.5)) / 8 for k in (1, 2, 3, 5))
-    bells = bell.expand(channels, -1)
+    partials = [torch.sin(2 * torch.pi * 440 * k * t) * torch.exp(-2 * k * (t % 0.5)) / 8 for k in (1, 2, 3, 5)]
+    bells = torch.stack(partials).sum(0).expand(channels, -1)
     for sound, quality, changed in ((x, 20, True), (x, 50, True), (x, 60, False), (bells, 20, False)):
         packed = codec.compress(sound, RATE, quality)
         assert packed == before.compress(sound, RATE, quality)
