@@ -69,7 +69,7 @@ class BaseCodec(nn.Module):
         reasons: why one of the others does not, where there is more to say than that.
         fast_coding: whether `compress` takes ``coding="fast"``; the latent must be all that `synthesis` needs.
         precision: "bf16" lets the synthesis networks run in bfloat16: symbols are the same, pixels differ by rounding
-            (1 of 255), and processors that multiply bfloat16 decode up to twice as fast.
+            (1 of 255, rarely 2), and processors that multiply bfloat16 decode up to twice as fast.
     """
 
     modality: Literal["image", "audio", "tensor"] = "image"

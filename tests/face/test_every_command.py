@@ -19,6 +19,7 @@ LINES = {
     "pack": [
         "in out -c walloc-rgb-linear -q 30 --coding fast --labels folders --mirror --shuffle 3 -j 1 --quiet",
         "in squares --size 32 --crop center --shard-samples 2 --on-error fail --jobs 1 --json --effort 1",
+        "in tokens -c vq --levels 2 --size 32 --crop center -j 1",
         "in out --size 32 --crop none --shard-size 1MB --on-error skip --engine local -j 1 --force",
         "in parts --shard-index 0 --num-shards 2 -j 1 --shard-samples 2",
         "in parts --shard-index 1 --num-shards 2 -j 1 --shard-samples 2",
