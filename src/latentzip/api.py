@@ -173,8 +173,8 @@ def decode(
             latent. For the `walloc` codecs, and for tensors that were coded with a KLT.
         codec: decode with this loaded codec, feature profile or bottleneck, instead of looking its name up.
         precision: "bf16" runs the networks in bfloat16, up to twice as fast on processors that have it; the
-            symbols are the same, pixels differ by rounding (1 of 255, rarely 2). "auto" does so there where it costs less than
-            .01 dB, else computes in float32, as "fp32" does always. A loaded codec has its own.
+            symbols are the same, pixels differ by rounding (1 of 255, rarely 2). "auto" does so there where it costs
+            less than .01 dB, else computes in float32, as "fp32" does always. A loaded codec has its own.
         limits: sizes beyond which a stream is refused.
 
     Raises:
