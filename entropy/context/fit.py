@@ -118,7 +118,7 @@ def _tiles(z: npt.NDArray[Any], chunk: int) -> list[_Tile]:
         for x in range(0, z.shape[2], chunk):
             t = np.clip(z[:, y : y + chunk, x : x + chunk], -net.INPUT_MAX, net.INPUT_MAX)
             c, h, w = t.shape
-            flat = (t.reshape(c, h * w) + ZERO).astype(np.uint8)
+            flat = (t.reshape(c, h * w).astype(np.int16) + ZERO).astype(np.uint8)
             around = np.stack([surroundings(s, h, w) for s in flat])
             out.append(_Tile((h, w), flat, np.ascontiguousarray(flat[:, plane_pad(h, w)]), around))
     return out
