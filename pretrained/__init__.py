@@ -84,6 +84,14 @@ def read_index(data: bytes) -> tuple[Entry, ...]:
     return entries
 
 
+def release(name: str, version: str) -> Entry:
+    """The release of a codec that has this version; UnsupportedError where none has."""
+    for entry in index():
+        if (entry.name, entry.version) == (name, version):
+            return entry
+    raise UnsupportedError(f"no release {version} of {name} is bundled with this version of latentzip")
+
+
 def find(name: str, fingerprint: bytes | None = None) -> Entry:
     """The current release of a codec, or the one with this fingerprint.
 

@@ -215,7 +215,7 @@ def rows_of(
 def beside_unfiltered(clips: list[Clip], qualities: tuple[int, ...] = FILTERED) -> list[dict[str, Any]]:
     """Means over clips of speech of the same bytes decoded with the network behind the decoder and without."""
     codec: Any = lz.load_codec("audio")
-    entry = next(e for e in pretrained.index() if (e.name, e.version) == ("audio", UNFILTERED))
+    entry = pretrained.release("audio", UNFILTERED)
     table = []
     for quality in qualities:
         rows: dict[str, list[dict[str, float]]] = {"without": [], "with": []}

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     levels = [k for k in (1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 20, 24) if k <= config.levels]
     levels = levels[::3] if args.quick else levels
     curves: dict[str, list[tuple[float, float, float]]] = {}
-    first = next(e for e in pretrained.index() if (e.name, e.version) == ("vq", "1"))
+    first = pretrained.release("vq", "1")
     for name, one in (("vq", codec), (OLD, from_bytes(first.read()))):
         for level in levels:
             found = [

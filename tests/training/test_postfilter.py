@@ -53,7 +53,7 @@ def test_a_short_training_becomes_a_release(tmp_path):
     options = ["--data", str(tmp_path / "data"), "--export", str(folder), "--version", "99", "--steps", "2"]
     assert not postfilter.main(options, small)
     codec = from_bytes((folder / "audio-v99.safetensors").read_bytes())
-    base = from_bytes(next(e for e in pretrained.index() if (e.name, e.version) == ("audio", "3")).read())
+    base = from_bytes(pretrained.release("audio", "3").read())
     assert codec.config.filter == 4
     assert codec.fingerprint != base.fingerprint
     assert codec.tables is not None

@@ -49,7 +49,7 @@ def test_a_run_is_better_than_the_fit_it_begins_with(photos, tmp_path):
 def test_a_run_begins_at_the_release(photos, tmp_path):
     recipe = replace(vq_trainer.Recipe(), batch=2, crop=64)
     trainer = make_trainer(recipe, str(photos), tmp_path / "run", init="release")
-    entry = next(e for e in pretrained.index() if (e.name, e.version) == ("vq", "1"))
+    entry = pretrained.release("vq", "1")
     codec = from_bytes(entry.read())
     assert trainer.origin == "from release 1 of vq"
     words = torch.stack([trainer.books.words(i) for i in range(codec.depth)]).detach()

@@ -128,20 +128,39 @@ def write_release(
     metadata["trained_by"] = "scripts/train.py"
     metadata["recipe"] = json.dumps(asdict(recipe))
     blob = save(tensors, metadata)
-    codec = trainer.from_bytes(blob)
+    return write_files(
+        out, version, blob, trainer.from_bytes, trainer.loader, recipe.summary, measured,
+        lambda codec, rows: _card(trainer, codec, fitted, crop, len(blob), rows, about_data),
+    )  # fmt: skip
+
+
+def write_files(
+    out: Path, version: str, blob: bytes, from_bytes: Callable[[bytes], Any], loader: str, summary: str,
+    measured: Callable[[Any], dict[str, Any]], card: Callable[[Any, str], str],
+) -> Path:  # fmt: skip
+    """Write the weights file ``blob``, its card and index entry into ``out``; returns the weights file.
+
+    Args:
+        from_bytes: what reads the blob; the others get the codec that it is.
+        loader, summary: of the index.
+        measured: figures for index and card.
+        card: the card's text, from the codec and the figures as rows of a table.
+    """
+    codec = from_bytes(blob)
     out.mkdir(parents=True, exist_ok=True)
-    file = out / f"{recipe.name}-v{version}.safetensors"
+    file = out / f"{codec.name}-v{version}.safetensors"
     write_file(file, blob)
     results = measured(codec)
-    update_index(out, trainer, codec, file, blob, version, results)
-    card = _card(trainer, codec, fitted, crop, len(blob), results, about_data)
-    (out / f"{recipe.name}-v{version}.md").write_text(card)
+    _update_index(out, codec, file, blob, version, loader, summary, results)
+    rows = "\n".join(f"| {key} | {value} |" for key, value in results.items())
+    (out / f"{codec.name}-v{version}.md").write_text(card(codec, rows))
     return file
 
 
-def update_index(
-    out: Path, trainer: Any, codec: BaseCodec, file: Path, blob: bytes, version: str, results: dict[str, Any]
-) -> None:
+def _update_index(
+    out: Path, codec: BaseCodec, file: Path, blob: bytes, version: str, loader: str, summary: str,
+    results: dict[str, Any],
+) -> None:  # fmt: skip
     """Add a release to the index in ``out``; it becomes its codec's current one."""
     path = out / "index.json"
     entries = schema.parse(path.read_bytes(), str(path), _INDEX)["codecs"] if path.exists() else []
@@ -156,9 +175,9 @@ def update_index(
             "file": file.name,
             "sha256": hashlib.sha256(blob).hexdigest(),
             "fingerprint": codec.fingerprint.hex(),
-            "loader": trainer.loader,
+            "loader": loader,
             "modality": codec.modality,
-            "summary": trainer.recipe.summary,
+            "summary": summary,
             "fixed_rate": not codec.variable_rate,
             "current": True,
             "results": results,
@@ -171,10 +190,9 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.2f} h" if seconds >= 1800 else f"{seconds / 60:.1f} min"
 
 
-def _card(trainer: Any, codec: BaseCodec, fitted: str, crop: str, size: int, results: dict[str, Any], data: str) -> str:
+def _card(trainer: Any, codec: BaseCodec, fitted: str, crop: str, size: int, rows: str, data: str) -> str:
     recipe = trainer.recipe
     parameters = sum(p.numel() for p in codec.state_dict().values())
-    rows = "\n".join(f"| {key} | {value} |" for key, value in results.items())
     threads = torch.get_num_threads()
     device = trainer.trained_on if trainer.trained_on != "CPU" else f"CPU ({threads} threads)"
     training = "| training | none: principal components of the wavelet bands, least-squares decoder |"

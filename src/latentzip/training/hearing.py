@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .spectral import mel_filters
+from .spectral import mel_filters, powers
 
 RATE = 16000
-_SIZE, _HOP = 512, 128
+_SIZE = 512
 _BANDS = 49
 _SPREAD = 0.15  # Bark that a bin reaches to either side
 _LEVEL = 6e7  # power of speech from 300 to 3300 Hz, in units of the threshold of hearing
@@ -22,9 +22,7 @@ _SYMMETRIC, _ASYMMETRIC = 0.17, 0.012  # what disturbances take from a raw score
 
 def _powers(x: Tensor) -> Tensor:
     """(B, T) -> (B, frames, 257)."""
-    window = torch.hann_window(_SIZE, device=x.device)
-    spectrum = torch.stft(x, _SIZE, _HOP, window=window, pad_mode="constant", return_complex=True)
-    return spectrum.abs().square().mT
+    return powers(x, _SIZE, "constant").mT
 
 
 def mel_distance(x: Tensor, y: Tensor) -> Tensor:

@@ -159,16 +159,13 @@ class Trainer:
         tensors, metadata = audio.to_tensors(self.codec)
         metadata |= {"trained_by": "scripts/train.py", "recipe": json.dumps(asdict(self.recipe))}
         blob = save(tensors, metadata)
-        file = out / f"{self.recipe.name}-v{version}.safetensors"
-        file.write_bytes(blob)
-        codec = audio.from_bytes(blob)
-        results = measure(codec, test) if test else {}
-        export.update_index(out, self, codec, file, blob, version, results)
-        (out / f"{self.recipe.name}-v{version}.md").write_text(self._card(codec, len(blob), results, about_data))
-        return file
+        return export.write_files(
+            out, version, blob, audio.from_bytes, self.loader, self.recipe.summary,
+            lambda codec: measure(codec, test) if test else {},
+            lambda codec, rows: self._card(codec, len(blob), rows, about_data),
+        )  # fmt: skip
 
-    def _card(self, codec: Audio, size: int, results: dict[str, float], data: str) -> str:
-        rows = "\n".join(f"| {key} | {value} |" for key, value in results.items())
+    def _card(self, codec: Audio, size: int, rows: str, data: str) -> str:
         return f"""# {codec.name}
 
 | | |

@@ -11,14 +11,13 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
-from ..codecs.overfit.codec import OverfitCodec, to_bytes
+from ..codecs.overfit.codec import OverfitCodec, from_bytes, to_bytes
 from ..codecs.overfit.integers import bounded
 from ..codecs.overfit.nets import SIZES, initial, layout
 from ..codecs.overfit.weights import Start, to_units
 from ..entropy.wavefront import build_laplace_tables
-from .export import update_index
+from .export import write_files
 from .starts import Reptile, SharedFit, compare, load
 
 _SUMMARY = "photos and graphics, quality 1..100: the smallest files; its nets are fitted to each picture, a minute each"
@@ -49,19 +48,14 @@ def export(starts: list[Path], out: Path, about_data: str, results: dict[str, fl
         made.append(Start(nets.size, 3, rate_weight, to_units(bounded(nets))))
     codec = OverfitCodec(made, build_laplace_tables())
     blob = to_bytes(codec)
-    file = out / "overfit-v1.safetensors"
-    file.write_bytes(blob)
-    recipe = SimpleNamespace(summary=_SUMMARY)
-    about = SimpleNamespace(loader="latentzip.codecs.overfit.codec:load_bundled", recipe=recipe)
-    update_index(out, about, codec, file, blob, "1", results)
     count = {g: [sum(w.total for w in layout(s, 3) if g(w.group)) for s in SIZES] for g in (_of_context, _of_picture)}
     text = _CARD.format(
         contexts=" or ".join(map(str, count[_of_context])), syntheses=" or ".join(map(str, count[_of_picture])),
         starts=", ".join(f"{s.size.name} at lambda {s.rate_weight:g}" for s in made),
         fingerprint=codec.fingerprint.hex(), data=about_data,
     )  # fmt: skip
-    (out / "overfit-v1.md").write_text(text)
-    return file
+    loader = "latentzip.codecs.overfit.codec:load_bundled"
+    return write_files(out, "1", blob, from_bytes, loader, _SUMMARY, lambda _: results, lambda *_: text)
 
 
 def _of_context(group: str) -> bool:

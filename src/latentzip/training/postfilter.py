@@ -16,7 +16,6 @@ import math
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,10 +28,9 @@ from ..codecs import storage
 from ..codecs.audio.codec import Audio, from_bytes, to_tensors
 from ..codecs.audio.postfilter import PostFilter
 from ..codecs.audio_base import Setting
-from ..codecs.outputs import write_file
 from ..entropy.errors import InputError
 from .audio_data import list_sounds
-from .export import update_index
+from .export import write_files
 from .hearing import RATE, Disturbance, mel_distance
 from .mdct import RECIPES, measure
 from .sources import Folders
@@ -202,20 +200,18 @@ def export(
     storage.share(tensors, metadata, base)
     metadata |= {"trained_by": "latentzip.training.postfilter", "recipe": json.dumps(asdict(schedule))}
     blob = save(tensors, metadata)
-    codec = from_bytes(blob)
-    out.mkdir(parents=True, exist_ok=True)
-    file = out / f"{codec.name}-v{version}.safetensors"
-    write_file(file, blob)
-    results = measure(codec, test) if test else {}
-    about = SimpleNamespace(loader=base.loader, recipe=RECIPES[codec.name])
-    update_index(out, about, codec, file, blob, version, results)
-    card = _CARD.format(
-        name=codec.name, base=base.version, size=len(blob) / 1e6, fingerprint=codec.fingerprint.hex(),
-        parameters=sum(p.numel() for p in codec.filter.parameters()), minutes=seconds / 60, data=about_data,
-        rows="\n".join(f"| {k} | {v} |" for k, v in results.items()), **asdict(schedule),
+
+    def card(codec: Audio, rows: str) -> str:
+        return _CARD.format(
+            name=codec.name, base=base.version, size=len(blob) / 1e6, fingerprint=codec.fingerprint.hex(),
+            parameters=sum(p.numel() for p in codec.filter.parameters()), minutes=seconds / 60, data=about_data,
+            rows=rows, **asdict(schedule),
+        )  # fmt: skip
+
+    return write_files(
+        out, version, blob, from_bytes, base.loader, RECIPES[codec.name].summary,
+        lambda codec: measure(codec, test) if test else {}, card,
     )  # fmt: skip
-    (out / f"{codec.name}-v{version}.md").write_text(card)
-    return file
 
 
 def main(argv: list[str] | None = None, schedule: Schedule | None = None) -> int:
@@ -230,7 +226,7 @@ def main(argv: list[str] | None = None, schedule: Schedule | None = None) -> int
     parser.add_argument("--test", help="folder of test sounds for the figures of the card")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    base = next(e for e in pretrained.index() if (e.name, e.version) == ("audio", BASE))
+    base = pretrained.release("audio", BASE)
     codec = from_bytes(base.read())
     schedule = replace(schedule or Schedule(), steps=args.steps, seed=args.seed)
     start = time.monotonic()

@@ -23,12 +23,16 @@ def mel_filters(bands: int, size: int, rate: int) -> Tensor:
     return torch.minimum(rise, fall).clamp_min(0).float()
 
 
+def powers(x: Tensor, size: int, pad_mode: str = "reflect") -> Tensor:
+    """Waveforms (N, T) -> powers (N, size // 2 + 1, frames) of short spectra, Hann window, hop size / 4."""
+    window = torch.hann_window(size, device=x.device)
+    spectrum = torch.stft(x, size, size // 4, window=window, pad_mode=pad_mode, return_complex=True)
+    return spectrum.real.square() + spectrum.imag.square()
+
+
 def log_mel(x: Tensor, size: int, bands: int, rate: int = 44100) -> Tensor:
     """Waveforms (N, T) -> log10 of mel band powers (N, bands, frames), Hann window, hop size / 4."""
-    window = torch.hann_window(size, device=x.device)
-    spectrum = torch.stft(x, size, size // 4, window=window, return_complex=True)
-    power = spectrum.real.square() + spectrum.imag.square()
-    return torch.log10(mel_filters(bands, size, rate).to(x.device) @ power + _FLOOR)
+    return torch.log10(mel_filters(bands, size, rate).to(x.device) @ powers(x, size) + _FLOOR)
 
 
 class MelLoss(nn.Module):

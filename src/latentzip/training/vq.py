@@ -12,7 +12,6 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,6 @@ from .. import pretrained
 from ..codecs import storage
 from ..codecs.features import transforms
 from ..codecs.hyperprior import HyperpriorCodec
-from ..codecs.outputs import write_file
 from ..codecs.registry import load_codec
 from ..codecs.vq.blocks import CELLS, from_blocks, to_blocks
 from ..codecs.vq.codec import VqCodec, VqConfig, from_bytes, round_weights, to_tensors
@@ -32,7 +30,7 @@ from ..codecs.vq.residual import DEFAULT, Schedule, fit_level, nearest, usage
 from ..codecs.vq.tokens import TokenCodec
 from ..entropy.errors import InputError
 from .data import EXTENSIONS, read_all
-from .export import measure, update_index
+from .export import measure, write_files
 from .sources import Folders, list_sources
 from .vq_prior import fit_prior
 
@@ -255,24 +253,18 @@ def export(codec: Any, out: Path, trunk: str, about_data: str, release: Release,
     storage.share(tensors, metadata, pretrained.find(trunk))
     metadata["trained_by"] = f"latentzip.{release.script.removesuffix('.py').replace('/', '.')}"
     blob = save(tensors, metadata)
-    codec = release.from_bytes(blob)
-    out.mkdir(parents=True, exist_ok=True)
-    file = out / f"{codec.name}-v{version}.safetensors"
-    write_file(file, blob)
-    results = release.measured(codec)
-    about = SimpleNamespace(loader=release.loader, recipe=SimpleNamespace(summary=release.summary))
-    update_index(out, about, codec, file, blob, version, results)
     levels = f"{codec.depth - codec.coarse} codebooks"
     if codec.coarse:
         levels = f"{CELLS * codec.coarse} codebooks at half the resolution, {levels}"
-    card = _CARD.format(
-        name=codec.name, trunk=trunk, size=len(blob) / 1e6, fingerprint=codec.fingerprint.hex(),
-        tables=codec.prior.tables, rows="\n".join(f"| {k} | {v} |" for k, v in results.items()), data=about_data,
-        levels=levels, entries=codec.entries, components=codec.config.components, script=release.script,
-        where=release.where,
-    )  # fmt: skip
-    (out / f"{codec.name}-v{version}.md").write_text(card)
-    return file
+
+    def card(codec: Any, rows: str) -> str:
+        return _CARD.format(
+            name=codec.name, trunk=trunk, size=len(blob) / 1e6, fingerprint=codec.fingerprint.hex(),
+            tables=codec.prior.tables, rows=rows, data=about_data, levels=levels, entries=codec.entries,
+            components=codec.config.components, script=release.script, where=release.where,
+        )  # fmt: skip
+
+    return write_files(out, version, blob, release.from_bytes, release.loader, release.summary, release.measured, card)
 
 
 def figures(codec: VqCodec, folders: dict[str, str], log: Log = print) -> dict[str, Any]:

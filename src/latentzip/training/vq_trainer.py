@@ -174,7 +174,7 @@ class Trainer(trainer.Trainer):
 
     def released_entry(self) -> pretrained.Entry:
         """Release 1: the later ones have coarse levels, and what is trained here lies on one grid."""
-        return next(e for e in pretrained.index() if (e.name, e.version) == ("vq", "1"))
+        return pretrained.release("vq", "1")
 
     def take(self, given: dict[str, Tensor], config: dict[str, Any], crops: Tensor) -> str:
         said = super().take(given, config, crops)
