@@ -20,6 +20,7 @@ from torch import Tensor
 import latentzip as lz
 from latentzip.codecs.walloc.original import OriginalConfig, OriginalWalloc
 from latentzip.evaluation.bench import best
+from latentzip.evaluation.metrics.pictures import psnr
 from latentzip.evaluation.peers.pictures import CONVENTIONAL
 from latentzip.kernels.compand import compand
 from latentzip.kernels.wavelet import inverse_wavelet_packet2d, wavelet_packet2d
@@ -176,23 +177,13 @@ def codecs(pixels: np.ndarray, names: list[str], threads: int, seconds: float, q
     picture = Image.fromarray(pixels)
     pairs: list[tuple[str, Callable[[], bytes], Callable[[bytes], Any]]] = []
     for name in names:
-        exact = lz.load_codec(name)
-        pairs.append(
-            (
-                name,
-                lambda c=exact: lz.encode(picture, codec=c),
-                lambda d, c=exact: np.asarray(lz.decode(d, codec=c)),
-            )
-        )
-        if exact.variable_rate:  # a network decides how long they take
-            half = lz.load_codec(name, precision="bf16")
-            pairs.append(
-                (
-                    f"{name} bf16",
-                    lambda c=half: lz.encode(picture, codec=c),
-                    lambda d, c=half: np.asarray(lz.decode(d, codec=c)),
-                )
-            )
+        ready = {name: lz.load_codec(name)}
+        if ready[name].variable_rate:  # a network decides how long they take
+            ready[f"{name} bf16"] = lz.load_codec(name, precision="bf16")
+        for label, codec in ready.items():
+            pairs.append((
+                label, lambda c=codec: lz.encode(picture, codec=c), lambda d, c=codec: np.asarray(lz.decode(d, codec=c))
+            ))  # fmt: skip
     for dim in (12,) if quick else (12, 48):
         peer = FaithfulWalloc(dim)
         pairs.append((f"faithful WaLLoC {dim}c", lambda p=peer: p.encode(pixels), peer.decode))
@@ -208,11 +199,10 @@ def timed(
     """Throughput of one codec on one picture; torch's threads are set by the caller."""
     data = encode()
     t_encode, t_decode = best(encode, seconds), best(lambda: decode(data), seconds)
-    error = float(np.mean((decode(data).astype(np.float64) - pixels) ** 2))
     mp = pixels.shape[0] * pixels.shape[1] / 1e6
     return {
         "kind": "codec", "name": name, "size": f"{pixels.shape[1]}x{pixels.shape[0]}", "threads": threads,
-        "bpp": 8 * peers.num_bytes(data) / (mp * 1e6), "psnr": 10 * float(np.log10(255**2 / max(error, 1e-9))),
+        "bpp": 8 * peers.num_bytes(data) / (mp * 1e6), "psnr": psnr(decode(data), pixels),
         "encode_mp_s": mp / t_encode, "decode_mp_s": mp / t_decode,
     }  # fmt: skip
 
@@ -258,6 +248,8 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         name = f"packets J={r['levels']}, {r['name']}" if r["kind"] == "packets" else r["name"]
         bpp = f"{r['bpp']:.2f}" if "bpp" in r else ""
         decode = f"{r['decode_mp_s']:.3g}" if r["decode_mp_s"] else ""
-        psnr = f"{r['psnr']:.3f}" if "psnr" in r else ""
-        lines.append(f"| {name} | {r['size']} | {r['threads']} | {bpp} | {psnr} | {r['encode_mp_s']:.3g} | {decode} |")
+        quality = f"{r['psnr']:.3f}" if "psnr" in r else ""
+        lines.append(
+            f"| {name} | {r['size']} | {r['threads']} | {bpp} | {quality} | {r['encode_mp_s']:.3g} | {decode} |"
+        )
     return "\n".join(lines)
