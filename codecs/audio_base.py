@@ -158,7 +158,7 @@ class AudioCodec(BaseCodec):
         """The encoder of a signal (C, T) float32, and the latents (rows, frames) of each group, one list a chunk."""
         level = self.level_of(x) if self.needs_level else 1.0
         encoder = AudioEncoder(self, x.shape[0], rate, quality, level)
-        return encoder, chain(encoder.analyse(x), encoder.analyse(None))
+        return encoder, encoder.analyse_whole(x)
 
     def _samples(self, x: Any) -> Tensor:
         x = tensor_of(x, "f", "sound")
@@ -349,6 +349,10 @@ class AudioEncoder:
         encoder = Encoder()
         self.codec.program(encoder, latent, (latent.shape[0], latent.shape[1]), setting)
         return encoder.finish()
+
+    def analyse_whole(self, x: Tensor) -> Iterator[list[np.ndarray]]:
+        """As `analyse`, of a signal that ends with ``x``."""
+        return chain(self.analyse(x), self.analyse(None))
 
     def analyse(self, x: Tensor | None) -> Iterator[list[np.ndarray]]:
         """Latents (rows, frames) int32 of each group, one list a chunk; None ends the signal."""

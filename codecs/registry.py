@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from .. import pretrained
 from ..entropy.errors import CodecError, FormatError, InputError, UnsupportedError
+from .precision import Precision, check_precision
 
 if TYPE_CHECKING:
     from .base import Codec
     from .contract import Option
-    from .precision import Precision
 
 GROUP = "latentzip.codecs"
 
@@ -40,7 +40,7 @@ class Family:
         make: ``"module:function"`` that makes the codec where it needs no weights; ``function()`` returns it.
         summary: what it is good for; of bundled weights the index says that.
         slow: encoding takes minutes: comparisons leave it out unless it is named.
-        bfloat16: highest quality at which decoding in bfloat16 costs less than .01 dB on Kodak; None: never chosen.
+        bfloat16: highest quality at which decoding in bfloat16 costs less than .01 dB on Kodak; 0: at none.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Family:
     make: str = ""
     summary: str = ""
     slow: bool = False
-    bfloat16: int | None = None
+    bfloat16: int = 0
 
 
 # a new family is a room and a line here
@@ -235,8 +235,6 @@ def _load(name: str, fingerprint: bytes | None, device: str, precision: Precisio
 
 
 def _ready(codec: Codec, device: str, precision: Precision) -> Codec:
-    from .precision import check_precision
-
     check_precision(precision)
     codec.precision = precision
     return codec.to(device).eval()

@@ -148,18 +148,13 @@ def _palette(x: np.ndarray) -> tuple[npt.NDArray[np.int32] | None, npt.NDArray[n
     size = height * width
     step = max(1, BAND // width)
     bands = [slice(top, top + step) for top in range(0, height, step)]
-    alike = 0
-    for band in bands:
-        key = _keys(x[:, band])
-        alike += np.count_nonzero(key[:, 1:] == key[:, :-1])
-    same = alike / size
+    same = sum(np.count_nonzero((x[:, band, 1:] == x[:, band, :-1]).all(0)) for band in bands) / size
     some = _keys(x.reshape(len(x), 1, size)[..., :: max(1, size >> 14)])
     if same < FLAT and np.unique(some).size > FEW:
         return None, None
     each = [np.unique(_keys(x[:, band]), return_counts=True) for band in bands]
     found, place = np.unique(np.concatenate([colours for colours, _ in each]), return_inverse=True)
-    counts = np.zeros(found.size, np.int64)
-    np.add.at(counts, place, np.concatenate([number for _, number in each]))
+    counts = np.bincount(place, np.concatenate([number for _, number in each]))
     if (found.size > FEW and same < FLAT) or (len(x) == 1 and found.size > 256):  # many greys are a scale, not colours
         return None, None
     numbers = np.empty((height, width), np.int32)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,14 +121,14 @@ class WallocAudio(AudioCodec):
         # the peak mostly is the level, and small latents show that it is: this saves the transform of `level_of`
         clear = int(compand(_CLEAR * self.expansion[-1], self.config.bits))
         latents: list[list[np.ndarray]] = []
-        for groups in chain(encoder.analyse(x), encoder.analyse(None)):
+        for groups in encoder.analyse_whole(x):
             if any(int(np.abs(part).max(initial=0)) >= clear for part in groups):
                 break
             latents.append(groups)
         else:
             return encoder, latents
         encoder = AudioEncoder(self, x.shape[0], rate, quality, self._level_of(x, len(latents) * self.chunk))
-        return encoder, chain(encoder.analyse(x), encoder.analyse(None))
+        return encoder, encoder.analyse_whole(x)
 
     # --- samples <-> coefficients --------------------------------------------------------------------------------
 

@@ -49,8 +49,7 @@ def _precision(asked: AnyPrecision, name: str, quality: int | None, device: str)
     if asked != "auto":
         return asked
     family = family_of(name)
-    most = -1 if family is None or family.bfloat16 is None else family.bfloat16
-    near = (100 if quality is None else quality) <= most
+    near = family is not None and (quality or 100) <= family.bfloat16
     return "bf16" if near and multiplies_bfloat16(device) else "fp32"
 
 
