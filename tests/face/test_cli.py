@@ -288,15 +288,15 @@ def test_every_command_explains_itself(run):
 
 
 def test_start_up(packed):
-    """Light commands import nothing heavy; times are generous here, the machine may be busy."""
+    """Light commands import nothing heavy. Seconds of the processor: the machine may be busy."""
     for arguments in (["--help"], ["list"], ["info", str(packed)], ["verify", "--quick", str(packed)]):
         program = (
             f"import sys; from latentzip.cli import main\ntry: main({arguments!r})\nexcept SystemExit: pass\n"
             "heavy = {'torch', 'numpy', 'numba', 'PIL', 'tqdm'} & set(sys.modules); assert not heavy, heavy"
         )
-        began = time.perf_counter()
+        before = os.times().children_user
         subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
-        assert time.perf_counter() - began < 3
+        assert os.times().children_user - before < 3
 
 
 def test_reader_that_leaves(packed):
@@ -322,16 +322,16 @@ def test_progress_shows_on_a_terminal_after_a_second(monkeypatch):
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with open(theirs, "w", encoding="utf-8") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
+        began = time.monotonic()
         bar = common._bar(argparse.Namespace(quiet=False), 1)
         assert bar is not None
         bar.begin("big.bmp")
-        time.sleep(0.5)
-        assert not select.select([ours], [], [], 0)[0]  # quick work shows nothing
-        assert select.select([ours], [], [], 20)[0]
+        assert select.select([ours], [], [], 60)[0]
+        assert time.monotonic() - began >= 1  # quick work shows nothing
         time.sleep(0.6)
         bar.close()
         terminal.flush()
-        assert b"big.bmp 00:0" in os.read(ours, 1 << 16)
+        assert b"big.bmp 00:" in os.read(ours, 1 << 16)
     os.close(ours)
     monkeypatch.undo()
     assert common._bar(argparse.Namespace(quiet=True), 1) is None
