@@ -1,12 +1,14 @@
 """Bundled weights: safetensors, an index with checksums, a model card each.
 
-`index.json` lists every release, the current one of a codec first; an older release stays as long as streams made
-with it may exist. Streams name their weights by fingerprint, so old streams find old weights.
+`index.json` lists every release; an older one stays as long as streams made with it may exist, packed by gzip. Streams
+name their weights by fingerprint, so old streams find old weights.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import zlib
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
@@ -16,6 +18,7 @@ from ..entropy import schema
 from ..entropy.errors import CodecError, FormatError, InputError, UnsupportedError
 
 _WORD = schema.text(schema.PLAIN_NAME, 100)
+PACKED = ".gz"
 _MOST = 1 << 20  # bytes of the index
 _ENTRY = schema.record(
     {
@@ -35,7 +38,8 @@ class Entry:
 
     Attributes:
         name, version: codec and release, "1", "2", ...
-        file, sha256: weights in this folder.
+        file: weights in this folder, plain or packed (``.gz``).
+        sha256: of the weights, unpacked.
         fingerprint: hex of the 8 bytes that streams carry.
         loader: ``"package.module:function"`` that turns this entry into a codec.
         current: whether encoding uses it; exactly one release a codec.
@@ -56,6 +60,11 @@ class Entry:
     def read(self) -> bytes:
         """The weights file, checked against its SHA-256."""
         data = (files(__name__) / self.file).read_bytes()
+        if self.file.endswith(PACKED):
+            try:
+                data = gzip.decompress(data)
+            except (OSError, EOFError, zlib.error):
+                data = b""  # has another checksum
         if hashlib.sha256(data).hexdigest() != self.sha256:
             raise CodecError(f"weights {self.file} are damaged (checksum differs); reinstall latentzip")
         return data

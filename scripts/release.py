@@ -4,12 +4,13 @@ DIR is a folder that `scripts/train.py NAME --export DIR` wrote. Candidate and s
 set (beside those named, one of odd signals: documents, screens, 16 bits; bells, clicks, tones). A candidate that loses
 more than .05 dB at equal bytes on any set, or needs 10 % more time (--slower: where a larger model is meant), is
 refused: exit status 1. --install then puts weights, card with the table, and index entry where they ship; a new version
-stands beside the old one.
+stands beside the old one, which is packed.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import importlib
 import json
 import re
@@ -47,7 +48,8 @@ def with_table(card: str, table: str) -> str:
 
 
 def install(source: Path, entry: dict[str, Any], table: str, home: Path) -> None:
-    """Copy weights and card and make the entry the current one of its codec; the same version is replaced."""
+    """Copy weights and card and make the entry the current one of its codec; the same version is replaced, others are
+    packed."""
     shutil.copy(source / entry["file"], home / entry["file"])
     card = Path(entry["file"]).with_suffix(".md").name
     (home / card).write_text(with_table((source / card).read_text(), table))
@@ -61,10 +63,20 @@ def install(source: Path, entry: dict[str, Any], table: str, home: Path) -> None
             entries[i], found = {**entry, "current": True, "results": entry["results"] | speeds}, True
         else:
             other["current"] = False
+            pack(other, home)
     if not found:
         entries.append({**entry, "current": True})
     with atomic_writer(home / "index.json", force=True) as file:
         file.write((json.dumps(index, indent=1) + "\n").encode())
+
+
+def pack(entry: dict[str, Any], home: Path) -> None:
+    """Compress the weights of an entry, if they are not."""
+    plain = home / entry["file"]
+    if plain.suffix != pretrained.PACKED:
+        entry["file"] += pretrained.PACKED
+        (home / entry["file"]).write_bytes(gzip.compress(plain.read_bytes(), 9, mtime=0))
+        plain.unlink()
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -40,7 +40,7 @@ def archives(tmp_path_factory):
 
 
 def weights():
-    return sorted(p.name for p in (ROOT / "pretrained").glob("*.safetensors"))
+    return sorted(p.name for p in (ROOT / "pretrained").glob("*.safetensors*"))
 
 
 def test_wheel_has_code_weights_and_tables(archives):

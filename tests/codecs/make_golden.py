@@ -124,7 +124,7 @@ def write(entries, name, blob, codec=None, exact=False):
         entries[name] = {"shape": list(decoded.shape), "exact": hashlib.sha256(decoded.tobytes()).hexdigest()}
         return
     latent = np.ascontiguousarray(np.asarray(lz.decode(blob, to="latent", codec=codec)))
-    decoded = np.asarray(samples_of(lz.decode(blob, codec=codec)))
+    decoded = np.asarray(samples_of(lz.decode(blob, codec=codec, precision="fp32")))
     (FOLDER / f"{name}.ltz").write_bytes(blob)
     entries[name] = {"latent": list(latent.shape), "sha256": hashlib.sha256(latent.tobytes()).hexdigest()}
     if lz.inspect(blob).modality == "audio":

@@ -160,6 +160,37 @@ def test_good_weights_are_installed_with_their_table(tmp_path, capsys, monkeypat
     assert len(entries) == len(pretrained.index())
 
 
+def test_an_older_release_is_packed(tmp_path, monkeypatch):
+    monkeypatch.setattr(odd, "pictures", lambda: {"one": torch.rand(3, 64, 64)})
+    monkeypatch.setattr(gate, "time_ratio", lambda *_: 1.0)
+    new = candidate(tmp_path / "new", "walloc-rgb-linear", None)
+    shipped = pretrained.find("walloc-rgb-linear")
+    index = json.loads((new / "index.json").read_text())
+    index["codecs"][0] |= {"version": "2", "file": "walloc-rgb-linear-v2.safetensors", "fingerprint": "0" * 16}
+    (new / "index.json").write_text(json.dumps(index))
+    for file in list(new.glob("*v1*")):
+        file.rename(new / file.name.replace("v1", "v2"))
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("index.json", shipped.file):
+        shutil.copy(ROOT / "pretrained" / name, home)
+    options = ["--qualities", "30", "60", "--install", "--home", str(home)]
+    assert script().main(["walloc-rgb-linear", "--candidate", str(new), *options]) == 0
+    first, second = (e for e in pretrained.read_index((home / "index.json").read_bytes()) if e.name == shipped.name)
+    assert (first.current, first.file) == (False, f"{shipped.file}.gz")
+    assert (second.current, second.file) == (True, "walloc-rgb-linear-v2.safetensors")
+    assert not (home / shipped.file).exists()
+    monkeypatch.setattr(pretrained, "files", lambda _: home)
+    assert first.read() == shipped_bytes(shipped)
+    (home / first.file).write_bytes((home / first.file).read_bytes()[:-9])
+    with pytest.raises(lz.CodecError, match="damaged"):
+        first.read()
+
+
+def shipped_bytes(entry):
+    return (ROOT / "pretrained" / entry.file).read_bytes()
+
+
 def test_codecs_of_one_rate_and_of_sound_are_compared():
     codec, peer = lz.load_codec("walloc-audio-20x"), lz.load_codec("audio")
     sounds = {"bells": [odd.sounds()["bell-0"][:, 40000:70000]]}
