@@ -21,6 +21,7 @@ import numpy as np
 from ..entropy.arrays import map_array, npz_array
 from ..entropy.errors import FormatError, InputError
 from ..entropy.opening import open_regular, read_file
+from .arguments import sample_numbers
 from .manifest import MAX_MANIFEST, columns_of, parse_manifest
 from .remote import Remote, is_remote, local_path
 
@@ -263,13 +264,7 @@ class Archive:
             FormatError: a shard is shorter than its index says, or a checksum does not match.
             OSError: a shard cannot be read.
         """
-        numbers = np.asarray(indices, np.int64)
-        if numbers.ndim != 1:
-            raise InputError(f"indices have shape {numbers.shape}; a list of numbers is needed")
-        count = len(self)
-        if numbers.size and not (-count <= int(numbers.min()) and int(numbers.max()) < count):
-            raise IndexError(f"sample {int(numbers[np.argmax(np.abs(numbers))])} of a pack of {count}")
-        numbers = np.where(numbers < 0, numbers + count, numbers)
+        numbers = sample_numbers(indices, len(self), "a pack")
         rows = self._rows(numbers, variant, stream)
         shards = self.shard_of(numbers).tolist()
         begins, sizes = rows["offset"].tolist(), rows["size"].tolist()

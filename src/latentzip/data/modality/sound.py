@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...codecs.audio_base import MAX_RATE, MIN_RATE
 from ...codecs.contract import EXACT, SPAN, check_options
 from ...codecs.registry import owners
 from ...entropy import container
@@ -83,7 +84,9 @@ class Sound(Modality):
                 raise InputError(f"{name} is {value!r}; one of {', '.join(allowed)}")
         check_seconds(options.seconds)
         if options.rate is not None:
-            objects.checked_rate(options.rate)
+            rate = objects.checked_rate(options.rate)
+            if not MIN_RATE <= rate <= MAX_RATE:
+                raise InputError(f"rate is {rate}; {MIN_RATE} to {MAX_RATE} Hz are coded")
         if options.short != "pad" and options.seconds is None:
             raise InputError("short says what becomes of the last excerpt of a recording: it needs seconds")
 

@@ -22,6 +22,7 @@ from ...entropy.arrays import map_array
 from ...entropy.errors import FormatError, InputError, UnsupportedError
 from ...entropy.opening import inflate, open_regular, read_file, zstd
 from ..archive import Archive
+from ..arguments import sample_numbers, whole
 from ..codec import codec_of
 from ..locks import locked
 from ..manifest import MAX_AXES, MAX_LATENT, MAX_MANIFEST
@@ -103,6 +104,7 @@ def build_cache(
         FormatError: the pack is damaged.
         OSError: the folder cannot be written; name another with ``out``.
     """
+    threads = None if threads is None else whole("threads", threads, 1)
     archive = pack if isinstance(pack, Archive) else Archive(pack)
     if table_of(archive) is None:
         check_latents(archive)
@@ -348,15 +350,8 @@ class Cache:
             InputError: a mirrored twin that is not there, or an unsuitable ``out``.
             FormatError: a damaged record.
         """
-        numbers = np.asarray(indices, np.int64)
-        if numbers.ndim != 1:
-            raise InputError(f"indices have shape {numbers.shape}; a list of numbers is needed")
-        count = len(self)
+        numbers = sample_numbers(indices, len(self), "a cache")
         low, high = (int(numbers.min()), int(numbers.max())) if numbers.size else (0, -1)
-        if not (-count <= low and high < count):
-            raise IndexError(f"sample {int(numbers[np.argmax(np.abs(numbers))])} of a cache of {count}")
-        if low < 0:
-            numbers = np.where(numbers < 0, numbers + count, numbers)
         chosen = np.asarray(variant)
         if chosen.size and not (int(chosen.min()) >= 0 and int(chosen.max()) < self.variants):
             raise InputError(

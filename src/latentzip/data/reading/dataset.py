@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
+from ...api import device_of
 from ...codecs.contract import TOKENS
 from ...entropy.errors import FormatError, InputError
 from ..archive import Archive
+from ..arguments import mapping, names, real, sample_numbers, truth, whole
 from ..codec import codec_of
 from ..modality import MODALITIES
 from ..modality.base import Modality, Table
@@ -110,7 +112,7 @@ class LatentDataset(Dataset[dict[str, Any]]):
         if tier == "cache" and to != self.kind.output:
             held = "latents" if self.kind.output == "latent" else "values"
             raise InputError(f"the training tier holds {held} only; to={to!r} needs tier='archive'")
-        self.streams = dict(streams or {})
+        self.streams = mapping("streams", streams, '{"mask": "signal"}')
         for name, wanted in self.streams.items():
             if wanted not in OUTPUTS or wanted == "tokens":
                 known = ", ".join(output for output in OUTPUTS if output != "tokens")
@@ -118,8 +120,12 @@ class LatentDataset(Dataset[dict[str, Any]]):
             self.archive.facts(name)
             if wanted == "latent":
                 check_latents(self.archive, name)
+        mirror = 0.0 if mirror is False else real("mirror", mirror, "a probability from 0 to 1")
         self.to, self.transform, self.mirror = to, transform, mirror
-        self.seed, self.epoch, self.device, self.threads = seed, 0, device, threads
+        self.seed, self.epoch, self.device = whole("seed", seed), 0, str(device)
+        if "signal" in (to, *self.streams.values()):  # others may be read where there is no such device
+            self.device = device_of(device)
+        self.threads = None if threads is None else whole("threads", threads, 1)
         self.columns = self._check_columns(columns)
         if not 0 <= mirror <= 1:
             raise InputError(f"mirror is {mirror}; a probability from 0 to 1")
@@ -129,6 +135,8 @@ class LatentDataset(Dataset[dict[str, Any]]):
                 "with --mirror"
             )
         if transform is not None:
+            if not callable(transform) or isinstance(transform, type):
+                raise InputError(f"transform is {transform!r:.60}; one that was made is needed, such as RandomCrop(16)")
             if to == "bytes":
                 raise InputError("a transform needs latents or signals, not bytes")
             operation = getattr(transform, "operation", None)
@@ -141,16 +149,15 @@ class LatentDataset(Dataset[dict[str, Any]]):
             self.spans = Spans(self.archive, self.codec, seconds, place)
         self.cache = self._open_cache(tier, cache) if to == self.kind.output else None
 
-    def _check_columns(self, names: Sequence[str]) -> tuple[str, ...]:
-        if isinstance(names, str):
-            names = (names,)
+    def _check_columns(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        wanted = names("columns", (wanted,) if isinstance(wanted, str) else wanted)
         present = self.archive.manifest["columns"]
-        missing = [name for name in names if name not in present]
-        if missing == ["label"] and tuple(names) == ("label",):  # the default, of a pack without labels
+        missing = [name for name in wanted if name not in present]
+        if missing == ["label"] and wanted == ("label",):  # the default, of a pack without labels
             return ()
         if missing:
             raise InputError(f"{self.archive.path} has no column {missing[0]!r}; it has {', '.join(sorted(present))}")
-        return tuple(names)
+        return wanted
 
     def _open_cache(self, tier: str, folder: str | os.PathLike[str] | None) -> Cache | None:
         if tier == "archive":
@@ -196,7 +203,7 @@ class LatentDataset(Dataset[dict[str, Any]]):
 
     def set_epoch(self, epoch: int) -> None:
         """The epoch that mirror and transform follow where no batch sampler says it."""
-        self.epoch = epoch
+        self.epoch = whole("epoch", epoch)
 
     def sampler(self, batch_size: int, *, bucket: bool = False, window: int | None = None, **options: Any) -> Any:
         """An `ElasticBatchSampler` for this data set and this process.
@@ -216,7 +223,7 @@ class LatentDataset(Dataset[dict[str, Any]]):
         return ElasticBatchSampler(
             len(self),
             batch_size,
-            buckets=self.buckets if bucket else None,
+            buckets=self.buckets if truth("bucket", bucket) else None,
             starts=self.archive.starts,
             window=window,
             **(defaults | options),
@@ -238,11 +245,7 @@ class LatentDataset(Dataset[dict[str, Any]]):
 
     def __getitems__(self, indices: Sequence[int] | np.ndarray) -> LatentBatch:
         """Samples read in one go; the order is that of ``indices``."""
-        numbers = np.asarray(indices, np.int64)
-        count = len(self)
-        if numbers.size and not (-count <= int(numbers.min()) and int(numbers.max()) < count):
-            raise IndexError(f"sample {int(numbers[np.argmax(np.abs(numbers))])} of a data set of {count}")
-        numbers = np.where(numbers < 0, numbers + count, numbers)
+        numbers = sample_numbers(indices, len(self), "a data set")
         seed, epoch = self.seed, self.epoch
         if isinstance(indices, BatchIndices):
             seed, epoch = indices.seed, indices.epoch

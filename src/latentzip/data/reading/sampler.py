@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...entropy.errors import InputError
+from ..arguments import MOST, truth, whole
 
 
 class BatchIndices(list[int]):
@@ -82,12 +83,13 @@ class ElasticBatchSampler:
         starts: np.ndarray | None = None,
         window: int = 0,
     ) -> None:
-        if batch_size < 1 or world < 1 or not 0 <= rank < world:
-            raise InputError(f"batch_size {batch_size}, rank {rank} of {world}: rank must lie below world")
+        batch_size, world = whole("batch_size", batch_size, 1), whole("world", world, 1)
+        if (rank := whole("rank", rank)) >= world:
+            raise InputError(f"rank {rank} of {world}: rank must lie below world")
         if batch_size % world:
             raise InputError(f"the global batch of {batch_size} does not split evenly over {world} ranks")
-        if seed < 0:
-            raise InputError(f"seed is {seed}; it must not be negative")
+        seed, window = whole("seed", seed), whole("window", window)
+        shuffle, drop_last = truth("shuffle", shuffle), truth("drop_last", drop_last)
         if buckets is not None and len(buckets) != samples:
             raise InputError(f"{len(buckets)} buckets for {samples} samples")
         if drop_last and 0 < samples < batch_size:
@@ -101,7 +103,7 @@ class ElasticBatchSampler:
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration walks through, from its first batch."""
-        self.epoch, self.step = epoch, 0
+        self.epoch, self.step = whole("epoch", epoch), 0
 
     def global_batches(self, epoch: int) -> list[np.ndarray]:
         """The batches of an epoch over all ranks, each (n,) sample numbers."""
@@ -162,10 +164,12 @@ class ElasticBatchSampler:
         Raises:
             InputError: the state is of other data, batch size or version.
         """
+        if not isinstance(state, Mapping):
+            raise InputError(f"no state of a sampler: {state!r:.60} is no dict")
         if state.get("version") != 1:
             raise InputError(f"a sampler state of version {state.get('version')!r}; this release reads 1")
         wrong = {"samples", "batch_size", "seed", "epoch", "step"} - set(state)
-        if wrong or any(isinstance(v, bool) or not isinstance(v, int) or not 0 <= v < 1 << 63 for v in state.values()):
+        if wrong or any(isinstance(v, bool) or not isinstance(v, int) or not 0 <= v <= MOST for v in state.values()):
             raise InputError(f"no state of a sampler: whole numbers from 0 on are needed, not {dict(state)!r:.200}")
         for name in ("samples", "batch_size"):
             if state[name] != getattr(self, name):

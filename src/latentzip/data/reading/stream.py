@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from ...api import device_of
 from ...entropy.errors import InputError
+from ..arguments import whole
 from .collate import latent_collate
 from .dataset import LatentDataset
 
@@ -59,8 +61,8 @@ class LatentStream(IterableDataset[dict[str, Any]]):
     ) -> None:
         if (rank is None) != (world is None):
             raise InputError("rank and world belong together: give both or none")
-        if prefetch < 0 or (epochs is not None and epochs < 1):
-            raise InputError(f"prefetch is {prefetch}, epochs {epochs}; neither may be less than 0 and 1")
+        prefetch, epochs = whole("prefetch", prefetch), None if epochs is None else whole("epochs", epochs, 1)
+        device = None if device is None else device_of(device)
         self.data = data if isinstance(data, LatentDataset) else LatentDataset(data)
         place = {} if rank is None else {"rank": rank, "world": world}
         self.sampler = self.data.sampler(
@@ -88,7 +90,7 @@ class LatentStream(IterableDataset[dict[str, Any]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch; loops under a DataLoader with workers need it before every one."""
-        self._epoch, self._step, self._over = epoch, 0, False
+        self._epoch, self._step, self._over = whole("epoch", epoch), 0, False
 
     def state_dict(self) -> dict[str, int]:
         """Where to go on: after the last batch that was handed out, whatever was read ahead.

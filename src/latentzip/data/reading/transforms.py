@@ -17,6 +17,7 @@ from torch import Tensor
 from ...codecs.base import Codec
 from ...codecs.registry import load_codec
 from ...entropy.errors import InputError, UnsupportedError
+from ..arguments import mapping, real, whole
 from .draw import Draw
 
 
@@ -31,9 +32,10 @@ def check_declared(codec: Codec, operation: str) -> None:
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    h, w = (size, size) if isinstance(size, int) else size
-    if min(h, w) < 1:
-        raise InputError(f"a crop of {h} x {w} latent positions is empty")
+    sides = size if isinstance(size, (tuple, list)) else (size, size)
+    if len(sides) != 2:
+        raise InputError(f"size is {size!r:.60}; a side or (height, width) in latent positions is needed")
+    h, w = (whole("size", side, 1) for side in sides)
     return h, w
 
 
@@ -43,10 +45,13 @@ class _Crop:
     operation = "crop"
 
     def __init__(self, size: int | tuple[int, int], paired: Mapping[str, int] | None = None) -> None:
-        self.size, self.paired = _pair(size), dict(paired or {})
-        for name, scale in self.paired.items():
-            if scale < 1:
-                raise InputError(f"stream {name} has {scale} samples a latent position; at least 1 is needed")
+        self.size, self.paired = (
+            _pair(size),
+            {
+                name: whole(f"samples a latent position of stream {name}", scale, 1)
+                for name, scale in mapping("paired", paired, '{"mask": 8}').items()
+            },
+        )
 
     def _room(self, batch: dict[str, Any]) -> np.ndarray:
         """(samples, 2) how far down and to the right each window may lie."""
@@ -134,9 +139,9 @@ class Mixup:
 
     def __init__(self, codec: str | Codec, classes: int, alpha: float = 0.2) -> None:
         check_declared(load_codec(codec) if isinstance(codec, str) else codec, self.operation)
-        if alpha <= 0 or classes < 1:
-            raise InputError(f"alpha is {alpha}, classes {classes}; both must be positive")
-        self.classes, self.alpha = classes, alpha
+        self.classes, self.alpha = whole("classes", classes, 1), real("alpha", alpha, "a number above 0")
+        if self.alpha <= 0:
+            raise InputError(f"alpha is {alpha}; a number above 0 is needed")
 
     def __call__(self, x: Tensor, label: Tensor, rng: np.random.Generator | None = None) -> tuple[Tensor, Tensor]:
         """x: (B, L, h, w) float; label: (B,) integers. Returns the mixtures and (B, classes) float targets."""

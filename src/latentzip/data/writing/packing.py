@@ -23,6 +23,7 @@ from ...codecs.registry import list_codecs, owners
 from ...defaults import DEFAULT_PACK_CODEC
 from ...entropy.errors import InputError
 from ..archive import RESERVED
+from ..arguments import mapping, names, real, truth, whole
 from ..codec import named
 from ..manifest import FORMAT, STREAM_NAME, VERSION, WIDER
 from ..modality import PICTURES, of_codec
@@ -119,13 +120,17 @@ def pack(
         >>> lz.data.pack("photos", "packed", labels="folders", size=256)                       # doctest: +SKIP
         >>> lz.data.pack("clips", "sounds", "walloc-audio-5x", labels="folders", seconds=4)    # doctest: +SKIP
     """
-    _check_arguments(on_error, engine, address, part, merge, jobs, shard_size, shard_samples, shuffle)
+    shuffle, jobs = _whole("shuffle", shuffle, 0), _whole("jobs", jobs)
+    shard_samples = _whole("shard_samples", shard_samples)
+    shard_size, columns = whole("shard_size", shard_size, 1), names("columns", columns)
+    pairs = {name: _checked_pair(name, pair) for name, pair in mapping("pairs", pairs, '{"mask": "masks/"}').items()}
+    part = None if part is None else _checked_part(part, merge)
+    _check_arguments(on_error, engine, address)
     asked = {
         "quality": quality, "coding": coding, "effort": effort, "size": size, "crop": crop, "mirror": mirror,
         "seconds": seconds, "rate": rate, "channels": channels, "short": short, **options,
     }  # fmt: skip
     table = labels is not None and os.fspath(labels) != "folders"
-    pairs = pairs or {}
     ends = tuple(_source_of(pair).lower() for pair in pairs.values() if _source_of(pair).startswith("."))
     wanted = Wanted(others=ends, columns=() if table else tuple(columns))
     check_names(columns, pairs)
@@ -205,31 +210,40 @@ def _make(
 # --- what is asked for -------------------------------------------------------------------------------------------
 
 
-def _check_arguments(
-    on_error: str, engine: str, address: str | None, part: tuple[int, int] | None, merge: bool, jobs: int | None,
-    shard_size: int, shard_samples: int | None, shuffle: int | None,
-) -> None:  # fmt: skip
-    if shuffle is not None and shuffle < 0:
-        raise InputError(f"shuffle is {shuffle}; a seed must not be negative")
+def _whole(name: str, value: Any, low: int = 1) -> int | None:
+    return None if value is None else whole(name, value, low)
+
+
+def _checked_pair(name: str, pair: Any) -> Pair:
+    source = pair.get("source") if isinstance(pair, Mapping) else pair
+    parts = source if isinstance(source, tuple) and source is pair and len(source) == 2 else (source, "")
+    if not all(isinstance(part, (str, os.PathLike)) for part in parts):
+        raise InputError(f"pair {name} is {pair!r:.60}; a source, (source, codec), or a dict of source and options")
+    return pair
+
+
+def _checked_part(part: Any, merge: bool) -> tuple[int, int]:
+    if isinstance(part, (tuple, list)) and len(part) == 2 and not merge:
+        index, count = whole("the index of a part", part[0]), whole("the number of parts", part[1], 1)
+        if index < count:
+            return index, count
+    raise InputError(
+        f"part is {part!r:.60}: (index, number of parts) with an index from 0 to the number of parts - 1, and merging "
+        "is a step of its own"
+    )
+
+
+def _check_arguments(on_error: str, engine: str, address: str | None) -> None:
     if on_error not in ON_ERROR:
         raise InputError(f"on_error is {on_error!r}; one of {', '.join(ON_ERROR)}")
     if engine not in ENGINES:
         raise InputError(f"engine is {engine!r}; one of {', '.join(ENGINES)}")
     if address is not None and engine != "ray":
         raise InputError("an address is that of a Ray cluster: it needs engine 'ray'")
-    if part is not None and (merge or not 0 <= part[0] < part[1]):
-        raise InputError(
-            f"part {part}: the index runs from 0 to the number of parts - 1, and merging is a step of its own"
-        )
-    for name, value in (("jobs", jobs), ("shard_size", shard_size), ("shard_samples", shard_samples)):
-        if value is not None and value < 1:
-            raise InputError(f"{name} is {value}; at least 1 is needed")
 
 
 def check_names(columns: Sequence[str], pairs: Iterable[str]) -> None:
     """Raises InputError for names of columns and of streams that a pack cannot have."""
-    if isinstance(columns, str):
-        raise InputError(f"columns is {columns!r}; a list of names is needed")
     for name in columns:
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) or name in RESERVED:
             raise InputError(
@@ -248,6 +262,23 @@ def _check_apart(place: Place, source: Source) -> None:
         raise InputError(f"{place} lies inside the source {source.root}; write the pack elsewhere")
 
 
+def plain_options(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as numbers of Python, which a plan can write down; raises InputError: other things than their kind."""
+    own = {name: _plain(value) for name, value in asked.items()}
+    for name in own:
+        if name == "mirror":
+            own[name] = truth(name, own[name])
+        elif own[name] is not None and name in ("size", "rate"):
+            own[name] = whole(name, own[name], 1)
+        elif own[name] is not None and name == "seconds":
+            real(name, own[name], "a length above 0")  # kept as it is: 2 and 2.0 are different plans
+    return own
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def options_of(
     codec: Any, asked: Mapping[str, Any], shuffle: int | None = None, modality: str | None = None
 ) -> tuple[Any, bytes | None, list[Modality], Options]:
@@ -261,7 +292,7 @@ def options_of(
     kinds = [kind for kind in of_codec(model) if modality in (None, kind.name)]
     if not kinds:
         raise InputError(f"modality is {modality!r}; {model.name} codes {', '.join(k.name for k in of_codec(model))}")
-    own = dict(asked)
+    own = plain_options(asked)
     o = Options(
         codec=model.name, fingerprint=model.fingerprint.hex(), quality=own.pop("quality", None),
         coding=own.pop("coding", "default"), effort=own.pop("effort", 0), size=own.pop("size", None),

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ...entropy.errors import InputError
+from ..arguments import MOST, names, whole
 from ..manifest import FORMAT, WIDER
 from ..places import place_of
 from .folder import begin, claimed, clean_parts
@@ -59,12 +60,11 @@ class PackWriter:
         force: bool = False,
         **options: Any,
     ) -> None:
-        if shard_samples < 1:
-            raise InputError(f"shard_samples is {shard_samples}; at least 1 is needed")
+        shard_samples = whole("shard_samples", shard_samples, 1)
         codecs = dict(codec) if isinstance(codec, Mapping) else {"": codec}
         if "" not in codecs:
             raise InputError("the first stream of a sample has the empty name: {'': codec, 'mask': codec}")
-        self._columns = tuple(columns)
+        self._columns = names("columns", columns)
         check_names(self._columns, [name for name in codecs if name])
         wanted = dict(modality) if isinstance(modality, Mapping) else {} if modality is None else {"": modality}
         if unknown := sorted(set(wanted) - set(codecs)):
@@ -88,6 +88,8 @@ class PackWriter:
         self._shard: Shard | None = None
         self._taken = 0  # samples in the shard at work
         self._records: list[dict[str, Any]] = []
+        self._keys: set[str] = set()  # of samples so far
+        self._labelled: bool | None = None  # whether these have labels
         self.done = 0
         self.result: PackResult | None = result_of(self._place) if begin(self._place, self._plan, force) else None
         if self.result is None:
@@ -101,6 +103,8 @@ class PackWriter:
         while (record := finished(self._place, self._file, self._plan["sha256"])) is not None:
             self._records.append(record)
             self.done += record["taken"]
+            self._keys.update(row[0].partition("@")[0] for row in record["rows"])
+            self._labelled = record["rows"][0][1] is not None
             if record["taken"] < self._each:  # the last one, of a run that only the manifest was missing
                 break
         clean_parts(self._place, self._file)
@@ -124,7 +128,8 @@ class PackWriter:
             more: values of the columns, and nothing else.
 
         Raises:
-            InputError: a signal that cannot be coded, or columns that are missing; the pack stays as it was.
+            InputError: a signal that cannot be coded, a key twice, a label that is missing where others have one (or
+                the other way round), or columns that are missing; the pack stays as it was.
         """
         if self.result is not None:
             raise InputError(f"{self._place}: the pack is finished; begin anew with force=True, or in another folder")
@@ -132,12 +137,15 @@ class PackWriter:
             raise InputError(f"columns {sorted(more)} were given; {sorted(self._columns)} are what this pack has")
         if label is not None and (isinstance(label, bool) or not isinstance(label, (int, str))):
             label = _whole(label)
+        if isinstance(label, int) and not -MOST <= label <= MOST:
+            raise InputError(f"{label!r:.60} is no label: it is beyond 64 bits")
         number = len(self)
         name = f"{number:08d}" if key is None else key_of(f"{key}.x").replace("@", "_")
         extra = tuple(checked_cell(_plain(more[column]), column) for column in self._columns)
         parts = x if isinstance(x, Mapping) and len(self._streams) > 1 else {"": x}
         if set(parts) != {s.name for s in self._streams}:
             raise InputError(f"streams {sorted(parts)} were given; {[s.name for s in self._streams]} are the pack's")
+        self._check_fits(name, label)
         coded: list[list[Coded]] = []
         for stream, codec in zip(self._streams, self._codecs):
             coded.append(code(stream, codec, stream.kind.accept(parts[stream.name])))
@@ -146,9 +154,19 @@ class PackWriter:
             self._shard = Shard(self._place, self._file, self._plan["sha256"], self._streams)
             self._shard.writer.__enter__()
         self._shard.add(name, label, coded, extra)
+        self._keys.add(name)
+        self._labelled = label is not None
         self._taken += 1
         if self._taken == self._each:
             self._finish_shard()
+
+    def _check_fits(self, name: str, label: Any) -> None:
+        """Raises InputError for what would make the whole pack impossible when it is closed."""
+        if name in self._keys:
+            raise InputError(f"the key {name!r} occurs twice; every sample needs one of its own")
+        if self._labelled is not None and self._labelled != (label is not None):
+            has, others = ("no", "the others have one") if label is None else ("a", "the others have none")
+            raise InputError(f"sample {name} has {has} label while {others}")
 
     def _finish_shard(self) -> None:
         shard = self._shard
@@ -162,7 +180,7 @@ class PackWriter:
         """Write what is left and the manifest.
 
         Raises:
-            InputError: no sample was handed in, or a key twice.
+            InputError: no sample was handed in.
         """
         if self.result is None:
             self._finish_shard()

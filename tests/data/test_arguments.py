@@ -1,0 +1,123 @@
+"""Arguments of packing and loading: numpy's numbers are numbers, everything else is one clear error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import latentzip as lz
+from latentzip import CodecError, InputError
+from latentzip.data.reading import transforms
+
+from .packs import make_pack
+
+data: Any = lz.data  # what is handed in here is wrong on purpose
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_pack(tmp_path_factory.mktemp("arguments"), [(32, 32)] * 6, mirror=True, shard_samples=2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"window": -1},  # cut no shard out of an epoch, and looped for ever
+        {"batch_size": "4"}, {"batch_size": 2.0}, {"batch_size": True}, {"batch_size": None}, {"epochs": 1.5},
+        {"epochs": "1"}, {"seed": 1.5}, {"seed": 1 << 64}, {"prefetch": None}, {"shuffle": "no"}, {"drop_last": 1},
+        {"bucket": "x"}, {"rank": "0", "world": "1"}, {"device": "tpu"}, {"device": "cuda:99"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_streams_refuse(made, options):
+    with pytest.raises(CodecError, match=r" is |device|window"):
+        data.LatentStream(made, **({"batch_size": 2, "epochs": 1} | options))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mirror": True}, {"mirror": "0.5"}, {"mirror": float("nan")}, {"seed": -1}, {"seed": None}, {"threads": 0},
+        {"threads": "2"}, {"streams": ["mask"]}, {"streams": "mask"}, {"columns": 3}, {"transform": "crop"},
+        {"transform": transforms.RandomCrop}, {"device": "tpu", "to": "signal"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_data_sets_refuse(made, options):
+    with pytest.raises(InputError, match=r" is |device"):
+        data.LatentDataset(made, **options)
+
+
+def test_numbers_of_numpy_are_numbers(made):
+    plain = data.LatentDataset(made, mirror=0.5, seed=3, threads=1, transform=transforms.RandomCrop(2))
+    crop: Any = np.int64(2)
+    own = data.LatentDataset(
+        made, mirror=np.float32(0.5), seed=np.int64(3), threads=np.int32(1), transform=transforms.RandomCrop(crop)
+    )
+    plain.set_epoch(4)
+    own.set_epoch(np.int64(4))
+    assert torch.equal(plain.__getitems__([0, 1, 2]).columns["latent"], own.__getitems__([0, 1, 2]).columns["latent"])
+    state = data.LatentStream(own, np.int64(2), seed=np.uint8(7)).state_dict()
+    assert state == data.LatentStream(plain, 2, seed=7).state_dict()
+    assert all(type(v) is int for v in state.values())
+
+
+@pytest.mark.parametrize("wrong", [[1.5], ["1"], [True], np.array([True, False]), [None], [[0, 1]]], ids=repr)
+def test_samples_are_asked_for_by_integers(made, tmp_path, wrong):
+    read_by = data.LatentDataset(made)
+    for read in (read_by.__getitems__, read_by.archive.read_many, data.build_cache(made, tmp_path / "tier").gather):
+        with pytest.raises(InputError, match=r"integer|list of numbers"):
+            read(wrong)
+    numbers = [torch.tensor(1), np.uint64(0), -1]
+    assert read_by.__getitems__(numbers).columns["index"].tolist() == [1, 0, 5]
+
+
+@pytest.mark.parametrize("size", ["x", None, 1.5, (2,), 0, True])
+def test_crops_refuse(size: Any):
+    with pytest.raises(InputError, match="size is"):
+        transforms.RandomCrop(size)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"size": "16"}, {"size": 16.0}, {"mirror": "no"}, {"shuffle": "1"}, {"shuffle": 1 << 70},
+        {"shard_size": "1MB"}, {"shard_samples": 1.5}, {"jobs": True}, {"part": 3}, {"part": (2, 2)},
+        {"pairs": ["mask"]}, {"pairs": {"mask": 3}}, {"pairs": {"mask": ("x",)}}, {"columns": "text"}, {"columns": [3]},
+        {"codec": "walloc-audio-5x", "rate": 10**12}, {"codec": "walloc-audio-5x", "seconds": "1"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_packing_refuses(made, tmp_path, options):
+    with pytest.raises(InputError, match=r"part|pair| is "):
+        data.pack(made.parent / "src", tmp_path / "pack", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_of_numpy_make_the_same_pack(made, tmp_path):
+    asked = {"size": 24, "shuffle": 5, "shard_samples": 4, "mirror": False}
+    own = {name: np.asarray(value)[()] for name, value in asked.items()}
+    for name, options in (("plain", asked), ("own", own)):
+        data.pack(made.parent / "src", tmp_path / name, jobs=1, **options)
+    assert (tmp_path / "own/manifest.json").read_bytes() == (tmp_path / "plain/manifest.json").read_bytes()
+
+
+def test_a_writer_refuses_at_once_what_would_spoil_the_pack(tmp_path):
+    x = torch.randn(3, 4)
+
+    def begun():
+        return data.PackWriter(tmp_path / "pack", "features", shard_samples=np.int64(1), nmse=np.float64(0.1))
+
+    writer = begun()
+    writer.add(x, 1, key="a")
+    writer.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    with begun() as writer:
+        assert writer.done == 1
+        for arguments, message in (((x, 2, "a"), "occurs twice"), ((x,), "no label"), ((x, 1 << 70), "64 bits")):
+            with pytest.raises(InputError, match=message):
+                writer.add(*arguments)
+        writer.add(x, 2)
+    assert data.Archive(tmp_path / "pack").columns["label"].tolist() == [1, 2]
