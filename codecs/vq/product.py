@@ -18,6 +18,7 @@ from torch import Tensor
 from ...entropy.errors import InputError
 from .residual import nearest
 
+LARGEST, SMALLEST = 2.0**50, 2.0**-30  # squares of values, and sums of them, stay normal numbers of float32
 _SAMPLE = 1 << 15  # rows that are fitted to, at most
 _ROUNDS, _PASSES = 8, 3  # of rotation and codewords; passes of k-means in a round
 _FREE = 4  # rounds without prices
@@ -99,7 +100,7 @@ class Product:
 
 
 def _grouped(y: Tensor, parts: int) -> Tensor:
-    return y.reshape(len(y), parts, -1).transpose(0, 1).contiguous()
+    return y.reshape(len(y), parts, y.shape[1] // parts).transpose(0, 1).contiguous()
 
 
 def _ungrouped(y: Tensor) -> Tensor:
@@ -144,9 +145,13 @@ def fit(
         levels: of codewords; each has ``parts / levels`` codes.
 
     Raises:
-        InputError: fewer rows than entries, or more codes than channels allow.
+        InputError: fewer rows than entries, more codes than channels allow, or values of a scale whose squares float32
+            does not hold.
     """
     n, d = x.shape
+    largest = float(x.abs().max()) if x.numel() else 0.0
+    if largest and not SMALLEST <= largest <= LARGEST:
+        raise InputError(f"values up to {largest:.3g} are beyond what codebooks hold: multiply rows by a power of two")
     if levels < 1 or parts % levels:
         raise InputError(f"{parts} codes cannot be dealt out to {levels} levels")
     groups = parts // levels

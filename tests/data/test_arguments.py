@@ -121,3 +121,62 @@ def test_a_writer_refuses_at_once_what_would_spoil_the_pack(tmp_path):
                 writer.add(*arguments)
         writer.add(x, 2)
     assert data.Archive(tmp_path / "pack").columns["label"].tolist() == [1, 2]
+
+
+STORES: Any = {"EmbeddingStore": {"nmse": 0.1}, "CodeStore": {"size": 2}, "EmbeddingTable": {"size": 2}}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return np.random.default_rng(0).standard_normal((300, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_stores_refuse(tmp_path, rows, name):
+    store = getattr(data, name)
+    wrong = {
+        "EmbeddingStore": [{"nmse": "a"}, {"nmse": True}, {"group": 1.5}],
+        "CodeStore": [{"size": "a"}, {"size": True}, {"price": "a"}, {"price": float("nan")}, {"group": None}],
+        "EmbeddingTable": [{"size": None}, {"size": float("inf")}, {"levels": "a"}, {"width": 1.5}],
+    }[name]
+    for options in wrong:
+        with pytest.raises(InputError, match=r" is .*needed"):
+            store.write(tmp_path / "store", rows, **(STORES[name] | options))
+    with pytest.raises(InputError, match="two rows or more"):
+        store.write(tmp_path / "store", rows[:0], **STORES[name])
+    with pytest.raises(TypeError):  # not the file that has this number here
+        store(0)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("scale", [1e25, 1e-30])
+@pytest.mark.parametrize("name", ["CodeStore", "EmbeddingTable"])
+def test_codebooks_refuse_what_their_squares_do_not_hold(tmp_path, rows, name, scale):
+    with pytest.raises(InputError, match="power of two"):  # was lost, all of it, or an error of linear algebra
+        getattr(data, name).write(tmp_path / "store", rows * np.float32(scale), **STORES[name])
+
+
+def test_a_store_of_parts_that_differ_is_refused(tmp_path, rows):
+    for store, options in ((data.CodeStore, {"size": 2}), (data.EmbeddingStore, {"nmse": 0.1})):
+        with pytest.raises(InputError, match="of 2 channels"):
+            store.write(tmp_path / "store", [rows, rows[:, :2]], **options)
+    product = data.CodeStore.write(tmp_path / "store", rows, size=2).product
+    with pytest.raises(InputError, match="row 300 "):
+        data.CodeStore.write(tmp_path / "other", iter([rows, rows * np.float32(1e20)]), product=product)
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_what_stores_are_asked_for(tmp_path, rows, name):
+    store = getattr(data, name).write(tmp_path / "store", rows, **STORES[name])
+    for wrong in (True, [True, False], [1.5], None):
+        with pytest.raises(InputError, match="rows"):
+            store[wrong]
+    if name == "EmbeddingTable":
+        return
+    scores, numbers = store.search(rows[:0], k=np.int64(3))
+    assert scores.shape == numbers.shape == (0, 3)
+    for k in (0, 301, "a", 1.5, None, True):
+        with pytest.raises(InputError, match="k is "):
+            store.search(rows[:1], k=k)
+    with pytest.raises(InputError, match="row 0 holds NaN"):
+        store.search(rows[:1] * np.float32("nan"))

@@ -91,8 +91,8 @@ def test_prices_trade_error_for_bytes(tmp_path):
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    ({"size": 46}, "cannot be dealt out to 46"), ({"size": 0}, "to 0 parts"), ({"group": 0}, "group is 0"),
-    ({"price": -1.0}, "price -1"),
+    ({"size": 46}, "cannot be dealt out to 46"), ({"size": 0}, "size is 0"), ({"group": 0}, "group is 0"),
+    ({"price": -1.0}, "price is -1"),
 ])  # fmt: skip
 def test_arguments(options, words, tmp_path):
     with pytest.raises(lz.InputError, match=words):

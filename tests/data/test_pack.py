@@ -121,15 +121,15 @@ def test_shuffled_packs_mix_the_classes(pictures, tmp_path):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"shuffle": -1}, "not be negative"),
+        ({"shuffle": -1}, "not negative"),
         ({"crop": "center"}, "needs a size"),
         ({"size": 0}, "1 to 16384"),
         ({"crop": "left", "size": 8}, "one of center, none"),
         ({"on_error": "ignore"}, "one of skip, fail"),
         ({"engine": "dask"}, "one of local, ray"),
         ({"address": "host:1"}, "engine 'ray'"),
-        ({"part": (3, 3)}, "runs from 0"),
-        ({"jobs": 0}, "at least 1"),
+        ({"part": (3, 3)}, "from 0 to the number"),
+        ({"jobs": 0}, "from 1 on"),
         ({"quality": 500}, "1 "),
         ({"labels": "classes.txt"}, "'folders', a .csv or a .json"),
         ({"codec": "wallock"}, "unknown codec"),

@@ -73,7 +73,7 @@ def test_half_precision(tmp_path):
     ("options", "words"),
     [
         ({"size": 0}, "size is 0"), ({"width": 13, "size": 20}, "width 13"), ({"size": 30, "width": 5}, "levels 4"),
-        ({"levels": 0}, "levels 0"), ({"counts": np.ones(9)}, "counts have shape"),
+        ({"levels": 0}, "levels is 0"), ({"counts": np.ones(9)}, "counts have shape"),
         ({"counts": -np.ones(600)}, "from 0"), ({"counts": np.zeros(600)}, "not all of them 0"),
     ],
 )  # fmt: skip

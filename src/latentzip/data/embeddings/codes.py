@@ -21,13 +21,14 @@ from torch import Tensor
 
 from ...codecs.outputs import atomic_writer
 from ...codecs.vq.codes import ENTRIES, MOST, Codebooks, fingerprint
-from ...codecs.vq.product import Product, fit
+from ...codecs.vq.product import LARGEST, Product, fit
 from ...entropy import arrays, container
 from ...entropy.errors import InputError
 from ...kernels.table_levels import table_rows
 from ...kernels.table_sums import table_sums
+from ..arguments import real, whole
 from .file import LIMITS, RowFile
-from .rows import FIT_ROWS, Nearest, asked, finite, first_parts, grouped, numbers_of, parts_of, rows_of
+from .rows import FIT_ROWS, Nearest, asked, finite, first_parts, grouped, is_number, numbers_of, parts_of
 
 GROUP = 1024  # rows
 PRICE = 1.0  # of a bit in the fit: fewer bytes at equal overlap of neighbours than 0 and than smaller sizes
@@ -117,8 +118,9 @@ class CodeStore(RowFile):
         Raises:
             InputError: too few rows, rows of other sizes or dtypes, values that are not finite, or an existing file.
         """
-        if group < 1 or not 0 <= price <= 100:
-            raise InputError(f"group is {group} and price {price}; a group has a row or more, a price lies in 0 to 100")
+        group, size = whole("group", group, 1), whole("size", size, 1)
+        if not 0 <= (price := real("price", price, "a number from 0 to 100")) <= 100:
+            raise InputError(f"price is {price}; a number from 0 to 100 is needed")
         parts, _ = parts_of(vectors)
         first = first_parts(parts, product is None)
         kind = first[0]
@@ -133,7 +135,7 @@ class CodeStore(RowFile):
             raise InputError(f"group is {group}; {MOST // product.parts} rows of these are the most")
         books, codes, count = Codebooks.of(product), [], 0
         for rows in grouped(chain(first, parts), kind, group):
-            codes.append(books.product.codes(finite(rows, count)).to(torch.uint8).numpy())
+            codes.append(books.product.codes(finite(rows, count, LARGEST)).to(torch.uint8).numpy())
             count += len(rows)
         books = books.counted(np.concatenate(codes).T)
         head = save(books.tensors())
@@ -200,13 +202,11 @@ class CodeStore(RowFile):
         p = self.product
         return p.vectors().numpy() if p.parts * p.entries * self.shape[1] <= _CACHED else None
 
-    def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
+    def __getitem__(self, index: Any) -> np.ndarray:
         """A row (D,), or several (M, D), by number; negative numbers count from the end."""
         if isinstance(index, slice):
             return self.read(range(*index.indices(len(self))))
-        if isinstance(index, (int, np.integer)):
-            return self.read([int(index)])[0]
-        return self.read(index)
+        return self.read([index])[0] if is_number(index) else self.read(index)
 
     def search(
         self, queries: Any, k: int = 10, metric: Literal["cosine", "dot"] = "cosine"
@@ -224,7 +224,7 @@ class CodeStore(RowFile):
         Raises:
             InputError: queries that do not fit, or another metric.
         """
-        q = asked(finite(rows_of(queries), 0), k, metric, self.shape)
+        q = asked(queries, k, metric, self.shape)
         found = [self._nearest(part, k, metric == "cosine") for part in q.split(_QUERIES)]
         return torch.cat([s for s, _ in found]).numpy(), torch.cat([n for _, n in found]).numpy()
 

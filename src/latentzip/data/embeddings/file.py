@@ -45,7 +45,7 @@ class RowFile:
 
     def _mapped(self, path: str | os.PathLike[str]) -> Container:
         """The stream of a file, which is mapped into memory; see `_opened`."""
-        with open(path, "rb") as file:
+        with open(os.fspath(path), "rb") as file:  # a number would be a file that somebody else has open
             if not os.fstat(file.fileno()).st_size:
                 raise FormatError(f"{os.fspath(path)}: empty: no {self._kind[0]} of {self._kind[1]}")
             return self._opened(path, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

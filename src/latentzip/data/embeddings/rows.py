@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...entropy.dense import tensor_of, to_numpy
 from ...entropy.errors import InputError
+from ..arguments import whole
 
 FIT_ROWS = 1 << 16  # of an iterable, from which a transform is learned
 HUGE = 1e30
@@ -39,6 +40,7 @@ def first_parts(parts: Iterator[Tensor], fit: bool) -> list[Tensor]:
     first: list[Tensor] = []
     for part in parts:
         first.append(part)
+        _check_alike(part, first[0])
         if sum(map(len, first)) >= (FIT_ROWS if fit else 1):
             break
     if sum(map(len, first)) < (2 if fit else 1):
@@ -46,14 +48,18 @@ def first_parts(parts: Iterator[Tensor], fit: bool) -> list[Tensor]:
     return first
 
 
+def _check_alike(part: Tensor, kind: Tensor) -> None:
+    if part.shape[1] != kind.shape[1] or part.dtype != kind.dtype:
+        raise InputError(
+            f"embeddings of {part.shape[1]} channels, {part.dtype}, after some of {kind.shape[1]}, {kind.dtype}"
+        )
+
+
 def grouped(parts: Iterable[Tensor], kind: Tensor, group: int) -> Iterator[Tensor]:
     """Rows in groups of equal size, the last one shorter."""
     rest = kind[:0]
     for part in parts:
-        if part.shape[1] != kind.shape[1] or part.dtype != kind.dtype:
-            raise InputError(
-                f"embeddings of {part.shape[1]} channels, {part.dtype}, after some of {kind.shape[1]}, {kind.dtype}"
-            )
+        _check_alike(part, kind)
         rest = torch.cat([rest, part]) if len(rest) else part
         whole = len(rest) // group * group
         yield from rest[:whole].split(group) if whole else ()
@@ -62,13 +68,18 @@ def grouped(parts: Iterable[Tensor], kind: Tensor, group: int) -> Iterator[Tenso
         yield rest
 
 
-def finite(rows: Tensor, start: int) -> Tensor:
-    """As float32; InputError names the first row, counted from ``start``, that is not finite."""
+def finite(rows: Tensor, start: int, most: float = HUGE) -> Tensor:
+    """As float32; InputError names the first row, counted from ``start``, that is not finite, or above ``most``."""
     x = rows.float()
-    bad = torch.nonzero(~(x.abs() < HUGE).all(1)).reshape(-1)
+    bad = torch.nonzero(~(x.abs() < most).all(1)).reshape(-1)
     if len(bad):
         raise InputError(f"row {start + int(bad[0])} holds NaN, infinite or huge values; a store takes finite ones")
     return x
+
+
+def is_number(index: Any) -> bool:
+    """Whether one row is asked for, by its number. A truth is none."""
+    return isinstance(index, (int, np.integer)) and not isinstance(index, bool)
 
 
 def numbers_of(rows: Sequence[int] | np.ndarray, count: int) -> npt.NDArray[np.int64]:
@@ -87,19 +98,19 @@ def numbers_of(rows: Sequence[int] | np.ndarray, count: int) -> npt.NDArray[np.i
     return numbers % max(1, count)
 
 
-def asked(queries: Tensor, k: int, metric: str, shape: tuple[int, int]) -> Tensor:
-    """Queries (Q, D) of a search in a store of this shape, normalised where cosines are asked for.
+def asked(queries: Any, k: int, metric: str, shape: tuple[int, int]) -> Tensor:
+    """Queries (Q, D) of a search in a store of this shape, normalised where cosines are asked for; ``k`` is checked.
 
     Raises:
         InputError: queries that do not fit, or another metric.
     """
     if metric not in ("cosine", "dot"):
         raise InputError(f"metric is {metric!r}; one of 'cosine', 'dot'")
-    if queries.shape[1] != shape[1]:
-        raise InputError(f"queries have {queries.shape[1]} channels, the store has {shape[1]}")
-    if not 1 <= k <= shape[0]:
-        raise InputError(f"k is {k}; 1..{shape[0]} rows can be asked for")
-    return torch.nn.functional.normalize(queries) if metric == "cosine" else queries
+    q = finite(rows_of(queries), 0)
+    if q.shape[1] != shape[1]:
+        raise InputError(f"queries have {q.shape[1]} channels, the store has {shape[1]}")
+    whole("k", k, 1, shape[0])
+    return torch.nn.functional.normalize(q) if metric == "cosine" else q
 
 
 class Nearest:
@@ -110,7 +121,7 @@ class Nearest:
     """
 
     def __init__(self, queries: int, k: int) -> None:
-        self._k = k
+        self._k = int(k)
         self.scores, self.numbers = torch.empty(queries, 0), torch.empty(queries, 0, dtype=torch.int64)
 
     def add(self, scores: Tensor, start: int) -> None:

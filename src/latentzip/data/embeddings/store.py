@@ -27,8 +27,9 @@ from ...entropy import container
 from ...entropy.errors import InputError
 from ...files import atomic_writer
 from ...warn import converted
+from ..arguments import real, whole
 from .file import LIMITS, RowFile
-from .rows import FIT_ROWS, HUGE, Nearest, asked, finite, first_parts, grouped, numbers_of, parts_of, rows_of
+from .rows import FIT_ROWS, HUGE, Nearest, asked, finite, first_parts, grouped, is_number, numbers_of, parts_of
 
 ROWS = 256  # of a group: fewer cost more bits, more cost more time for one row
 _MOST = container.DEFAULT_LIMITS.samples  # values of a group
@@ -115,8 +116,8 @@ class EmbeddingStore(RowFile):
         Raises:
             InputError: no rows, rows of other sizes or dtypes, values that are not finite, or an existing file.
         """
-        _check(nmse, codec, group)
-        parts, whole = parts_of(vectors)
+        nmse, group = _checked(nmse, codec, group)
+        parts, at_hand = parts_of(vectors)
         first = first_parts(parts, codec is None)
         kind = first[0]
         profile = (codec or FeatureCodec.fit(first, nmse=nmse or 0.01)).profile
@@ -130,7 +131,7 @@ class EmbeddingStore(RowFile):
             raise InputError(f"group is {group}; {_MOST // profile.channels} rows of these are the most")
         if codec is None or nmse is not None:
             nmse = nmse or 0.01
-            step = _step(profile, first, nmse, codec is None, whole)
+            step = _step(profile, first, nmse, codec is None, at_hand)
         else:
             step = profile.step
         target = Path(path)
@@ -142,7 +143,7 @@ class EmbeddingStore(RowFile):
                 if not 1e-30 <= step <= HUGE:
                     raise InputError(f"rows of this scale need a step of {step:.3g}: multiply them by a power of two")
                 sizes, error = _coded(profile, step, grouped(chain(first, parts), kind, group), kind, payload)
-                if nmse is None or error.nmse() <= nmse or not whole or attempt == _TRIES:
+                if nmse is None or error.nmse() <= nmse or not at_hand or attempt == _TRIES:
                     break
                 step *= 0.99 * (nmse / error.nmse()) ** 0.5
             if nmse is not None and error.nmse() > nmse:
@@ -158,7 +159,7 @@ class EmbeddingStore(RowFile):
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
+    def __getitem__(self, index: Any) -> np.ndarray:
         """A row (D,), or several (M, D), by number; negative numbers count from the end.
 
         Raises:
@@ -166,9 +167,7 @@ class EmbeddingStore(RowFile):
         """
         if isinstance(index, slice):
             return self.read(range(*index.indices(len(self))))
-        if isinstance(index, (int, np.integer)):
-            return self.read([int(index)])[0]
-        return self.read(index)
+        return self.read([index])[0] if is_number(index) else self.read(index)
 
     def read(self, rows: Sequence[int] | np.ndarray, components: int | None = None) -> np.ndarray:
         """Rows (M, D) by number, in the order asked for; each group that they lie in is decoded once.
@@ -219,7 +218,7 @@ class EmbeddingStore(RowFile):
         Raises:
             InputError: queries that do not fit, or another metric.
         """
-        q = asked(rows_of(queries).float(), k, metric, self.shape)
+        q = asked(queries, k, metric, self.shape)
         nearest = Nearest(len(q), k)
         block = max(1, _BLOCK // self.group) * self.group
         for start in range(0, len(self), block):
@@ -229,14 +228,13 @@ class EmbeddingStore(RowFile):
         return nearest.scores.numpy(), nearest.numbers.numpy()
 
 
-def _check(nmse: float | None, codec: FeatureCodec | None, group: int) -> None:
+def _checked(nmse: float | None, codec: FeatureCodec | None, group: int) -> tuple[float | None, int]:
     """Raises InputError for arguments of `EmbeddingStore.write` that make no sense."""
-    if group < 1:
-        raise InputError(f"group is {group}; rows of a group are 1 or more")
-    if nmse is not None and not 0 < nmse < 1:
+    if nmse is not None and not 0 < (nmse := real("nmse", nmse, "a number between 0 and 1")) < 1:
         raise InputError(f"nmse is {nmse}; a number between 0 and 1 is needed")
     if codec is not None and codec.profile is None:
         raise InputError("the codec has no profile: make one with FeatureCodec.fit, or leave codec out")
+    return nmse, whole("group", group, 1)
 
 
 def _coded(

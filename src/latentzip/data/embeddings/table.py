@@ -22,14 +22,15 @@ from torch import Tensor
 
 from ...codecs.outputs import atomic_writer
 from ...codecs.vq.codes import ENTRIES, Codebooks, fingerprint
-from ...codecs.vq.product import Product, fit
+from ...codecs.vq.product import LARGEST, Product, fit
 from ...entropy import arrays, container, opening
 from ...entropy.coder import Decoder, Encoder
 from ...entropy.dense import array_of
 from ...entropy.errors import FormatError, InputError
 from ...kernels.table_levels import index, table_levels
+from ..arguments import real, whole
 from .file import LIMITS, RowFile
-from .rows import FIT_ROWS, finite, numbers_of, rows_of
+from .rows import FIT_ROWS, finite, is_number, numbers_of, rows_of
 
 LEVELS = 4
 _GROUP = 1 << 12  # rows that are coded together
@@ -130,7 +131,10 @@ class EmbeddingTable(RowFile):
         """
         rows = rows_of(vectors)
         n, d = rows.shape
-        width = max(1, int(size // 2)) if width is None else width
+        if n < 2:
+            raise InputError("a table needs embeddings: two rows or more")
+        size, levels = real("size", size, "a number of codes"), whole("levels", levels, 1)
+        width = max(1, int(size // 2)) if width is None else whole("width", width, 1)
         if not 1 <= width <= min(size, d) or not size <= width * levels or not 1 <= levels <= _MAX_LEVELS:
             raise InputError(
                 f"size is {size}, width {width} and levels {levels}; {d} channels take a width of 1 to {d} codes, and "
@@ -177,9 +181,7 @@ class EmbeddingTable(RowFile):
         """A row (D,), or several (M, D), by number; negative numbers count from the end."""
         if isinstance(rows, slice):
             return self.read(range(*rows.indices(len(self))))
-        if isinstance(rows, (int, np.integer)):
-            return self.read([int(rows)])[0]
-        return self.read(rows)
+        return self.read([rows])[0] if is_number(rows) else self.read(rows)
 
     def _members(self, chunks: list[bytes]) -> tuple[list[int], list[np.ndarray]]:
         """How many rows have each level, and which of them have the next one."""
@@ -218,7 +220,7 @@ def _coded(product: Product, rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Codes (N, m) uint8 of all levels, and (L, N) the squared error that each level leaves."""
     codes, errors = [], []
     for start in range(0, len(rows), _BLOCK):
-        x = finite(rows[start : start + _BLOCK], start)
+        x = finite(rows[start : start + _BLOCK], start, LARGEST)
         found = product.codes(x)
         codes.append(found.to(torch.uint8).numpy())
         ends = range(product.groups, product.parts + 1, product.groups)

@@ -269,7 +269,7 @@ def plain_options(asked: Mapping[str, Any]) -> dict[str, Any]:
         if name == "mirror":
             own[name] = truth(name, own[name])
         elif own[name] is not None and name in ("size", "rate"):
-            own[name] = whole(name, own[name], 1)
+            own[name] = whole(name, own[name])
         elif own[name] is not None and name == "seconds":
             real(name, own[name], "a length above 0")  # kept as it is: 2 and 2.0 are different plans
     return own
