@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...entropy import arrays, schema
 from ...entropy.errors import FormatError, InputError
+from ...entropy.numbers import real, whole
 from ..vq import product
 from ..vq.codes import ENTRIES, Codebooks
 from ..vq.product import Product
@@ -92,6 +93,8 @@ class CodeProfile:
 def fit(rows: Tensor, size: int | None, levels: int, price: float, nmse: float, axis: int) -> CodeProfile:
     """Learn a profile from rows (N, D) float32; see `FeatureCodec.fit`."""
     n, d = rows.shape
+    levels, price = whole("levels", levels), real("price", price, "a number from 0 to 100")
+    size = None if size is None else whole("size", size)
     if not 1 <= levels <= MAX_LEVELS or not 0 <= price <= 100:
         raise InputError(f"levels is {levels}, price {price}; 1 to {MAX_LEVELS} levels and a price of 0 to 100 exist")
     most = d * levels

@@ -28,6 +28,7 @@ from ...entropy.container import Header, Limits
 from ...entropy.dense import dense
 from ...entropy.dense import tensor_of as tensor_of_array
 from ...entropy.errors import FormatError, InputError, UnsupportedError
+from ...entropy.numbers import real
 from ...kernels.parallel import parallel
 from ..contract import CHANNELS, LATENT, REGION, TOKENS, Compressed, Option
 from ..outputs import write_file
@@ -127,7 +128,7 @@ class FeatureCodec:
         """
         if isinstance(samples, (Tensor, np.ndarray)):
             samples = [samples]
-        if not 0 < nmse < 1:
+        if not 0 < (nmse := real("nmse", nmse, "a number between 0 and 1")) < 1:
             raise InputError(f"nmse is {nmse}; a number between 0 and 1 is needed")
         if isinstance(samples, (str, bytes, dict)) or not hasattr(samples, "__iter__"):
             raise InputError(f"fit takes a tensor, an array, or several of them, not a {type(samples).__name__}")

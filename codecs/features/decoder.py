@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...entropy.errors import FormatError, InputError
+from ...entropy.numbers import whole
 from ...kernels.parallel import parallel
 from . import blocks, codewords, maps, transforms
 from . import lossless as lossless_
@@ -79,6 +80,7 @@ class Reader:
     def _depth(self, channels: int | None) -> int | None:
         if channels is None:
             return None
+        channels = whole("channels", channels)
         most = self.transform.components(self.view.channels)
         if self.p.mode == CODES:
             if not 1 <= channels <= self.p.offset:

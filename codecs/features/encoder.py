@@ -408,7 +408,7 @@ def finest(attempts: list[tuple[float, float, Attempt]], top: float, target: flo
         top: the largest magnitude: the coarsest step is four times it.
     """
     best: tuple[float, Compressed] | None = None
-    tried = 0
+    tried, top = 0, top or 1.0  # where all is zero any step does
     for _, step, attempt in sorted(attempts, key=lambda a: a[0]):
         found: dict[int, bool] = {}
 

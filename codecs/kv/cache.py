@@ -20,6 +20,7 @@ from torch import Tensor
 from ...entropy import container, opening
 from ...entropy.container import Limits
 from ...entropy.errors import InputError
+from ...entropy.numbers import real, whole
 from ..outputs import write_file
 from ..surroundings import plainly
 from . import profile as profiles
@@ -114,10 +115,9 @@ class KVCacheCodec:
         Raises:
             InputError: caches that do not fit each other, are not finite, or have fewer than two tokens.
         """
-        if keys_weight <= 0 or min(first, recent) < 0 or segment < 1:
-            raise InputError(
-                f"keys_weight is {keys_weight}, first {first}, recent {recent}, segment {segment}; positive numbers"
-            )
+        if real("keys_weight", keys_weight, "a number above 0") <= 0:
+            raise InputError(f"keys_weight is {keys_weight}; a number above 0 is needed")
+        first, recent, segment = whole("first", first), whole("recent", recent), whole("segment", segment, 1)
         made = profiles.fit(caches, rotary, nmse, weights, keys_weight)
         return cls(replace(made, first=first, recent=recent, segment=segment))
 
@@ -135,13 +135,11 @@ class KVCacheCodec:
         if nmse is not None and steps is not None:
             raise InputError("nmse and steps exclude each other: give one of them")
         if nmse is not None:
-            if not 0 < nmse < 1:
+            if not 0 < real("nmse", nmse, "a number between 0 and 1") < 1:
                 raise InputError(f"nmse is {nmse}; a number between 0 and 1 is needed")
             steps = p.steps_for(nmse, common=len(set(p.steps)) == 1 < len(p.steps))
         keep = {"first": first, "recent": recent, "segment": segment}
-        keep = {name: value for name, value in keep.items() if value is not None}
-        if any(value < (name == "segment") for name, value in keep.items()):
-            raise InputError(f"{keep}: first and recent are from 0, segment from 1 on")
+        keep = {name: whole(name, n, int(name == "segment")) for name, n in keep.items() if n is not None}
         p = replace(p, **keep)
         return KVCacheCodec(p if steps is None else p.with_steps(steps))
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from ...entropy import arrays, schema
 from ...entropy.dense import tensor_of
 from ...entropy.errors import FormatError, InputError
+from ...entropy.numbers import real
 from ..features import profile as profiles
 from ..features.profile import Profile
 from ..features.transforms import MAX_FITTED
@@ -134,14 +135,18 @@ def fit(
     caches: Iterable[Any], rotary: Rotary | None, nmse: float, weights: Sequence[Any] | None, keys_weight: float
 ) -> KVProfile:
     """Learn a profile; see `KVCacheCodec.fit`."""
-    if not 0 < nmse < 1:
+    if not 0 < real("nmse", nmse, "a number between 0 and 1") < 1:
         raise InputError(f"nmse is {nmse}; a number between 0 and 1 is needed")
+    if not isinstance(caches, Iterable):
+        raise InputError(f"fit takes a list of caches, not a {type(caches).__name__}")
     samples = [pairs_of(cache) for cache in caches]
     if not samples:
         raise InputError("fit needs caches: at least one of some hundred tokens")
     geometry = geometry_of(samples[0])
     for sample in samples:
         check_geometry(sample, geometry)
+    if rotary is not None and not hasattr(rotary, "inv_freq"):
+        raise InputError(f"rotary is {rotary!r:.60}; what latentzip.kv.rotary_of(model) gives is needed")
     if rotary is not None and 2 * len(rotary.inv_freq) > geometry.key_dim:
         raise InputError(f"rotary turns {2 * len(rotary.inv_freq)} channels, a head of keys has {geometry.key_dim}")
     if weights is not None and len(weights) != geometry.layers:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...entropy.errors import FormatError, InputError
+from ...entropy.numbers import whole
 from ..features import blocks, profiled
 from ..features import lossless as lossless_
 from ..features.decoder import floats_of
@@ -89,11 +90,13 @@ def shorten(profile: KVProfile, layer: int, step: float, data: bytes, count: int
     return bytes([CODED]) + blocks.join(None, *parts)
 
 
-def check_components(profile: KVProfile, components: int | None) -> None:
+def checked_components(profile: KVProfile, components: int | None) -> int | None:
     """Raises InputError where a unit has fewer."""
+    components = None if components is None else whole("components", components)
     most = max(len(unit.basis) for unit in profile.units)
     if components is not None and not 1 <= components <= most:
         raise InputError(f"components is {components}; a layer has {most}, the first ones matter most")
+    return components
 
 
 def _split(data: bytes, parts: int) -> list[bytes]:

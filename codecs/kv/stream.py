@@ -17,6 +17,7 @@ from torch import Tensor
 from ...entropy import container
 from ...entropy.container import Container, Header, Limits
 from ...entropy.errors import FormatError, InputError, LimitError, UnsupportedError
+from ...entropy.numbers import bounds
 from ...kernels.parallel import parallel
 from ..features.layout import DTYPES, TORCH
 from ..surroundings import plainly
@@ -224,7 +225,7 @@ class KVStream:
         Raises:
             InputError: there are not so many components.
         """
-        segments.check_components(self.profile, components)
+        components = segments.checked_components(self.profile, components) or 0
         made = KVStream(self.profile)
         made.__dict__.update(self.__dict__)
         layers, head = self.profile.geometry.layers, self.profile.geometry.layers * bool(self._first)
@@ -272,20 +273,22 @@ class KVStream:
             InputError: tokens, layers or components that do not exist.
             FormatError: the bytes are corrupt.
         """
-        start, stop = (0, len(self)) if tokens is None else tokens
+        start, stop = (0, len(self)) if tokens is None else bounds("tokens", tokens, 2, "(start, stop) is needed")
         if not 0 <= start <= stop <= len(self):
             raise InputError(f"tokens {start}..{stop} of a cache that has {len(self)}")
         every = range(self.profile.geometry.layers)
+        if layers is not None and not hasattr(layers, "__iter__"):
+            raise InputError(f"layers is {layers!r:.60}; a list of numbers is needed")
         wanted = list(every) if layers is None else list(layers)
-        if not all(layer in every for layer in wanted):
+        if not all(layer in every and not isinstance(layer, bool) for layer in wanted):
             raise InputError(f"layers are {wanted}; the cache has 0..{every[-1]}")
-        segments.check_components(self.profile, components)
-        bounds = list(accumulate(([self._first] if self._first else []) + self._sizes, initial=0))
+        components = segments.checked_components(self.profile, components)
+        edges = list(accumulate(([self._first] if self._first else []) + self._sizes, initial=0))
         jobs = []
         for layer in wanted:
-            for i in range(max(0, bisect_right(bounds, start) - 1), len(bounds) - 1):
-                if bounds[i] < stop:
-                    jobs.append((layer, self._chunk(i * len(every) + layer), (bounds[i], bounds[i + 1]), components))
+            for i in range(max(0, bisect_right(edges, start) - 1), len(edges) - 1):
+                if edges[i] < stop:
+                    jobs.append((layer, self._chunk(i * len(every) + layer), (edges[i], edges[i + 1]), components))
         done = list(parallel(lambda job: self._decode(*job), jobs))
         each = len(done) // max(1, len(wanted))
         out = []

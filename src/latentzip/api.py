@@ -190,6 +190,8 @@ def decode(
         options: dict[str, Any] = {"span": span, "channels": channels, "codec": codec}
         options |= {"precision": precision, "limits": limits}
         return [decode(item, to, region, device, **options) for item in source]
+    if codec is not None and not hasattr(codec, "restore") and not hasattr(codec, "modality"):
+        raise InputError(f"codec is {codec!r:.60}; decoding takes what load_codec gives, or None")
     wanted = Wanted(to, region, span, channels, device_of(device), codec, precision, limits)
     with opened(source, limits) as stream:
         return signals.of(stream.header).coding.decode(stream, wanted)

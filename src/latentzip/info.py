@@ -9,6 +9,7 @@ from typing import Any
 from . import signals
 from .entropy import container
 from .entropy.container import BOX_NAMES, Index, Limits
+from .entropy.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -92,5 +93,7 @@ def inspect(
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
         return from_index(container.read_header(source, limits))
+    if not isinstance(source, (str, os.PathLike)):  # a number would be a file that somebody else has open
+        raise InputError(f"cannot inspect a {type(source).__name__}; hand in bytes or a path")
     with open(source, "rb") as file:
         return from_index(container.read_header(file, limits))

@@ -1,8 +1,7 @@
-"""Arguments that users hand to the functions of this folder: numbers of numpy and torch count as those of Python."""
+"""Arguments that users hand to the functions of this folder, beside numbers (`entropy.numbers`)."""
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Mapping
 from typing import Any
@@ -10,40 +9,6 @@ from typing import Any
 import numpy as np
 
 from ..entropy.errors import InputError
-
-MOST = (1 << 63) - 1
-
-
-def whole(name: str, value: Any, low: int = 0, high: int = MOST) -> int:
-    """An integer from ``low`` to ``high``; raises InputError: anything else, truths, texts and floats included."""
-    number = None
-    if not isinstance(value, bool) and str(getattr(value, "dtype", "")).rpartition(".")[2] != "bool":
-        try:
-            number = operator.index(value)
-        except (TypeError, ValueError):  # the second by tensors of several numbers
-            number = None
-    if number is None or not low <= number <= high:
-        words = f"from {low} to {high}" if high != MOST else "that is not negative" if not low else f"from {low} on"
-        raise InputError(f"{name} is {value!r:.60}; an integer {words} is needed")
-    return number
-
-
-def real(name: str, value: Any, words: str) -> float:
-    """A finite number; raises InputError: anything else, truths and texts included. ``words`` say what is needed."""
-    try:
-        number = math.nan if isinstance(value, (bool, str, bytes)) else float(value)
-    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last by tensors of several numbers
-        number = math.nan
-    if not math.isfinite(number):
-        raise InputError(f"{name} is {value!r:.60}; {words} is needed")
-    return number
-
-
-def truth(name: str, value: Any) -> bool:
-    """True or False, also of numpy; raises InputError: anything else."""
-    if value is True or value is False or type(value).__name__ in ("bool_", "bool"):
-        return bool(value)
-    raise InputError(f"{name} is {value!r:.60}; True or False is needed")
 
 
 def names(what: str, value: Any) -> tuple[str, ...]:

@@ -24,9 +24,9 @@ from ...codecs.vq.codes import ENTRIES, MOST, Codebooks, fingerprint
 from ...codecs.vq.product import LARGEST, Product, fit
 from ...entropy import arrays, container
 from ...entropy.errors import InputError
+from ...entropy.numbers import real, whole
 from ...kernels.table_levels import table_rows
 from ...kernels.table_sums import table_sums
-from ..arguments import real, whole
 from .file import LIMITS, RowFile
 from .rows import FIT_ROWS, Nearest, asked, finite, first_parts, grouped, is_number, numbers_of, parts_of
 

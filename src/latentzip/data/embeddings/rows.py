@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...entropy.dense import tensor_of, to_numpy
 from ...entropy.errors import InputError
-from ..arguments import whole
+from ...entropy.numbers import whole
 
 FIT_ROWS = 1 << 16  # of an iterable, from which a transform is learned
 HUGE = 1e30

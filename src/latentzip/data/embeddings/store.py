@@ -25,9 +25,9 @@ from ...codecs.features.codec import FeatureCodec
 from ...codecs.features.profile import Profile, water_step
 from ...entropy import container
 from ...entropy.errors import InputError
+from ...entropy.numbers import real, whole
 from ...files import atomic_writer
 from ...warn import converted
-from ..arguments import real, whole
 from .file import LIMITS, RowFile
 from .rows import FIT_ROWS, HUGE, Nearest, asked, finite, first_parts, grouped, is_number, numbers_of, parts_of
 

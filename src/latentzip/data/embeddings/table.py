@@ -27,8 +27,8 @@ from ...entropy import arrays, container, opening
 from ...entropy.coder import Decoder, Encoder
 from ...entropy.dense import array_of
 from ...entropy.errors import FormatError, InputError
+from ...entropy.numbers import real, whole
 from ...kernels.table_levels import index, table_levels
-from ..arguments import real, whole
 from .file import LIMITS, RowFile
 from .rows import FIT_ROWS, finite, is_number, numbers_of, rows_of
 

@@ -20,9 +20,10 @@ import numpy as np
 from ...entropy import schema
 from ...entropy.arrays import map_array
 from ...entropy.errors import FormatError, InputError, UnsupportedError
+from ...entropy.numbers import whole
 from ...entropy.opening import inflate, open_regular, read_file, zstd
 from ..archive import Archive
-from ..arguments import sample_numbers, whole
+from ..arguments import sample_numbers
 from ..codec import codec_of
 from ..locks import locked
 from ..manifest import MAX_AXES, MAX_LATENT, MAX_MANIFEST

@@ -15,8 +15,9 @@ from torch.utils.data import Dataset, get_worker_info
 from ...api import device_of
 from ...codecs.contract import TOKENS
 from ...entropy.errors import FormatError, InputError
+from ...entropy.numbers import real, truth, whole
 from ..archive import Archive
-from ..arguments import mapping, names, real, sample_numbers, truth, whole
+from ..arguments import mapping, names, sample_numbers
 from ..codec import codec_of
 from ..modality import MODALITIES
 from ..modality.base import Modality, Table

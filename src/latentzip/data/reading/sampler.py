@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...entropy.errors import InputError
-from ..arguments import MOST, truth, whole
+from ...entropy.numbers import MOST, truth, whole
 
 
 class BatchIndices(list[int]):

@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from ...api import device_of
 from ...entropy.errors import InputError
-from ..arguments import whole
+from ...entropy.numbers import whole
 from .collate import latent_collate
 from .dataset import LatentDataset
 

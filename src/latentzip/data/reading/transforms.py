@@ -17,7 +17,8 @@ from torch import Tensor
 from ...codecs.base import Codec
 from ...codecs.registry import load_codec
 from ...entropy.errors import InputError, UnsupportedError
-from ..arguments import mapping, real, whole
+from ...entropy.numbers import real, whole
+from ..arguments import mapping
 from .draw import Draw
 
 

@@ -22,8 +22,9 @@ from ...codecs.contract import check_options
 from ...codecs.registry import list_codecs, owners
 from ...defaults import DEFAULT_PACK_CODEC
 from ...entropy.errors import InputError
+from ...entropy.numbers import real, truth, whole
 from ..archive import RESERVED
-from ..arguments import mapping, names, real, truth, whole
+from ..arguments import mapping, names
 from ..codec import named
 from ..manifest import FORMAT, STREAM_NAME, VERSION, WIDER
 from ..modality import PICTURES, of_codec

@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from ...entropy.errors import InputError
-from ..arguments import MOST, names, whole
+from ...entropy.numbers import MOST, whole
+from ..arguments import names
 from ..manifest import FORMAT, WIDER
 from ..places import place_of
 from .folder import begin, claimed, clean_parts

@@ -17,6 +17,7 @@ from ...codecs.samples import FULL_SCALE
 from ...entropy import container
 from ...entropy.container import Container, Header
 from ...entropy.errors import InputError
+from ...entropy.numbers import bounds
 from ...warn import converted
 from .. import coding
 from ..coding import About, Progress, Region, Wanted, integers, refuse_span, refuse_tokens
@@ -113,9 +114,7 @@ def decode(stream: Container, wanted: Wanted) -> Any:
 
 
 def _region(region: Sequence[int]) -> Region:
-    if len(region) != 4 or any(int(v) != v for v in region):
-        raise InputError(f"region is {region!r}; four integers (top, left, bottom, right) are needed")
-    top, left, bottom, right = (int(v) for v in region)
+    top, left, bottom, right = bounds("region", region, 4, "four integers (top, left, bottom, right) are needed")
     return top, left, bottom, right
 
 

@@ -15,6 +15,7 @@ from ...codecs.features.codec import FeatureCodec, tensor_of
 from ...entropy import container
 from ...entropy.container import Container, Header
 from ...entropy.errors import FormatError, InputError, UnsupportedError
+from ...entropy.numbers import bounds
 from ..npy import read_npy
 from . import SETS
 
@@ -107,8 +108,8 @@ def decode(
         raise FormatError("a stream of a tensor claims to be of a picture: it is corrupt")
     if to == "pil":
         raise InputError("a tensor is no picture: to is one of signal, numpy, tensor, latent")
-    if region is not None and len(region) != 2:
-        raise InputError(f"region is {tuple(region)}; of tensors it is (start, stop) along the first axis")
+    if region is not None:
+        region = bounds("region", region, 2, "of tensors it is (start, stop) along the first axis")
     codec = (codec or FeatureCodec()).to(device)
     part: dict[str, Any] = {"channels": channels, "region": region}
     part = {name: value for name, value in part.items() if value is not None}
