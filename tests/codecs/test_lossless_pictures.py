@@ -336,6 +336,24 @@ def test_files(tmp_path):
         assert np.array_equal(np.asarray(a.convert("RGB")), np.asarray(b.convert("RGB")))
 
 
+def test_pictures_that_png_cannot_hold_are_unpacked_as_tiff(tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    made = {"ink": text().convert("RGB").convert("CMYK"), "plain": text()}
+    for name, image in made.items():
+        image.save(source / f"{name}.tif")
+    lz.data.pack(source, tmp_path / "pack", codec="lossless", jobs=1)
+    assert lz.data.unpack(tmp_path / "pack", tmp_path / "out") == 2
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["ink.tif", "plain.png"]
+    for name, image in made.items():
+        with Image.open(next((tmp_path / "out").glob(f"{name}.*"))) as y:
+            assert y.mode == image.mode
+            assert y.tobytes() == image.tobytes()
+    with pytest.raises(lz.UnsupportedError, match=r"ink\.png: PNG cannot hold .*use \.tif"):
+        lz.data.unpack(tmp_path / "pack", tmp_path / "other", "png")
+    assert lz.data.unpack(tmp_path / "pack", tmp_path / "tiffs", "tif") == 2
+
+
 def test_packs_hold_pictures_as_they_are(tmp_path):
     source = tmp_path / "in"
     source.mkdir()

@@ -180,3 +180,9 @@ def test_what_stores_are_asked_for(tmp_path, rows, name):
             store.search(rows[:1], k=k)
     with pytest.raises(InputError, match="row 0 holds NaN"):
         store.search(rows[:1] * np.float32("nan"))
+
+
+def test_a_tensor_that_cannot_be_packed_is_named(tmp_path):
+    np.savez(tmp_path / "acts.npz", hidden=np.zeros((3, 4), np.float32), ids=np.arange(3))
+    with pytest.raises(InputError, match=r"acts\.npz: tensor 'ids': features takes float16"):
+        data.pack(tmp_path, tmp_path.parent / "packed-tensors", "features", jobs=1)

@@ -12,7 +12,7 @@ from . import common
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="PACK", help="folder that codec-cli pack wrote, or its URL")
     parser.add_argument("target", metavar="OUT", help="folder to write: one file a sample, and labels.csv")
-    parser.add_argument("--as", dest="as_", choices=("auto", "png", "wav", "flac", "npy", "ltz"), default="auto",
+    parser.add_argument("--as", dest="as_", choices=("auto", "png", "tif", "wav", "flac", "npy", "ltz"), default="auto",
                         help="decoded (default: as suits the signals), or the streams as they are")  # fmt: skip
     parser.add_argument("-f", "--force", action="store_true", help="replace existing files")
     parser.add_argument(

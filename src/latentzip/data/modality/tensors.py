@@ -15,7 +15,7 @@ from ...codecs.contract import check_options
 from ...codecs.features.codec import tensor_of
 from ...codecs.registry import owners
 from ...entropy.batch import run_batch
-from ...entropy.errors import FormatError, InputError
+from ...entropy.errors import CodecError, FormatError, InputError
 from ...signals.npy import read_npy
 from ...signals.tensors import TENSORS as KIND
 from ...signals.tensors import objects
@@ -64,7 +64,10 @@ class Tensors(Modality):
         if not x:
             raise InputError("there is no tensor in it")
         for name, value in x.items():
-            tensor, kind = tensor_of(value)
+            try:
+                tensor, kind = tensor_of(value)
+            except CodecError as error:
+                raise InputError(f"tensor {name!r}: {error}" if name else str(error)) from error
             if tensor.ndim > _MOST:
                 raise InputError(f"a tensor of {tensor.ndim} axes; packs take up to {_MOST}")
             facts = "x".join(map(str, tensor.shape)), str(tensor.dtype).removeprefix("torch.")

@@ -7,15 +7,16 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from ...entropy.errors import FormatError, InputError
+from ...entropy.errors import FormatError, InputError, UnsupportedError
 from ...files import atomic_writer, check_writable, write_decoded
 from ..archive import RESERVED, Archive
 from ..codec import codec_of
 from ..modality import MODALITIES
 from ..shards import member_name
 
-FORMATS = ("auto", "png", "wav", "flac", "npy", "ltz")
+FORMATS = ("auto", "png", "tif", "wav", "flac", "npy", "ltz")
 
 LABELS = "labels.csv"
 
@@ -31,7 +32,8 @@ def unpack(
     """Write every sample of a pack to a file of its own, ``OUT/KEY.png``, and labels to ``OUT/labels.csv``.
 
     Args:
-        as_: ``"png"``, ``"wav"``, ``"flac"`` or ``"npy"`` decodes, ``"auto"`` to the first that suits the signals;
+        as_: ``"png"``, ``"tif"``, ``"wav"``, ``"flac"`` or ``"npy"`` decodes, ``"auto"`` to the first that suits each
+            signal (pictures of floats and CMYK go into TIFF files);
             ``"ltz"`` writes the streams as they are. Mirrored twins are left out; what is paired with a sample becomes
             ``KEY.NAME.png`` and so on.
         force: replace files that exist.
@@ -42,6 +44,7 @@ def unpack(
 
     Raises:
         InputError: a file exists, or a format that the signals do not go into.
+        UnsupportedError: a picture that does not go into the format asked for; the text names it.
         FormatError: the pack is damaged, or a key leads out of the folder.
     """
     if as_ not in FORMATS:
@@ -51,36 +54,52 @@ def unpack(
     for key in keys:
         if any(part in ("", ".", "..") for part in key.split("/")) or "\\" in key or ":" in key:
             raise FormatError(f"{archive.path}: the key {key!r} leads out of the folder")
-    ends = {stream: _end(archive, stream, as_) for stream in ("", *archive.streams)}
+    ends = {stream: _ends(archive, stream, as_) for stream in ("", *archive.streams)}
     codecs = {stream: codec_of(archive, stream) for stream in ends} if as_ != "ltz" else {}
     folder.mkdir(parents=True, exist_ok=True)
-    _write_table(archive, folder / LABELS, [key + ends[""] for key in keys], force)
+    check_writable(folder / LABELS, force)
+    names = []
     for i, key in enumerate(keys):
-        for stream, end in ends.items():
-            target = folder / (key + end)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            check_writable(target, force)
+        for stream, own in ends.items():
             blob = archive.read(i, verify=True, stream=stream)
-            with atomic_writer(target, force) as file:
-                if as_ == "ltz":
-                    file.write(blob)
-                else:
-                    write_decoded(blob, file, target.suffix, codec=codecs[stream])
+            end = _write(blob, folder / key, own, force, codecs.get(stream))
+            if not stream:
+                names.append(key + end)
         if progress is not None:
             progress(i + 1, len(keys))
+    _write_table(archive, folder / LABELS, names, force)
     return len(keys)
 
 
-def _end(archive: Archive, stream: str, as_: str) -> str:
-    """What follows a key in the name of a file."""
+def _write(blob: bytes, start: Path, ends: tuple[str, ...], force: bool, codec: Any) -> str:
+    """Write a sample under the first of these ends that can hold it, and return that; without codec as it is."""
+    for end in ends:
+        target = start.with_name(start.name + end)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(target, force)
+        try:
+            with atomic_writer(target, force) as file:
+                if codec is None:
+                    file.write(blob)
+                else:
+                    write_decoded(blob, file, target.suffix, codec=codec)
+            return end
+        except UnsupportedError as error:
+            if end == ends[-1]:
+                raise UnsupportedError(f"{target}: {error}") from error
+    raise AssertionError("no ends")
+
+
+def _ends(archive: Archive, stream: str, as_: str) -> tuple[str, ...]:
+    """What may follow a key in the name of a file, the first choice first."""
     kind = MODALITIES[archive.facts(stream)["modality"]]
     if as_ == "ltz":
-        return member_name("", stream)
+        return (member_name("", stream),)
     # of paired streams each takes the format that suits it
-    suffix = as_ if as_ in kind.formats else kind.formats[0]
+    suffixes = (as_,) if as_ in kind.formats else kind.formats
     if as_ not in ("auto", *kind.formats) and not stream:
         raise InputError(f"{archive.path} holds {kind.noun}, which are written as {', '.join(kind.formats)}, not {as_}")
-    return f".{stream}.{suffix}" if stream else f".{suffix}"
+    return tuple(f".{stream}.{suffix}" if stream else f".{suffix}" for suffix in suffixes)
 
 
 def _write_table(archive: Archive, target: Path, names: list[str], force: bool) -> None:
