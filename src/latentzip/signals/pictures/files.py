@@ -310,5 +310,5 @@ def save_picture(image: Image.Image, stream: BinaryIO, suffix: str) -> None:
     try:
         image.save(stream, name, **options)
     except (OSError, ValueError, KeyError) as error:
-        other = ".tif" if image.mode == "F" else ".png"
+        other = ".tif" if name == "PNG" or image.mode == "F" else ".png"
         raise UnsupportedError(f"{name} cannot hold this picture of mode {image.mode}: {error}; use {other}") from error
