@@ -11,6 +11,7 @@ its own implements it directly.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -161,6 +162,9 @@ class Compressed:
     chunks: list[bytes]
     shape: tuple[int, ...] | None = None
     dtype: str | None = None
+
+
+NamedCodec = str | os.PathLike[str]  # a name of `list_codecs`, or a file of weights or of a profile
 
 
 class AnyCodec(Protocol):

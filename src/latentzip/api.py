@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import signals, targets
-from .codecs.contract import AnyCodec, check_options
+from .codecs.contract import AnyCodec, NamedCodec, check_options
 from .codecs.outputs import is_special
 from .codecs.precision import AnyPrecision, check_precision
 from .codecs.registry import load_codec, owners
@@ -54,7 +54,7 @@ def _held(x: Any) -> Any:
 @plainly
 def encode(
     x: Any,
-    codec: str | AnyCodec | None = None,
+    codec: NamedCodec | AnyCodec | None = None,
     quality: float | None = None,
     device: str | torch.device | None = None,
     metadata: str = "auto",
@@ -125,7 +125,11 @@ class Asked(NamedTuple):
 
 
 def ask(
-    x: Any, codec: str | AnyCodec | None, device: str | torch.device | None, about: About, options: dict[str, Any]
+    x: Any,
+    codec: NamedCodec | AnyCodec | None,
+    device: str | torch.device | None,
+    about: About,
+    options: dict[str, Any],
 ) -> Asked:
     """The kind of ``x``, the codec, loaded, and its options, checked; errors as `encode`."""
     model = loaded(kind_of(x).codec if codec is None else codec, device, x)
@@ -137,8 +141,8 @@ def ask(
 
 
 def loaded(codec: Any, device: str | torch.device | None = None, x: Any = None) -> Any:
-    """The codec of a name, loaded where ``device`` says; a codec as it is."""
-    return load_codec(codec, device_of(device, x)) if isinstance(codec, str) else codec
+    """The codec of a name or a path, loaded where ``device`` says; a codec as it is."""
+    return load_codec(codec, device_of(device, x)) if isinstance(codec, (str, os.PathLike)) else codec
 
 
 @plainly
@@ -150,7 +154,7 @@ def decode(
     *,
     span: tuple[float, float] | None = None,
     channels: int | None = None,
-    codec: AnyCodec | None = None,
+    codec: NamedCodec | AnyCodec | None = None,
     precision: AnyPrecision = "auto",
     limits: Limits = container.DEFAULT_LIMITS,
 ) -> Any:
@@ -171,7 +175,8 @@ def decode(
         device: where to compute; tensors stay there.
         channels: decode only this many channels of the latent, the most important ones: a quick preview, or a smaller
             latent. For the `walloc` codecs, and for tensors that were coded with a KLT.
-        codec: decode with this loaded codec, feature profile or bottleneck, instead of looking its name up.
+        codec: decode with this loaded codec, feature profile or bottleneck, or the one in this file, instead of looking
+            its name up.
         precision: "bf16" runs the networks in bfloat16, up to twice as fast on processors that have it; the
             symbols are the same, pixels differ by rounding (1 of 255, rarely 2). "auto" does so there where it costs
             less than .01 dB, else computes in float32, as "fp32" does always. A loaded codec has its own.
@@ -187,12 +192,13 @@ def decode(
         raise InputError(f"to is {to!r}; one of {', '.join(OUTPUTS)}")
     check_precision(precision, "auto")
     if isinstance(source, (list, tuple)):
-        options: dict[str, Any] = {"span": span, "channels": channels, "codec": codec}
+        options: dict[str, Any] = {"span": span, "channels": channels, "codec": loaded(codec, device)}
         options |= {"precision": precision, "limits": limits}
         return [decode(item, to, region, device, **options) for item in source]
-    if codec is not None and not hasattr(codec, "restore") and not hasattr(codec, "modality"):
-        raise InputError(f"codec is {codec!r:.60}; decoding takes what load_codec gives, or None")
-    wanted = Wanted(to, region, span, channels, device_of(device), codec, precision, limits)
+    model = loaded(codec, device)
+    if model is not None and not hasattr(model, "restore") and not hasattr(model, "modality"):
+        raise InputError(f"codec is {codec!r:.60}; decoding takes what load_codec gives, a file of weights, or None")
+    wanted = Wanted(to, region, span, channels, device_of(device), model, precision, limits)
     with opened(source, limits) as stream:
         return signals.of(stream.header).coding.decode(stream, wanted)
 

@@ -15,7 +15,7 @@ from .entropy import container
 from .entropy.errors import InputError
 
 if TYPE_CHECKING:
-    from .codecs.contract import AnyCodec
+    from .codecs.contract import AnyCodec, NamedCodec
     from .codecs.precision import AnyPrecision
     from .signals.coding import ValueRange
 
@@ -31,17 +31,17 @@ def write_decoded(
     region: tuple[int, int, int, int] | tuple[int, int] | None = None,
     span: tuple[float, float] | None = None,
     device: str | None = None,
-    codec: AnyCodec | None = None,
+    codec: NamedCodec | AnyCodec | None = None,
     precision: AnyPrecision = "auto",
     progress: Callable[[float, float], None] | None = None,
 ) -> None:
     """Decode ``source``, bytes or a path, into an open file in the format of ``suffix``: ``.npy``, what Pillow writes
     under it, or a sound file, which is written piece by piece."""
-    from .api import device_of, opened
+    from .api import device_of, loaded, opened
     from .codecs.surroundings import plain
     from .signals.coding import Wanted
 
-    wanted = Wanted(to, region, span, None, device_of(device), codec, precision)
+    wanted = Wanted(to, region, span, None, device_of(device), loaded(codec, device), precision)
     with plain(), opened(source) as box:
         coding = signals.of(box.header).coding
         if suffix.lower() == ".npy":
@@ -57,7 +57,7 @@ def write_decoded(
 def encode_file(
     src: StrPath,
     dst: StrPath | None = None,
-    codec: str | AnyCodec | None = None,
+    codec: NamedCodec | AnyCodec | None = None,
     quality: float | None = None,
     device: str | None = None,
     metadata: str = "auto",
@@ -90,7 +90,7 @@ def encode_file(
 def write_encoded(
     source: Path | BinaryIO,
     out: BinaryIO,
-    codec: str | AnyCodec | None = None,
+    codec: NamedCodec | AnyCodec | None = None,
     quality: float | None = None,
     device: str | None = None,
     metadata: str = "auto",
@@ -128,7 +128,7 @@ def decode_file(
     region: tuple[int, int, int, int] | tuple[int, int] | None = None,
     span: tuple[float, float] | None = None,
     device: str | None = None,
-    codec: AnyCodec | None = None,
+    codec: NamedCodec | AnyCodec | None = None,
     precision: AnyPrecision = "auto",
     force: bool = False,
     progress: Callable[[float, float], None] | None = None,

@@ -39,7 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_span,
         help="of sound: this part only, in seconds, m:ss or h:mm:ss (1:30-2:00)",
     )
-    parser.add_argument("--profile", type=Path, metavar="PATH", help="of tensors that were encoded with one")
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        metavar="PATH",
+        help="a feature profile, or weights of one's own, that the inputs were encoded with",
+    )
     parser.add_argument(
         "--precision",
         choices=["auto", "fp32", "bf16"],

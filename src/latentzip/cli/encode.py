@@ -25,8 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     common.add_output(parser, "photo.png -> photo.ltz beside it")
     parser.add_argument(
-        "-c", "--codec", help=f"see codec-cli list (default: {PICTURES.codec}, for sound {SOUND.codec})"
-    )
+        "-c", "--codec", help=f"see codec-cli list (default: {PICTURES.codec}, for sound {SOUND.codec}); or a "
+        ".safetensors file of weights of one's own, which decoding needs again (--profile)",
+    )  # fmt: skip
     parser.add_argument(
         "--metadata", choices=METADATA, default="auto",
         help="keep the ICC profile (auto), also EXIF and XMP (all), or nothing; orientation is applied always; "
@@ -149,6 +150,10 @@ def check_codec(args: argparse.Namespace) -> None:
     from ..codecs.registry import check_name
 
     name = args.codec
+    if common.is_weights(name):
+        if getattr(args, "profile", None):
+            raise Usage(f"--codec {name} and --profile contradict each other: leave one of them out")
+        return  # its options show when it is loaded
     if name is None:
         if not all(Path(item).suffix.lower() in PICTURES.suffixes for item in args.inputs):
             options.check_any(args, [kind.codec for kind in KINDS.values() if kind.codec])

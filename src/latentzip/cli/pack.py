@@ -92,8 +92,7 @@ def num_bytes(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     try:
-        if not args.codec.endswith(".safetensors"):
-            encode.check_codec(args)
+        encode.check_codec(args)
         if (args.shard_index is None) != (args.num_shards is None):
             raise Usage("--shard-index and --num-shards belong together")
     except Usage as error:

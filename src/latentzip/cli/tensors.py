@@ -32,7 +32,7 @@ def target_suffix(source: str) -> str:
 def check_codec(args: argparse.Namespace, jobs: list[Job]) -> None:
     """Raises Usage when a file of tensors is to be coded by something that codes none."""
     for job in jobs:
-        if is_set(job.source) and args.codec != "features":
+        if is_set(job.source) and args.codec != "features" and not common.is_weights(args.codec):
             raise Usage(f"{job.source} holds tensors; add -c features")
 
 

@@ -2,23 +2,25 @@
 
 ``NAME`` or ``NAME@SETTINGS``: ``jpeg``, ``avif@20,50,80``, ``hyperprior-fast@10..90:20``, ``opus@16,32,64`` (kbit/s),
 ``features@0.1,0.01`` (error over variance), ``compressai:mbt2018-mean@1..6``; ``hyperprior@e7`` or
-``hyperprior@30,50,e7`` searches with an effort of 7.
+``hyperprior@30,50,e7`` searches with an effort of 7. A path of a ``.safetensors`` file is a codec of one's own.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
 from ..codecs.contract import EXACT, LATENT, check_options
-from ..codecs.registry import SCHEMES, WEIGHTLESS, list_codecs, load_codec
+from ..codecs.registry import SCHEMES, WEIGHTLESS, WEIGHTS_SUFFIX, list_codecs, load_codec
 from ..entropy.errors import InputError
 from .peers.pictures import CONVENTIONAL, LOSSLESS, Conventional
 from .peers.sound import CONVENTIONAL_AUDIO, ConventionalSound
@@ -135,16 +137,17 @@ class Plain(Coder):
 class Ours(Coder):
     """A registered codec of this package or of a plug-in, through `latentzip.encode` and `decode`.
 
-    ``codec`` is a name or a loaded codec; an ``effort`` becomes part of the name: ``hyperprior@e7``.
+    ``codec`` is a name, a path or a loaded codec; an ``effort`` becomes part of the name: ``hyperprior@e7``. A
+    ``label`` stands for the codec's own name.
     """
 
     kind = "latentzip"
 
-    def __init__(self, codec: Any, device: str = "cpu", effort: int = 0) -> None:
-        self.model: Any = load_codec(codec, device) if isinstance(codec, str) else codec
+    def __init__(self, codec: Any, device: str = "cpu", effort: int = 0, label: str = "") -> None:
+        self.model: Any = load_codec(codec, device) if isinstance(codec, (str, os.PathLike)) else codec
         scale = "quality" if self.model.variable_rate else ""
         self.options = check_options(self.model, {"effort": effort or None})
-        name = f"{self.model.name}@e{effort}" if effort else self.model.name
+        name = f"{label or self.model.name}@e{effort}" if effort else label or self.model.name
         super().__init__(name, self.model.modality, scale, QUALITIES if scale else ())
         sources = {i.name: i.source for i in list_codecs()}
         if sources.get(self.model.name, "") != "latentzip":
@@ -300,7 +303,7 @@ def known() -> list[str]:
 
 def check_name(name: str) -> None:
     """Raises InputError with the nearest name that exists when nothing is called ``name``."""
-    if name not in known() and name.partition(":")[0] not in SCHEMES:
+    if not (name in known() or name.partition(":")[0] in SCHEMES or name.endswith(WEIGHTS_SUFFIX)):
         near = difflib.get_close_matches(name, known(), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known())}"
         raise InputError(f"unknown codec {name!r}; {hint}")
@@ -320,6 +323,7 @@ def coder(
     """
     if isinstance(spec, Coder):
         return spec
+    spec = os.fspath(spec) if isinstance(spec, os.PathLike) else spec
     if not isinstance(spec, str):
         made: Coder = Features(spec) if getattr(spec, "modality", "") == "tensor" else Ours(spec, device)
         return _with_settings(made, None, quality)
@@ -337,7 +341,7 @@ def coder(
         made = Features()
     else:
         check_name(name)
-        made = Ours(name, device, effort)
+        made = Ours(name, device, effort, label=Path(name).stem if name.endswith(WEIGHTS_SUFFIX) else "")
     if effort and not isinstance(made, Ours | CompressAI):
         raise InputError(f"{name} has no effort: leave out e{effort}")
     return _with_settings(made, parse_settings(settings) if settings else None, quality)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ class Dequantize(nn.Module):
     def __init__(self, codec: object, normalize: bool = True, quality: float | None = None) -> None:
         super().__init__()
         loaded = getattr(codec, "codec", codec)  # of a data set
-        if isinstance(loaded, str):
+        if isinstance(loaded, (str, os.PathLike)):
             loaded = load_codec(loaded)
         if isinstance(loaded, AudioCodec) and not hasattr(loaded, "dequantize"):
             raise InputError(f"latents of {loaded.name} are no numbers of a scale: read signals (to='signal')")

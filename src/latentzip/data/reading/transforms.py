@@ -6,6 +6,7 @@ mirrored twins are stored (`codec-cli pack --mirror`) and chosen by `LatentDatas
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...codecs.base import Codec
+from ...codecs.contract import NamedCodec
 from ...codecs.registry import load_codec
 from ...entropy.errors import InputError, UnsupportedError
 from ...entropy.numbers import real, whole
@@ -138,8 +140,8 @@ class Mixup:
 
     operation = "mixup"
 
-    def __init__(self, codec: str | Codec, classes: int, alpha: float = 0.2) -> None:
-        check_declared(load_codec(codec) if isinstance(codec, str) else codec, self.operation)
+    def __init__(self, codec: NamedCodec | Codec, classes: int, alpha: float = 0.2) -> None:
+        check_declared(load_codec(codec) if isinstance(codec, (str, os.PathLike)) else codec, self.operation)
         self.classes, self.alpha = whole("classes", classes, 1), real("alpha", alpha, "a number above 0")
         if self.alpha <= 0:
             raise InputError(f"alpha is {alpha}; a number above 0 is needed")
