@@ -2,7 +2,8 @@
 
 Most products are stored as bytes with a scale for each output channel, everything else as floats of a family's choice;
 integers (exact networks, tables) as they are. `round_state` comes before measuring, so that what is measured ships. A
-codec that shares tensors with a release of another one may store what differs and name that release.
+codec that shares tensors with a release of another one may store the others and name that release (`share`); one that
+was trained on from a release may store by how much its bytes differ (`differ`), which packs to half.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ..pretrained import Entry
 from .base import BaseCodec
 
 FORMAT = "1"
+DIFFERENCES = "2"  # the format of a file that holds some
 CODING = "coding."  # where the tables of a codec stand in a file and in the state of one that codes
 AsBytes = Callable[[str, Tensor], bool]
 Network = TypeVar("Network", bound=nn.Module)
@@ -35,9 +37,11 @@ Network = TypeVar("Network", bound=nn.Module)
 CHANNELS = schema.integer(1, 1 << 14)
 DEPTH = schema.integer(0, 64)
 _NAME = schema.text(r"[ -~]+", 64)
+_RELEASE = schema.text(r"[ -~]+:(?:[0-9a-f]{2})+", 128)  # name and fingerprint
+_DIFFERENCE = "difference."
 _METADATA = schema.record(
     {"codec": _NAME, "config": schema.text(most=1 << 16)},
-    {"family": _NAME, "base": schema.text(r"[ -~]+:(?:[0-9a-f]{2})+", 128)},
+    {"family": _NAME, "base": _RELEASE, "differs": _RELEASE},
 )
 
 
@@ -101,6 +105,29 @@ def share(tensors: dict[str, Tensor], metadata: dict[str, str], base: Entry) -> 
     metadata["base"] = f"{base.name}:{base.fingerprint}"
 
 
+def differ(tensors: dict[str, Tensor], metadata: dict[str, str], base: Entry) -> bool:
+    """Replace bytes by their differences, modulo 256, from those of a bundled release that holds its own whole, and
+    name it. Returns whether there were any of the same shape."""
+    if metadata["format"] != FORMAT or opening.metadata(base.read()).get("format") != FORMAT:
+        return False
+    held = load(base.read())
+    for key, value in list(tensors.items()):
+        if key.startswith("model.") and value.dtype == torch.int8 and key in held and held[key].shape == value.shape:
+            tensors[_DIFFERENCE + key] = tensors.pop(key) - held[key]
+            metadata["format"], metadata["differs"] = DIFFERENCES, f"{base.name}:{base.fingerprint}"
+    return metadata["format"] == DIFFERENCES
+
+
+def _add_differences(tensors: dict[str, Tensor], base: dict[str, Tensor]) -> None:
+    """Undo `differ`. Raises FormatError where the base holds nothing of the kind."""
+    for name in [key for key in tensors if key.startswith(_DIFFERENCE)]:
+        key, difference = name.removeprefix(_DIFFERENCE), tensors.pop(name)
+        held = base.get(key)
+        if held is None or difference.dtype != torch.int8 or held.dtype != torch.int8 or held.shape != difference.shape:
+            raise FormatError(f"weights file: {name} is no difference from the release that it names")
+        tensors[key] = torch.from_numpy(held.numpy() + difference.numpy())
+
+
 def _same(a: Tensor, b: Tensor) -> bool:
     return a.dtype == b.dtype and torch.equal(a, b)
 
@@ -117,17 +144,15 @@ def read(data: bytes) -> Weights:
         FormatError: not a weights file of this format, or one that holds NaN or infinite values.
     """
     meta = opening.metadata(data)
-    if meta.get("format") != FORMAT:
+    if meta.get("format") not in (FORMAT, DIFFERENCES):
         raise FormatError(f"weights of format {meta.get('format')!r:.40} need a newer latentzip, or are none")
     meta = _METADATA(meta, "weights file: ")
     config = schema.parse(meta["config"], "weights file: config", schema.record({}))
     tensors = arrays.tensors(data)
     if "base" in meta:
-        base, _, fingerprint = meta["base"].partition(":")
-        try:
-            tensors = load(pretrained.find(base, bytes.fromhex(fingerprint)).read()) | tensors
-        except CodecError as error:
-            raise FormatError(f"weights that share tensors with another release: {error}") from error
+        tensors = _release(meta["base"]) | tensors
+    if "differs" in meta:
+        _add_differences(tensors, _release(meta["differs"]))
     state = {}
     for key, value in tensors.items():
         if not key.startswith("model."):
@@ -142,6 +167,15 @@ def read(data: bytes) -> Weights:
         state[key] = value.float() if value.is_floating_point() else value
     coding = {k.removeprefix("coding."): v.numpy() for k, v in tensors.items() if k.startswith("coding.")}
     return Weights(meta["codec"], config, state, coding)
+
+
+def _release(named: str) -> dict[str, Tensor]:
+    """Tensors of a bundled release, by name and fingerprint."""
+    name, _, fingerprint = named.partition(":")
+    try:
+        return load(pretrained.find(name, bytes.fromhex(fingerprint)).read())
+    except CodecError as error:
+        raise FormatError(f"weights that share tensors with another release: {error}") from error
 
 
 def coding_array(weights: Weights, name: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -4,13 +4,14 @@ DIR is a folder that `scripts/train.py NAME --export DIR` wrote. Candidate and s
 set (beside those named, one of odd signals: documents, screens, 16 bits; bells, clicks, tones). A candidate that loses
 more than .05 dB at equal bytes on any set, or needs 10 % more time (--slower: where a larger model is meant), is
 refused: exit status 1. --install then puts weights, card with the table, and index entry where they ship; a new version
-stands beside the old one, which is packed.
+stands beside the old one, which is packed; of weights that were trained on from it the differences are stored.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import hashlib
 import importlib
 import json
 import re
@@ -20,9 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load, save
 
 import latentzip as lz
 from latentzip import pretrained
+from latentzip.codecs import storage
+from latentzip.entropy import opening
 from latentzip.files import atomic_writer
 from latentzip.training import gate, odd
 from latentzip.training.audio_data import list_sounds, load_stereo
@@ -30,6 +34,7 @@ from latentzip.training.data import list_images, load_rgb
 from latentzip.training.recipes import RECIPES
 
 HOME = Path(__file__).resolve().parents[1] / "pretrained"
+SHORTER = 0.75  # of the plain length, where differences are stored
 HEADING = "## Against the weights before"
 
 
@@ -53,6 +58,7 @@ def install(source: Path, entry: dict[str, Any], table: str, home: Path) -> None
     shutil.copy(source / entry["file"], home / entry["file"])
     card = Path(entry["file"]).with_suffix(".md").name
     (home / card).write_text(with_table((source / card).read_text(), table))
+    shorten(entry, home)
     index = json.loads((home / "index.json").read_text())
     entries, found = index["codecs"], False
     for i, other in enumerate(entries):
@@ -77,6 +83,21 @@ def pack(entry: dict[str, Any], home: Path) -> None:
         entry["file"] += pretrained.PACKED
         (home / entry["file"]).write_bytes(gzip.compress(plain.read_bytes(), 9, mtime=0))
         plain.unlink()
+
+
+def shorten(entry: dict[str, Any], home: Path) -> None:
+    """Store by how much the weights of an entry differ from an older release of its codec, where that is shorter."""
+    plain = (home / entry["file"]).read_bytes()
+    for base in (e for e in pretrained.index() if e.name == entry["name"] and e.version != entry["version"]):
+        tensors, metadata = load(plain), opening.metadata(plain)
+        if "base" not in metadata and storage.differ(tensors, metadata, base):
+            storage.share(tensors, metadata, base)
+            blob = save(tensors, metadata)
+            if len(gzip.compress(blob, 9)) < SHORTER * len(plain):
+                (home / entry["file"]).write_bytes(blob)
+                entry["sha256"] = hashlib.sha256(blob).hexdigest()
+                pack(entry, home)
+                return
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -117,7 +138,7 @@ def main(argv: list[str] | None = None) -> int:
     before = pretrained.find(args.name).fingerprint
     if args.install:
         install(args.candidate, entry, verdict.table(), args.home)
-        print(f"installed {entry['file']}, fingerprint {entry['fingerprint']}; before {before}")
+        print(f"installed {args.name} {entry['version']}, fingerprint {entry['fingerprint']}; before {before}")
     else:
         print("better, or as good: --install puts it where weights ship")
     return 0

@@ -1,16 +1,20 @@
 """Weights and profiles that lie or change: refused in words, named anew, never another codec under an old name."""
 
 import copy
+import gzip
 import json
 from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load, save
 
 import latentzip as lz
 from latentzip import pretrained
-from latentzip.codecs import registry
+from latentzip.codecs import registry, storage
+from latentzip.codecs.walloc import codec as walloc
+from latentzip.entropy import opening
 
 CONFIG = lz.BottleneckConfig(outputs=8, latent=4, encoder_width=8, decoder_width=8)
 
@@ -44,9 +48,9 @@ def test_sizes_are_compared_before_memory_is_taken(bottleneck, tmp_path, fields)
 def test_headers_that_are_none(tmp_path, head):
     path = tmp_path / "w.safetensors"
     path.write_bytes(joined(head))
-    for load in (lz.load_codec, lz.FeatureCodec.load, lz.KVCacheCodec.load, lz.EntropicBottleneck.load):
+    for read in (lz.load_codec, lz.FeatureCodec.load, lz.KVCacheCodec.load, lz.EntropicBottleneck.load):
         with pytest.raises(lz.FormatError):
-            load(path)
+            read(path)
 
 
 def index_of(change):
@@ -82,6 +86,46 @@ def test_a_damaged_index_of_weights():
             damaged[at] = rng.integers(256)
         with suppress(lz.FormatError):
             pretrained.read_index(bytes(damaged))
+
+
+@pytest.fixture(scope="module")
+def tuned():
+    """Tensors and metadata of weights a little off a release, and the release."""
+    entry = pretrained.release("walloc-rgb-16x", "1")
+    blob = entry.read()
+    tensors, rng = load(blob), np.random.default_rng(0)
+    for key, value in tensors.items():
+        if key.startswith("model.") and value.dtype == torch.int8:
+            tensors[key] = value + torch.from_numpy(rng.integers(-3, 4, value.shape).astype(np.int8))
+    return tensors, opening.metadata(blob), entry
+
+
+def test_differences_from_a_release_are_the_weights(tuned):
+    tensors, meta, entry = dict(tuned[0]), dict(tuned[1]), tuned[2]
+    whole = save(tensors, meta)
+    assert storage.differ(tensors, meta, entry)
+    short = save(tensors, meta)
+    assert len(gzip.compress(short)) < 0.6 * len(gzip.compress(whole))
+    expected, found = walloc.from_bytes(whole), walloc.from_bytes(short)
+    assert found.fingerprint == expected.fingerprint
+    again, meta = load(short), opening.metadata(short)
+    assert not storage.differ(again, meta, entry)  # what holds differences is no whole
+
+
+def test_differences_that_do_not_fit_are_refused(tuned):
+    tensors, meta, entry = dict(tuned[0]), dict(tuned[1]), tuned[2]
+    storage.differ(tensors, meta, entry)
+    key = next(k for k in tensors if k.startswith("difference."))
+    for name, value in (
+        (key, tensors[key][:1]),
+        (key, tensors[key].short()),
+        ("difference.model.nothing", tensors[key]),
+    ):
+        with pytest.raises(lz.FormatError, match="no difference from the release"):
+            walloc.from_bytes(save({**tensors, name: value.clone()}, meta))
+    for named in ("walloc-rgb-16x:" + "00" * 8, "nobody:" + entry.fingerprint):
+        with pytest.raises(lz.FormatError, match="another release"):
+            walloc.from_bytes(save(tensors, {**meta, "differs": named}))
 
 
 def test_nan_in_weights_is_refused(bottleneck):

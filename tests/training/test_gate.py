@@ -147,7 +147,7 @@ def test_good_weights_are_installed_with_their_table(tmp_path, capsys, monkeypat
     options = ["--qualities", "30", "60", "--install", "--home", str(home), "--json", str(report)]
     for _ in range(2):  # the second time it replaces itself
         assert script().main([*arguments, *options]) == 0
-    assert "installed walloc-rgb-linear-v1.safetensors" in capsys.readouterr().out
+    assert "installed walloc-rgb-linear 1, fingerprint" in capsys.readouterr().out
     assert json.loads(report.read_text())["passed"] is True
     card = (home / "walloc-rgb-linear-v1.md").read_text()
     assert card.count("## Against the weights before") == 1
