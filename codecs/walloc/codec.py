@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from ...pretrained import Entry
 
 _PACKET_HALO = 5  # latent positions: half of the 57 and 61 taps at J = 3 (121 and more at J = 4) and the end blocks
+NEUTRAL = 75  # quality at which a variable rate leaves the latents of a network as they are
+_FINENESS = 25  # steps of quality in a unit of what the network is told
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class WallocConfig:
         latent_channels: L; the dimension reduction is ``channels * 4**J / L``.
         bits: latents are integers of magnitude below ``2**(bits - 1)``.
         width, depth: decoder network; depth 0 is the zero-net linear codec.
-        variable_rate: whether `quality` scales the steps (linear codec only: no network has to follow them).
+        variable_rate: whether `quality` scales the steps; a decoder network is told by how much.
     """
 
     channels: int = 3
@@ -86,12 +88,13 @@ class Walloc(Codec):
         self.stride = 1 << config.levels
         self.latent_channels = config.latent_channels
         self.variable_rate = config.variable_rate
-        self.default_quality = 50
+        self.default_quality = NEUTRAL if config.depth else 50
+        self._neutral = NEUTRAL if config.variable_rate and config.depth else 0
         self.latent_limit = (1 << (config.bits - 1)) - 1
         bands = config.channels * 4**config.levels
         self.encoder = nn.Conv2d(bands, config.latent_channels, 1)
         self.log_gain = nn.Parameter(torch.zeros(config.latent_channels, 1, 1))
-        self.decoder = Decoder(config.latent_channels, bands, config.width, config.depth)
+        self.decoder = Decoder(config.latent_channels, bands, config.width, config.depth, told=config.variable_rate)
         self.analysis_halo = _PACKET_HALO
         self.synthesis_halo = self.decoder.halo + _PACKET_HALO
         self.register_buffer("expansion", expand_table(config.bits), persistent=False)
@@ -106,30 +109,51 @@ class Walloc(Codec):
         y = packet_product(x, c.levels, c.wavelet, self.encoder.weight.flatten(1), bias, -0.5)
         return y * self.log_gain.exp()
 
-    def reconstruct(self, y: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Expanded latents (B, L, h, w) in units of the encoder's output -> (B, C, H, W), not clamped."""
+    def reconstruct(
+        self, y: Tensor, size: tuple[int, int] | None = None, quality: float | Tensor | None = None
+    ) -> Tensor:
+        """Expanded latents (B, L, h, w) in units of the encoder's output -> (B, C, H, W), not clamped.
+
+        Args:
+            quality: that the latents were quantised at, for all or (B,).
+        """
         c, linear = self.config, self.decoder.linear
         if not c.depth:
             weight, bias = linear.weight.flatten(1), cast(Tensor, linear.bias)
             return product_packet(y.float(), c.levels, c.wavelet, weight, bias, size, 0.5)
-        bands = self.decoder(y)
+        bands = self.decoder(y, 0.0 if quality is None else (quality - NEUTRAL) / _FINENESS)
         return inverse_wavelet_packet2d(bands, self.config.levels, self.config.wavelet, size=size) + 0.5
 
-    def forward(self, x: Tensor, noise: Tensor | None = None, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, noise: Tensor | None = None, keep: Tensor | None = None, quality: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Training pass: (x_hat, z). ``noise`` (B, L, h, w) replaces rounding (None: straight-through rounding);
-        ``keep`` (B, L, 1, 1) zeroes latent channels (nested dropout)."""
-        z = compand(self.coefficients(x), self.config.bits)
+        ``keep`` (B, L, 1, 1) zeroes latent channels (nested dropout); ``quality`` (B,) is for variable rates: the
+        encoder and its steps learn from those that are `NEUTRAL`, the decoder from all."""
+        gain: float | Tensor = 1.0 if quality is None else self.rate_gain(quality).view(-1, 1, 1, 1)
+        z = compand(self.coefficients(x) * gain, self.config.bits)
         z_hat = z + noise if noise is not None else z + (z.round() - z).detach()
-        y = expand(z_hat, self.config.bits) * torch.exp(-self.log_gain)
+        y = expand(z_hat, self.config.bits) * torch.exp(-self.log_gain) / gain
+        if quality is not None:
+            y = torch.where((quality == NEUTRAL).view(-1, 1, 1, 1), y, y.detach())
         if keep is not None:
             y = y * keep
-        return self.reconstruct(y, (x.shape[-2], x.shape[-1])), z
+        return self.reconstruct(y, (x.shape[-2], x.shape[-1]), quality), z
 
     # --- the three functions -------------------------------------------------------------------------------------
 
-    def rate_gain(self, quality: float | None) -> float:
-        """Factor on the latents: 1 at quality 0, 20 at quality 100, where the companded range of a byte is full."""
-        return 20.0 ** (self.check_quality(quality) / 100)  # 0, and so 1, for a fixed rate
+    @overload
+    def rate_gain(self, quality: float | None) -> float: ...
+
+    @overload
+    def rate_gain(self, quality: Tensor) -> Tensor: ...
+
+    def rate_gain(self, quality: float | Tensor | None) -> float | Tensor:
+        """Factor on the latents: at quality 0 what `NEUTRAL` makes 1, 20 times that at quality 100, where the companded
+        range of a byte is full; 1 for a fixed rate."""
+        if not isinstance(quality, Tensor):
+            quality = float(self.check_quality(quality))
+        return 20.0 ** ((quality - self._neutral) / 100)
 
     @torch.inference_mode()
     def analysis(self, x: Tensor, quality: float | None = None) -> Tensor:
@@ -169,7 +193,7 @@ class Walloc(Codec):
             pixels = self._synthesis_on_gpu(latent, self.rate_gain(quality))
             if pixels is not None:
                 return pixels[..., : size[0], : size[1]]
-        return self.reconstruct(self.dequantize(latent, quality), size)
+        return self.reconstruct(self.dequantize(latent, quality), size, self.check_quality(quality) or None)
 
     def _synthesis_on_gpu(self, latent: Tensor, rate_gain: float) -> Tensor | None:
         """Expansion, linear decoder and inverse packet in one kernel, where the packet's windows fit it."""

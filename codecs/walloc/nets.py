@@ -40,19 +40,22 @@ class Decoder(nn.Module):
         bands: K, 192 for RGB at J = 3.
         width, depth: channels and number of residual blocks; ``depth=0`` leaves the linear decoder.
         dims: of the signal.
+        told: whether the network has one more input, how fine the latent was quantised.
     """
 
-    def __init__(self, latent_channels: int, bands: int, width: int, depth: int, dims: int = 2) -> None:
+    def __init__(
+        self, latent_channels: int, bands: int, width: int, depth: int, dims: int = 2, told: bool = False
+    ) -> None:
         super().__init__()
         conv = CONVOLUTIONS[dims]
-        self.depth, self.dims = depth, dims
+        self.depth, self.dims, self.told = depth, dims, told and depth > 0
         self.linear = conv(latent_channels, bands, 1)
         self.register_buffer("latent_std", torch.ones(latent_channels, *[1] * dims))
         self.register_buffer("error_std", torch.ones(bands, *[1] * dims))
         self.latent_std: Tensor
         self.error_std: Tensor
         if depth:
-            self.conv_in = conv(latent_channels, width, 3, padding=1)
+            self.conv_in = conv(latent_channels + self.told, width, 3, padding=1)
             self.blocks = nn.Sequential(*[ResBlock(width, dims) for _ in range(depth)])
             self.conv_out = conv(width, bands, 3, padding=1)
             nn.init.zeros_(self.conv_out.weight)
@@ -63,12 +66,17 @@ class Decoder(nn.Module):
         """Latent positions on each side that an output position depends on."""
         return 2 + 2 * self.depth if self.depth else 0
 
-    def forward(self, y: Tensor) -> Tensor:
+    def forward(self, y: Tensor, fineness: float | Tensor = 0.0) -> Tensor:
+        """``fineness``, a number or (B,), is for a network that is told."""
         with torch.autocast(y.device.type, enabled=False):
             linear = self.linear(y.float())
         if not self.depth:
             return linear
         h = y / self.latent_std
+        if self.told:
+            plane = h.new_zeros(len(h), 1, *h.shape[2:])
+            plane += fineness.view(-1, 1, *[1] * self.dims) if isinstance(fineness, Tensor) else fineness
+            h = torch.cat((h, plane), 1)
         if self.dims == 2:  # one memory layout, so that one arithmetic: the same bits at any thread count
             h = h.contiguous(memory_format=torch.channels_last)
         h = self.conv_out(F.relu(self.blocks(self.conv_in(h))))

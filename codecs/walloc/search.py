@@ -43,7 +43,8 @@ class WallocPiece(Piece):
     """One chunk, with the latents of its neighbours around it."""
 
     def __init__(self, field: WallocField, tile: Tile) -> None:
-        codec = self.codec = field.codec
+        codec, self.quality = field.codec, field.quality
+        self.codec = codec
         s = self.stride = codec.stride
         self.scale = torch.exp(-codec.log_gain.detach()) / codec.rate_gain(field.quality)
         self.step = torch.ones(1, device=codec.device)
@@ -67,7 +68,8 @@ class WallocPiece(Piece):
 
     def decode(self, values: Tensor) -> Tensor:
         y = expand(values, self.codec.config.bits) * self.scale
-        return self.codec.reconstruct(y, (self.box[2] - self.box[0], self.box[3] - self.box[1]))
+        size = (self.box[2] - self.box[0], self.box[3] - self.box[1])
+        return self.codec.reconstruct(y, size, self.quality)
 
     def _costs(self, symbols: Tensor) -> Tensor:
         """Bits of symbols under the tables of the last reading, as if no other table would change."""

@@ -35,7 +35,8 @@ class FitOptions:
         predict best; the others take two.
     chunk: latents are cut into tiles of at most this size, as they will be coded.
     value_taps, magnitude_taps, hidden: the size of a network; checker_hidden for channels coded in two passes.
-        Magnitudes are of one place or of all around it.
+        Magnitudes are of one place or, with ``sums``, of all around it: fewer bits for sound, but a model that has
+        some decodes latents one by one (`lockstep`).
     steps: gradient steps for a network; samples: symbols a network sees at most.
     """
 
@@ -44,6 +45,7 @@ class FitOptions:
     chunk: int = 64
     value_taps: int = 12
     magnitude_taps: int = 8
+    sums: bool = True
     hidden: int = 24
     checker_hidden: int = 16
     steps: int = 1500
@@ -193,6 +195,7 @@ def _choose_taps(
         return np.zeros((0, 4), np.int16)
     n = len(places)
     here = [(channel - j, 0, 0) for j in range(channel)] + ([(0, 0, 0)] if NEAR[step.kind] else [])
+    here = here if opt.sums else []
     sums = np.insert(np.array(here, np.int16).reshape(-1, 3), 0, net.SURROUND, axis=1)
     taps = np.concatenate([*(np.insert(places, 0, what, axis=1) for what in (net.VALUE, net.MAGNITUDE)), sums])
     a, symbols, _ = _read(tiles, tables, taps, channel, step, 8000, rng)

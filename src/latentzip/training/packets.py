@@ -72,7 +72,8 @@ class PacketTrainer(trainer.Trainer):
     def take(self, given: dict[str, Tensor], config: dict[str, Any], crops: Tensor) -> str:
         """As the base says; the estimate of the rate, which no release holds, learns what the codec's latents cost."""
         word = super().take(given, config, crops)
-        if not any(key.startswith("rate.") for key in given):
+        learns = any(p.requires_grad for p in self.rate.parameters())
+        if learns and not any(key.startswith("rate.") for key in given):
             parts = crops.to(self.device).split(self.recipe.batch)
             with torch.no_grad():
                 latents = [self.model(self.signals(part))[1] for part in parts]
