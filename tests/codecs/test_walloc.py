@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from latentzip import pretrained
 from latentzip.codecs.registry import list_codecs, load_codec
-from latentzip.codecs.walloc.codec import Walloc, WallocConfig, from_bytes
+from latentzip.codecs.walloc.codec import NEUTRAL, Walloc, WallocConfig, from_bytes
+from latentzip.codecs.walloc.nets import Decoder
 from latentzip.codecs.walloc.weights import to_tensors
 from latentzip.entropy.errors import CodecError, FormatError, InputError
 
@@ -104,6 +106,44 @@ def test_region_outside_is_refused(codec, region):
     c = codec.compress(picture(40, 40))
     with pytest.raises(InputError, match="region"):
         codec.decompress(c.params, c.chunks, (40, 40), region=region)
+
+
+def test_a_quality_is_a_rate_and_a_distortion(codec):
+    if not codec.variable_rate:
+        with pytest.raises(InputError, match="one fixed rate"):
+            codec.compress(picture(40, 40), 50)
+        return
+    x = picture(200, 240)
+    sizes, errors = [], []
+    for quality in (5, 30, 55, 75, 95):
+        c = codec.compress(x, quality)
+        sizes.append(sum(map(len, c.chunks)))
+        errors.append((codec.decompress(c.params, c.chunks, (200, 240)) - x).square().mean().item())
+    assert sizes == sorted(sizes)
+    assert errors == sorted(errors, reverse=True)
+    assert sizes[-1] > 4 * sizes[0]
+    assert errors[0] > 1.2 * errors[-1]
+
+
+def test_at_the_neutral_quality_latents_are_those_of_the_release_of_one_rate():
+    x = picture(120, 200)
+    old = from_bytes(pretrained.release("walloc-rgb-16x", "1").read())
+    new = load_codec("walloc-rgb-16x")
+    assert torch.equal(new.latent(x), old.latent(x))
+    assert torch.equal(new.latent(x, NEUTRAL), old.latent(x))
+    assert not torch.equal(new.latent(x, NEUTRAL - 20), old.latent(x))
+
+
+def test_a_network_is_told_how_fine_the_latent_is():
+    torch.manual_seed(0)
+    told = Decoder(4, 12, width=8, depth=1, told=True)
+    torch.nn.init.normal_(told.conv_out.weight, 0, 0.1)
+    y = torch.randn(3, 4, 9, 7)
+    apart = torch.tensor([-2.0, 0.0, 1.0])
+    together = told(y, apart)
+    for i, fineness in enumerate(apart.tolist()):
+        assert torch.allclose(together[i], told(y[i : i + 1], fineness)[0], atol=1e-6)
+    assert not torch.allclose(together[0], told(y[:1])[0], atol=1e-3)
 
 
 def test_a_prefix_of_the_channels_decodes(codec):

@@ -129,7 +129,7 @@ def test_linear_encoders_start_with_an_estimate_of_their_rate(name, tmp_path):
     Image.fromarray(np.clip(noise, 0, 255).astype(np.uint8)).save(tmp_path / "a.png")
     crop = 4096 if "audio" in name else 64
     trainer = make_trainer(replace(RECIPES[name], batch=2, crop=crop), str(tmp_path), tmp_path / "run", init="release")
-    assert trainer.origin == f"from release 1 of {name}"
+    assert trainer.origin == f"from release {pretrained.find(name).version} of {name}"
     fresh = make_trainer(replace(RECIPES[name], batch=2, crop=crop), str(tmp_path), tmp_path / "other")
     fresh.model.load_state_dict(trainer.model.state_dict())
     crops = trainer.sampler.make()

@@ -77,7 +77,12 @@ def train(recipe, photos, run, steps=None):
     return trainer
 
 
-@pytest.mark.parametrize("recipe", [TINY, TINY_HYPERPRIOR, TINY_VQ], ids=["walloc", "hyperprior", "vq"])
+TINY_RATES = replace(TINY, model=replace(TINY.model, variable_rate=True))
+
+
+@pytest.mark.parametrize(
+    "recipe", [TINY, TINY_RATES, TINY_HYPERPRIOR, TINY_VQ], ids=["walloc", "walloc-rates", "hyperprior", "vq"]
+)
 def test_resumed_run_equals_an_uninterrupted_one(recipe, photos, tmp_path):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -90,6 +95,41 @@ def test_resumed_run_equals_an_uninterrupted_one(recipe, photos, tmp_path):
     assert one.step == two.step == 6
     for key, value in one.modules.state_dict().items():
         assert torch.equal(value, two.modules.state_dict()[key]), key
+
+
+def test_a_decoder_of_all_qualities_begins_as_that_of_one(photos, tmp_path):
+    one = train(TINY, photos, tmp_path / "one")
+    rates = replace(TINY_RATES, decoder_only=True, lr=1e-3)
+    trainer = make_trainer(rates, str(photos), tmp_path / "rates", init=one.small)
+    trainer.averaged().load_state_dict(trainer.modules.state_dict())
+    before = {k: v.clone() for k, v in trainer.averaged()["model"].state_dict().items()}
+    y = torch.randn(2, 6, 8, 8)
+    with torch.no_grad():
+        found = [trainer.averaged()["model"].decoder(y, fineness) for fineness in (-2.0, 0.0, 1.0)]
+        expected = one.averaged()["model"].decoder(y)
+    for got in found:
+        torch.testing.assert_close(got, expected, atol=5e-3, rtol=2e-3)  # small checkpoints keep nine bits
+    trainer.train(None, log=lambda _: None)
+    changed = {k for k, v in trainer.averaged()["model"].state_dict().items() if not torch.equal(v, before[k])}
+    assert "decoder.conv_in.weight" in changed
+    assert all(key.startswith("decoder.") for key in changed)
+    assert trainer.modules["model"].decoder.conv_in.weight[:, -1].abs().max() > 0
+
+
+def test_an_encoder_learns_from_the_neutral_quality_alone(photos, tmp_path):
+    trainer = make_trainer(replace(TINY_RATES, batch=6), str(photos), tmp_path / "run")
+    model = trainer.modules["model"]
+    torch.nn.init.normal_(model.decoder.conv_out.weight, 0, 0.1)
+    x = trainer.sampler.make().float() / 255
+    slopes = []
+    for quality in (20.0, 75.0):
+        x_hat, _ = model(x, None, None, torch.full((6,), quality))
+        trainer.optimizer.zero_grad()
+        (x_hat - x).square().mean().backward()
+        slopes.append([0.0 if p.grad is None else float(p.grad.abs().max())
+                       for p in (model.encoder.weight, model.log_gain, model.decoder.conv_in.weight)])  # fmt: skip
+    assert slopes[0][:2] == [0, 0]
+    assert min(slopes[0][2], *slopes[1]) > 0
 
 
 def test_batches_depend_on_seed_and_step_only(photos):
