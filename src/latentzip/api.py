@@ -141,8 +141,12 @@ def ask(
 
 
 def loaded(codec: Any, device: str | torch.device | None = None, x: Any = None) -> Any:
-    """The codec of a name or a path, loaded where ``device`` says; a codec as it is."""
-    return load_codec(codec, device_of(device, x)) if isinstance(codec, (str, os.PathLike)) else codec
+    """The codec of a name or a path, loaded where ``device`` says; a codec, or None, as it is."""
+    if isinstance(codec, (str, os.PathLike)):
+        return load_codec(codec, device_of(device, x))
+    if codec is not None and not hasattr(codec, "restore") and not hasattr(codec, "modality"):
+        raise InputError(f"codec is {codec!r:.60}; a name, a file of weights or what load_codec gives is needed")
+    return codec
 
 
 @plainly
@@ -195,10 +199,7 @@ def decode(
         options: dict[str, Any] = {"span": span, "channels": channels, "codec": loaded(codec, device)}
         options |= {"precision": precision, "limits": limits}
         return [decode(item, to, region, device, **options) for item in source]
-    model = loaded(codec, device)
-    if model is not None and not hasattr(model, "restore") and not hasattr(model, "modality"):
-        raise InputError(f"codec is {codec!r:.60}; decoding takes what load_codec gives, a file of weights, or None")
-    wanted = Wanted(to, region, span, channels, device_of(device), model, precision, limits)
+    wanted = Wanted(to, region, span, channels, device_of(device), loaded(codec, device), precision, limits)
     with opened(source, limits) as stream:
         return signals.of(stream.header).coding.decode(stream, wanted)
 

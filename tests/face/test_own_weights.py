@@ -72,3 +72,11 @@ def test_a_file_that_is_none(tmp_path, photo, capsys):
     err = capsys.readouterr().err
     assert "Traceback" not in err
     assert "missing.safetensors" in err
+
+
+@pytest.mark.parametrize("codec", [3, {}, b"walloc-rgb-16x", object])
+def test_what_is_no_codec_is_told(codec, photo, rgb):
+    blob = lz.encode(rgb, codec="walloc-rgb-16x")
+    for call in (lambda: lz.encode(photo, codec=codec), lambda: lz.decode(blob, codec=codec)):
+        with pytest.raises(lz.InputError, match=r"codec is .* a name, a file of weights or what load_codec gives"):
+            call()
