@@ -149,8 +149,8 @@ class Walloc(Codec):
     def rate_gain(self, quality: Tensor) -> Tensor: ...
 
     def rate_gain(self, quality: float | Tensor | None) -> float | Tensor:
-        """Factor on the latents: at quality 0 what `NEUTRAL` makes 1, 20 times that at quality 100, where the companded
-        range of a byte is full; 1 for a fixed rate."""
+        """Factor on the latents, 20 times as large at quality 100, where the companded range of a byte is full, as at
+        0: 1 at `NEUTRAL` with a decoder network and at 0 without one; 1 for a fixed rate."""
         if not isinstance(quality, Tensor):
             quality = float(self.check_quality(quality))
         return 20.0 ** ((quality - self._neutral) / 100)
