@@ -5,6 +5,7 @@ import pickle
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -124,6 +125,21 @@ def test_those_who_ask_at_once_share_one(ragged_pack, tmp_path):
     for cache in caches[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(first, cache.gather(range(7))))
     assert not list((tmp_path / "out").glob(".*.part"))
+
+
+def test_one_that_another_begins_meanwhile_is_shared(ragged_pack, tmp_path, monkeypatch):
+    out, look = tmp_path / "out", Path.iterdir
+    out.mkdir()
+
+    def begun_meanwhile(folder):
+        if folder == out and not list(look(out)):
+            monkeypatch.undo()
+            build_cache(ragged_pack, out, threads=1)
+            (out / "cache.json").rename(tmp_path / "later.json")
+        return look(folder)
+
+    monkeypatch.setattr(Path, "iterdir", begun_meanwhile)
+    assert len(build_cache(ragged_pack, out, threads=1)) == 7
 
 
 def test_foreign_folders_are_left_alone(mirrored_pack, ragged_pack, tmp_path):

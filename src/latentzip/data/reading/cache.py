@@ -113,8 +113,9 @@ def build_cache(
     if (folder / DESCRIPTION).is_file():
         return Cache(folder, archive)
     owner = folder / ".pack"
-    begun = owner.is_file() and owner.read_text() == archive.manifest_sha256
     used = folder.exists() and any(not p.name.endswith(".part") and p.name != ".lock" for p in folder.iterdir())
+    # asked last: another process may begin meanwhile, and writes this first
+    begun = owner.is_file() and owner.read_text() == archive.manifest_sha256
     if used and not begun:
         raise InputError(f"{folder} is not empty and holds no cache of this pack; name another folder or delete it")
     folder.mkdir(parents=True, exist_ok=True)
