@@ -264,6 +264,11 @@ def codec_of_weights(data: bytes, where: str) -> Any:
     return import_module(family.module, __package__).from_bytes(data)
 
 
+def is_weights(name: str) -> bool:
+    """Whether a codec is named by a file of its weights."""
+    return name.endswith(WEIGHTS_SUFFIX)
+
+
 def load_codec(
     name: str | os.PathLike[str],
     device: str = "cpu",
@@ -309,7 +314,7 @@ def _loaded(
         return _ready(codec, device, precision)
     if weights is not None or quality is not None:
         raise InputError(f"{name} brings its own weights: leave out weights and quality (encode takes a quality)")
-    if name.endswith(WEIGHTS_SUFFIX) and fingerprint is None:  # streams name fingerprints: none makes us open a file
+    if is_weights(name) and fingerprint is None:  # streams name fingerprints: none makes us open a file
         return _ready(load_weights(name), device, precision)
     check_name(name)
     if name in WEIGHTLESS:

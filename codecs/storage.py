@@ -108,9 +108,10 @@ def share(tensors: dict[str, Tensor], metadata: dict[str, str], base: Entry) -> 
 def differ(tensors: dict[str, Tensor], metadata: dict[str, str], base: Entry) -> bool:
     """Replace bytes by their differences, modulo 256, from those of a bundled release that holds its own whole, and
     name it. Returns whether there were any of the same shape."""
-    if metadata["format"] != FORMAT or opening.metadata(base.read()).get("format") != FORMAT:
+    data = base.read()
+    if metadata["format"] != FORMAT or opening.metadata(data).get("format") != FORMAT:
         return False
-    held = load(base.read())
+    held = load(data)
     for key, value in list(tensors.items()):
         if key.startswith("model.") and value.dtype == torch.int8 and key in held and held[key].shape == value.shape:
             tensors[_DIFFERENCE + key] = tensors.pop(key) - held[key]
@@ -149,10 +150,11 @@ def read(data: bytes) -> Weights:
     meta = _METADATA(meta, "weights file: ")
     config = schema.parse(meta["config"], "weights file: config", schema.record({}))
     tensors = arrays.tensors(data)
+    releases = {named: _release(named) for named in {meta[key] for key in ("base", "differs") if key in meta}}
     if "base" in meta:
-        tensors = _release(meta["base"]) | tensors
+        tensors = releases[meta["base"]] | tensors
     if "differs" in meta:
-        _add_differences(tensors, _release(meta["differs"]))
+        _add_differences(tensors, releases[meta["differs"]])
     state = {}
     for key, value in tensors.items():
         if not key.startswith("model."):

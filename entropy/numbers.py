@@ -37,6 +37,14 @@ def real(name: str, value: Any, words: str) -> float:
     return number
 
 
+def share(name: str, value: Any) -> float:
+    """A number between 0 and 1, both left out; raises InputError: anything else."""
+    number = real(name, value, words := "a number between 0 and 1")
+    if not 0 < number < 1:
+        raise InputError(f"{name} is {number}; {words} is needed")
+    return number
+
+
 def truth(name: str, value: Any) -> bool:
     """True or False, also of numpy; raises InputError: anything else."""
     if value is True or value is False or type(value).__name__ in ("bool_", "bool"):

@@ -1,5 +1,6 @@
-"""Where LATENTZIP_NO_SKIPS is set, a test that is skipped for want of anything but a GPU fails (`make test-all`).
+"""Weights that tests of several rooms take, and what skips are allowed.
 
+Where LATENTZIP_NO_SKIPS is set, a test that is skipped for want of anything but a GPU fails (`make test-all`).
 Its value is 1, or a pattern of further reasons that count (`.ci/run` has no Ray, say).
 """
 
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 from _pytest.doctest import DoctestModule
@@ -51,3 +53,13 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section("skipped, which is not allowed here")
         for line in _skipped:
             terminalreporter.line(line)
+
+
+@pytest.fixture
+def one_rate(tmp_path: Path) -> Path:
+    """A file of weights whose codec, of pictures, has one fixed rate."""
+    from latentzip import pretrained
+
+    path = tmp_path / "one_rate.safetensors"
+    path.write_bytes(pretrained.release("walloc-rgb-16x", "1").read())
+    return path

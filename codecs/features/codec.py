@@ -28,7 +28,7 @@ from ...entropy.container import Header, Limits
 from ...entropy.dense import dense
 from ...entropy.dense import tensor_of as tensor_of_array
 from ...entropy.errors import FormatError, InputError, UnsupportedError
-from ...entropy.numbers import real
+from ...entropy.numbers import share
 from ...kernels.parallel import parallel
 from ..contract import CHANNELS, LATENT, REGION, TOKENS, Compressed, Option
 from ..outputs import write_file
@@ -128,8 +128,7 @@ class FeatureCodec:
         """
         if isinstance(samples, (Tensor, np.ndarray)):
             samples = [samples]
-        if not 0 < (nmse := real("nmse", nmse, "a number between 0 and 1")) < 1:
-            raise InputError(f"nmse is {nmse}; a number between 0 and 1 is needed")
+        nmse = share("nmse", nmse)
         if isinstance(samples, (str, bytes, dict)) or not hasattr(samples, "__iter__"):
             raise InputError(f"fit takes a tensor, an array, or several of them, not a {type(samples).__name__}")
         axis_of = [(tensor_of(x)[0], axis) for x in samples]

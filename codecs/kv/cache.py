@@ -20,7 +20,7 @@ from torch import Tensor
 from ...entropy import container, opening
 from ...entropy.container import Limits
 from ...entropy.errors import InputError
-from ...entropy.numbers import real, whole
+from ...entropy.numbers import real, share, whole
 from ..outputs import write_file
 from ..surroundings import plainly
 from . import profile as profiles
@@ -135,9 +135,7 @@ class KVCacheCodec:
         if nmse is not None and steps is not None:
             raise InputError("nmse and steps exclude each other: give one of them")
         if nmse is not None:
-            if not 0 < real("nmse", nmse, "a number between 0 and 1") < 1:
-                raise InputError(f"nmse is {nmse}; a number between 0 and 1 is needed")
-            steps = p.steps_for(nmse, common=len(set(p.steps)) == 1 < len(p.steps))
+            steps = p.steps_for(share("nmse", nmse), common=len(set(p.steps)) == 1 < len(p.steps))
         keep = {"first": first, "recent": recent, "segment": segment}
         keep = {name: whole(name, n, int(name == "segment")) for name, n in keep.items() if n is not None}
         p = replace(p, **keep)

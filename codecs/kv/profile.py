@@ -17,7 +17,7 @@ from torch import Tensor
 from ...entropy import arrays, schema
 from ...entropy.dense import tensor_of
 from ...entropy.errors import FormatError, InputError
-from ...entropy.numbers import real
+from ...entropy.numbers import share
 from ..features import profile as profiles
 from ..features.profile import Profile
 from ..features.transforms import MAX_FITTED
@@ -135,8 +135,7 @@ def fit(
     caches: Iterable[Any], rotary: Rotary | None, nmse: float, weights: Sequence[Any] | None, keys_weight: float
 ) -> KVProfile:
     """Learn a profile; see `KVCacheCodec.fit`."""
-    if not 0 < real("nmse", nmse, "a number between 0 and 1") < 1:
-        raise InputError(f"nmse is {nmse}; a number between 0 and 1 is needed")
+    nmse = share("nmse", nmse)
     if not isinstance(caches, Iterable):
         raise InputError(f"fit takes a list of caches, not a {type(caches).__name__}")
     samples = [pairs_of(cache) for cache in caches]

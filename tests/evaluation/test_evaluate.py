@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 import latentzip as lz
-from latentzip import pretrained
 from latentzip.evaluation import Metric, Signal, coders, evaluate, register
 from latentzip.evaluation.coders import coder, parse_settings
 from latentzip.evaluation.metrics import registry
@@ -67,10 +66,8 @@ def test_json_and_csv_hold_the_rows(result):
     assert "96x128x3" in lines[1]
 
 
-def test_one_rate_is_compared_at_equal_rate(picture, tmp_path):
-    path = tmp_path / "one_rate.safetensors"
-    path.write_bytes(pretrained.release("walloc-rgb-16x", "1").read())
-    result = evaluate(picture(0, 256, 256), ["jpeg@2,10,30,90", str(path)], metrics=["psnr"], threads=1)
+def test_one_rate_is_compared_at_equal_rate(picture, one_rate):
+    result = evaluate(picture(0, 256, 256), ["jpeg@2,10,30,90", str(one_rate)], metrics=["psnr"], threads=1)
     (gain,) = result.comparisons("image")["psnr"].values()
     assert set(gain) == {"gain"}
 

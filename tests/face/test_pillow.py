@@ -13,7 +13,6 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 import latentzip as lz
 import latentzip.pillow
-from latentzip import pretrained
 from latentzip.entropy import container
 
 GREY_ALPHA = {"LA", "RGBA"}
@@ -171,9 +170,8 @@ def test_codec_that_is_not_installed(rgb, codec):
         opened.load()
 
 
-def test_saving_what_cannot_be_coded(rgb, tmp_path):
-    path, one_rate = tmp_path / "a.ltz", tmp_path / "one_rate.safetensors"
-    one_rate.write_bytes(pretrained.release("walloc-rgb-16x", "1").read())
+def test_saving_what_cannot_be_coded(rgb, tmp_path, one_rate):
+    path = tmp_path / "a.ltz"
     with pytest.raises(ValueError, match="walloc-rgb-16x has one fixed rate"):
         Image.fromarray(rgb).save(path, codec=one_rate, quality=50)
     with pytest.raises(ValueError, match="unknown codec"):

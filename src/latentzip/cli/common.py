@@ -214,22 +214,13 @@ def begin(command: str, args: argparse.Namespace, plan: Callable[[], list[Job]])
     return jobs
 
 
-def is_weights(codec: str | None) -> bool:
-    """Whether a codec is named by a file of its weights."""
-    from ..codecs.registry import WEIGHTS_SUFFIX
-
-    return codec is not None and codec.endswith(WEIGHTS_SUFFIX)
-
-
 def profile_of(args: argparse.Namespace) -> Any:
     """The codec of ``--profile``, or of a ``--codec`` that is a file of weights; None without."""
-    codec = getattr(args, "codec", None)
-    path = args.profile or (codec if is_weights(codec) else None)
-    if path is None:
-        return None
-    from ..codecs.registry import load_weights
+    from ..codecs.registry import is_weights, load_weights
 
-    return load_weights(path)
+    codec = getattr(args, "codec", None) or ""
+    path = args.profile or (codec if is_weights(codec) else None)
+    return None if path is None else load_weights(path)
 
 
 def prepare_target(job: Job, taken: dict[str, str], force: bool, make_parents: bool) -> None:

@@ -147,10 +147,10 @@ def suffixes_of(codec: str | None) -> set[str]:
 
 def check_codec(args: argparse.Namespace) -> None:
     """Wrong names and refused qualities are wrong usage, found before torch is loaded."""
-    from ..codecs.registry import check_name
+    from ..codecs.registry import check_name, is_weights
 
     name = args.codec
-    if common.is_weights(name):
+    if name is not None and is_weights(name):
         if getattr(args, "profile", None):
             raise Usage(f"--codec {name} and --profile contradict each other: leave one of them out")
         return  # its options show when it is loaded

@@ -31,8 +31,11 @@ def target_suffix(source: str) -> str:
 
 def check_codec(args: argparse.Namespace, jobs: list[Job]) -> None:
     """Raises Usage when a file of tensors is to be coded by something that codes none."""
+    from ..codecs.registry import is_weights
+
+    suits = args.codec is not None and (args.codec == "features" or is_weights(args.codec))
     for job in jobs:
-        if is_set(job.source) and args.codec != "features" and not common.is_weights(args.codec):
+        if is_set(job.source) and not suits:
             raise Usage(f"{job.source} holds tensors; add -c features")
 
 

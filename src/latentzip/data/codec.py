@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..codecs.registry import codec_of_weights, load_codec
+from ..codecs.registry import WEIGHTS_SUFFIX, codec_of_weights, is_weights, load_codec
 from ..codecs.surroundings import plain
 from ..entropy.errors import FormatError, InputError, UnsupportedError
 from ..entropy.opening import MAX_WEIGHTS, read_file
@@ -17,12 +17,10 @@ from .archive import Archive
 from .modality import MODALITIES
 from .modality.base import keeps_signals
 
-_SUFFIX = ".safetensors"
-
 
 def weights_name(stream: str) -> str:
     """The file of a stream's weights in a pack."""
-    return f"{stream}.weights{_SUFFIX}" if stream else f"weights{_SUFFIX}"
+    return f"{stream}.weights{WEIGHTS_SUFFIX}" if stream else f"weights{WEIGHTS_SUFFIX}"
 
 
 def named(codec: Any) -> tuple[Any, bytes | None]:
@@ -35,7 +33,7 @@ def named(codec: Any) -> tuple[Any, bytes | None]:
     """
     if isinstance(codec, (str, os.PathLike)):
         text = os.fspath(codec)
-        if not text.endswith(_SUFFIX):
+        if not is_weights(text):
             return load_codec(text), None
         data = read_file(Path(text), MAX_WEIGHTS)
         return _of_weights(data, text, "cpu"), data

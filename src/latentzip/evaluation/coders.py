@@ -19,8 +19,9 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from ..api import loaded
 from ..codecs.contract import EXACT, LATENT, check_options
-from ..codecs.registry import SCHEMES, WEIGHTLESS, WEIGHTS_SUFFIX, list_codecs, load_codec
+from ..codecs.registry import SCHEMES, WEIGHTLESS, is_weights, list_codecs, load_codec
 from ..entropy.errors import InputError
 from .peers.pictures import CONVENTIONAL, LOSSLESS, Conventional
 from .peers.sound import CONVENTIONAL_AUDIO, ConventionalSound
@@ -144,7 +145,7 @@ class Ours(Coder):
     kind = "latentzip"
 
     def __init__(self, codec: Any, device: str = "cpu", effort: int = 0, label: str = "") -> None:
-        self.model: Any = load_codec(codec, device) if isinstance(codec, (str, os.PathLike)) else codec
+        self.model: Any = loaded(codec, device)
         scale = "quality" if self.model.variable_rate else ""
         self.options = check_options(self.model, {"effort": effort or None})
         name = f"{label or self.model.name}@e{effort}" if effort else label or self.model.name
@@ -303,7 +304,7 @@ def known() -> list[str]:
 
 def check_name(name: str) -> None:
     """Raises InputError with the nearest name that exists when nothing is called ``name``."""
-    if not (name in known() or name.partition(":")[0] in SCHEMES or name.endswith(WEIGHTS_SUFFIX)):
+    if not (name in known() or name.partition(":")[0] in SCHEMES or is_weights(name)):
         near = difflib.get_close_matches(name, known(), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known())}"
         raise InputError(f"unknown codec {name!r}; {hint}")
@@ -341,7 +342,7 @@ def coder(
         made = Features()
     else:
         check_name(name)
-        made = Ours(name, device, effort, label=Path(name).stem if name.endswith(WEIGHTS_SUFFIX) else "")
+        made = Ours(name, device, effort, label=Path(name).stem if is_weights(name) else "")
     if effort and not isinstance(made, Ours | CompressAI):
         raise InputError(f"{name} has no effort: leave out e{effort}")
     return _with_settings(made, parse_settings(settings) if settings else None, quality)

@@ -213,7 +213,7 @@ def _card(trainer: Any, codec: BaseCodec, fitted: str, crop: str, size: int, row
 | parameters | {parameters / 1e6:.2f} M, {size / 1e6:.2f} MB with the entropy model |
 | fingerprint | `{codec.fingerprint.hex()}` |
 {training}
-| entropy model | fitted on the latents of {fitted} |
+| entropy model | {trainer.describe_entropy(fitted)} |
 
 ## Measured on files (container included)
 

@@ -207,6 +207,10 @@ class Trainer(ABC):
     def describe_loss(self) -> str:
         """The loss, in a line of the model card."""
 
+    def describe_entropy(self, fitted: str) -> str:
+        """The entropy model, in a line of the model card, from what it was fitted to."""
+        return f"fitted on the latents of {fitted}"
+
     # --- the loop ------------------------------------------------------------------------------------------------
 
     def progress(self) -> float:

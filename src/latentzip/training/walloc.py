@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import pretrained
 from ..codecs.walloc.codec import NEUTRAL, Walloc, WallocConfig, from_bytes
 from ..codecs.walloc.weights import round_weights, to_tensors
 from ..entropy.context.model import ContextModel
@@ -173,8 +174,8 @@ class Trainer(PacketTrainer):
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         model: Walloc = copy.deepcopy(self.averaged()["model"]).cpu().eval()  # type: ignore[assignment]
         round_weights(model)
-        if self.recipe.decoder_only and self.origin.startswith("from release"):  # latents as they were
-            model.context = self.from_bytes(self.released_entry().read()).context
+        if kept := self._kept():
+            model.context = self.from_bytes(kept.read()).context
             return to_tensors(model)
         qualities: list[int | None] = [15, 30, 45, 60, 75, 95] if model.variable_rate else [None]
         if model.variable_rate and model.config.depth:  # half of them as most files will be
@@ -184,6 +185,17 @@ class Trainer(PacketTrainer):
         log(f"{len(latents)} latents; fitting the entropy model")
         model.context = ContextModel.fit(latents, **options)
         return to_tensors(model)
+
+    def _kept(self) -> pretrained.Entry | None:
+        """The release whose latents, and with them its entropy model, a run keeps."""
+        if not (self.recipe.decoder_only and self.origin.startswith("from release")):
+            return None
+        _, _, version, _, name = self.origin.split()
+        return pretrained.release(name, version)
+
+    def describe_entropy(self, fitted: str) -> str:
+        kept = self._kept()
+        return f"that of release {kept.version}" if kept else super().describe_entropy(fitted)
 
     def from_bytes(self, data: bytes) -> Walloc:
         return from_bytes(data)

@@ -28,7 +28,7 @@ from ...entropy.numbers import real, whole
 from ...kernels.table_levels import table_rows
 from ...kernels.table_sums import table_sums
 from .file import LIMITS, RowFile
-from .rows import FIT_ROWS, Nearest, asked, finite, first_parts, grouped, is_number, numbers_of, parts_of
+from .rows import FIT_ROWS, Nearest, asked, finite, first_parts, grouped, numbers_of, parts_of
 
 GROUP = 1024  # rows
 PRICE = 1.0  # of a bit in the fit: fewer bytes at equal overlap of neighbours than 0 and than smaller sizes
@@ -201,12 +201,6 @@ class CodeStore(RowFile):
         """(m, N, D) what each code adds to a row, where that is small enough to stay in a processor's cache."""
         p = self.product
         return p.vectors().numpy() if p.parts * p.entries * self.shape[1] <= _CACHED else None
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        """A row (D,), or several (M, D), by number; negative numbers count from the end."""
-        if isinstance(index, slice):
-            return self.read(range(*index.indices(len(self))))
-        return self.read([index])[0] if is_number(index) else self.read(index)
 
     def search(
         self, queries: Any, k: int = 10, metric: Literal["cosine", "dot"] = "cosine"

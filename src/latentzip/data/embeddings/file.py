@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,12 +14,13 @@ import torch
 from ...entropy import container
 from ...entropy.container import Container, Header, Limits
 from ...entropy.errors import FormatError
+from .rows import is_number
 
 LIMITS = Limits(samples=1 << 44, chunks=1 << 26, header=1 << 28)
 VERSION = 1  # the first byte of the parameters
 
 
-class RowFile:
+class RowFile(ABC):
     """A file of rows, open.
 
     Attributes:
@@ -42,6 +44,20 @@ class RowFile:
 
     def __reduce__(self) -> Any:
         return type(self), (self.path,)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """A row (D,), or several (M, D), by number; negative numbers count from the end.
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        if isinstance(index, slice):
+            return self.read(range(*index.indices(len(self))))
+        return self.read([index])[0] if is_number(index) else self.read(index)
+
+    @abstractmethod
+    def read(self, rows: Any) -> np.ndarray:
+        """Rows (M, D) by number, in the order asked for."""
 
     def _mapped(self, path: str | os.PathLike[str]) -> Container:
         """The stream of a file, which is mapped into memory; see `_opened`."""

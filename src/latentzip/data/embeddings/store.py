@@ -25,11 +25,11 @@ from ...codecs.features.codec import FeatureCodec
 from ...codecs.features.profile import Profile, water_step
 from ...entropy import container
 from ...entropy.errors import InputError
-from ...entropy.numbers import real, whole
+from ...entropy.numbers import share, whole
 from ...files import atomic_writer
 from ...warn import converted
 from .file import LIMITS, RowFile
-from .rows import FIT_ROWS, HUGE, Nearest, asked, finite, first_parts, grouped, is_number, numbers_of, parts_of
+from .rows import FIT_ROWS, HUGE, Nearest, asked, finite, first_parts, grouped, numbers_of, parts_of
 
 ROWS = 256  # of a group: fewer cost more bits, more cost more time for one row
 _MOST = container.DEFAULT_LIMITS.samples  # values of a group
@@ -159,16 +159,6 @@ class EmbeddingStore(RowFile):
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    def __getitem__(self, index: Any) -> np.ndarray:
-        """A row (D,), or several (M, D), by number; negative numbers count from the end.
-
-        Raises:
-            IndexError: there is no such row.
-        """
-        if isinstance(index, slice):
-            return self.read(range(*index.indices(len(self))))
-        return self.read([index])[0] if is_number(index) else self.read(index)
-
     def read(self, rows: Sequence[int] | np.ndarray, components: int | None = None) -> np.ndarray:
         """Rows (M, D) by number, in the order asked for; each group that they lie in is decoded once.
 
@@ -230,8 +220,7 @@ class EmbeddingStore(RowFile):
 
 def _checked(nmse: float | None, codec: FeatureCodec | None, group: int) -> tuple[float | None, int]:
     """Raises InputError for arguments of `EmbeddingStore.write` that make no sense."""
-    if nmse is not None and not 0 < (nmse := real("nmse", nmse, "a number between 0 and 1")) < 1:
-        raise InputError(f"nmse is {nmse}; a number between 0 and 1 is needed")
+    nmse = None if nmse is None else share("nmse", nmse)
     if codec is not None and codec.profile is None:
         raise InputError("the codec has no profile: make one with FeatureCodec.fit, or leave codec out")
     return nmse, whole("group", group, 1)

@@ -30,7 +30,7 @@ from ...entropy.errors import FormatError, InputError
 from ...entropy.numbers import real, whole
 from ...kernels.table_levels import index, table_levels
 from .file import LIMITS, RowFile
-from .rows import FIT_ROWS, finite, is_number, numbers_of, rows_of
+from .rows import FIT_ROWS, finite, numbers_of, rows_of
 
 LEVELS = 4
 _GROUP = 1 << 12  # rows that are coded together
@@ -176,12 +176,6 @@ class EmbeddingTable(RowFile):
             return found
         limit = float(np.finfo(self.dtype).max)
         return found.clip(-limit, limit).astype(self.dtype)
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        """A row (D,), or several (M, D), by number; negative numbers count from the end."""
-        if isinstance(rows, slice):
-            return self.read(range(*rows.indices(len(self))))
-        return self.read([rows])[0] if is_number(rows) else self.read(rows)
 
     def _members(self, chunks: list[bytes]) -> tuple[list[int], list[np.ndarray]]:
         """How many rows have each level, and which of them have the next one."""

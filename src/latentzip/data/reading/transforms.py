@@ -6,7 +6,6 @@ mirrored twins are stored (`codec-cli pack --mirror`) and chosen by `LatentDatas
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...api import loaded
 from ...codecs.base import Codec
 from ...codecs.contract import NamedCodec
-from ...codecs.registry import load_codec
 from ...entropy.errors import InputError, UnsupportedError
 from ...entropy.numbers import real, whole
 from ..arguments import mapping
@@ -48,13 +47,11 @@ class _Crop:
     operation = "crop"
 
     def __init__(self, size: int | tuple[int, int], paired: Mapping[str, int] | None = None) -> None:
-        self.size, self.paired = (
-            _pair(size),
-            {
-                name: whole(f"samples a latent position of stream {name}", scale, 1)
-                for name, scale in mapping("paired", paired, '{"mask": 8}').items()
-            },
-        )
+        self.size = _pair(size)
+        self.paired = {
+            name: whole(f"samples a latent position of stream {name}", scale, 1)
+            for name, scale in mapping("paired", paired, '{"mask": 8}').items()
+        }
 
     def _room(self, batch: dict[str, Any]) -> np.ndarray:
         """(samples, 2) how far down and to the right each window may lie."""
@@ -141,7 +138,7 @@ class Mixup:
     operation = "mixup"
 
     def __init__(self, codec: NamedCodec | Codec, classes: int, alpha: float = 0.2) -> None:
-        check_declared(load_codec(codec) if isinstance(codec, (str, os.PathLike)) else codec, self.operation)
+        check_declared(loaded(codec), self.operation)
         self.classes, self.alpha = whole("classes", classes, 1), real("alpha", alpha, "a number above 0")
         if self.alpha <= 0:
             raise InputError(f"alpha is {alpha}; a number above 0 is needed")
