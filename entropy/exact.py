@@ -368,6 +368,13 @@ def set_compute_dtype(net: nn.Module, dtype: torch.dtype) -> None:
         layer.compute_dtype = dtype
 
 
+def set_quantised(net: nn.Module, quantised: bool) -> None:
+    """Whether the layers of a network in training run on their integer grids."""
+    for layer in net.modules():
+        if isinstance(layer, _Qat):
+            layer.quantised = quantised
+
+
 def scale_of(index: Any) -> Any:
     """The deviation of a (real-valued) scale number, differentiable: inverse of `models.scale_index`."""
     from .banks import scales

@@ -7,7 +7,8 @@ pictures are coded at once (`entropy.cuda`), and the transforms run as CUDA grap
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -96,17 +97,16 @@ class HyperpriorBatch:
             _flat(hyper).to(torch.int32), bank, self._hyper_index(hyper, quality), plan.hyper_first, plan.hyper_count,
             plan.hyper_limit,
         )  # fmt: skip
-        index = _flat([self.codec.scale_index(z, quality) for z in hyper])
-        symbols = _flat([block[:, n:] for block in self._blocks(latent, tiles)])
-        coded = Compacted(index > self.codec.config.skip, plan.first, plan.sizes)
-        encoder.table(
-            coded.gather(symbols.to(torch.int32)),
-            _gaussian(),
-            coded.gather(index),
-            coded.first,
-            coded.count,
-            plan.limit,
-        )
+        symbols = [block[:, n:].to(torch.int32) for block in self._blocks(latent, tiles)]
+        flat = _flat(symbols)
+
+        def code(index: Tensor, coded: Compacted) -> list[Tensor]:
+            encoder.table(
+                coded.gather(flat), _gaussian(), coded.gather(index), coded.first, coded.count, plan.limit
+            )  # fmt: skip
+            return symbols
+
+        self._in_steps(hyper, quality, plan, code)
         chunks = encoder.finish()
         b = len(latent)
         return [[chunks[t * b + i] for t in range(len(tiles))] for i in range(b)]
@@ -153,11 +153,17 @@ class HyperpriorBatch:
         like = [latent.new_empty(b, codec.config.hyper, (t.y1 - t.y0) // 4, (t.x1 - t.x0) // 4) for t in tiles]
         flat = decoder.table(bank, self._hyper_index(like, quality), plan.hyper_first, plan.hyper_count)
         hyper = _blocks_like(flat.float(), like)
-        index = _flat([codec.scale_index(z, quality) for z in hyper])
-        coded = Compacted(index > codec.config.skip, plan.first, plan.sizes)
-        symbols = coded.scatter(decoder.table(_gaussian(), coded.gather(index), coded.first, coded.count))
+        blocks = [latent[:, n:, t.y0 : t.y1, t.x0 : t.x1] for t in tiles]
+        symbols = flat.new_zeros(sum(block.numel() for block in blocks))
+
+        def code(index: Tensor, coded: Compacted) -> list[Tensor]:
+            # elements of other steps are zero here and there
+            symbols.add_(coded.scatter(decoder.table(_gaussian(), coded.gather(index), coded.first, coded.count)))
+            return _blocks_like(symbols, blocks)
+
+        self._in_steps(hyper, quality, plan, code)
         beyond = (symbols.abs() > codec.latent_limit).any() | (flat.abs() > codec.latent_limit).any()
-        parts = _blocks_like(symbols, [latent[:, n:, t.y0 : t.y1, t.x0 : t.x1] for t in tiles])
+        parts = _blocks_like(symbols, blocks)
         for t, z, part in zip(tiles, hyper, parts):
             latent[:, :n, t.y0 : t.y1, t.x0 : t.x1] = F.pixel_shuffle(z, 4).to(torch.int16)
             latent[:, n:, t.y0 : t.y1, t.x0 : t.x1] = part.to(torch.int16)
@@ -165,6 +171,22 @@ class HyperpriorBatch:
         if bool(beyond):
             raise FormatError(f"{codec.name}: a chunk holds latents beyond +-{codec.latent_limit}")
         return latent
+
+    def _in_steps(
+        self, hyper: list[Tensor], quality: int, plan: _Plan, code: Callable[[Tensor, Compacted], list[Tensor]]
+    ) -> None:
+        """All blocks through `HyperpriorCodec.coding_steps` side by side.
+
+        Args:
+            code: codes what is asked for, under table numbers, flat; gives the symbols known by then, a block each.
+        """
+        steps = [self.codec.coding_steps(z, quality) for z in hyper]
+        asked = [next(s) for s in steps]
+        with suppress(StopIteration):
+            while True:
+                index, at = (_flat(list(part)) for part in zip(*asked))
+                known = code(index, Compacted(at, plan.first, plan.sizes))
+                asked = [s.send(symbols) for s, symbols in zip(steps, known)]
 
     def _pixels(self, latent: Tensor, size: tuple[int, int], quality: int) -> Tensor:
         key = quality, self.codec.precision, size

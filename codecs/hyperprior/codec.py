@@ -1,9 +1,10 @@
 """Learned image codecs with a mean-scale hyperprior: one set of weights for qualities 1..100, decodable anywhere.
 
-After Minnen et al. (arXiv 1809.02736) with the layout of JPEG AI: scales come from the hyper-latent alone, through an
-exact integer network, so that all symbols of a chunk are decoded in one call and no float decides an interval. Context
-refines means only, and means are added after decoding. Quality scales the latent channel by channel (gain units, Cui
-et al., arXiv 2003.02012); in the domain of scale numbers that is the addition of an integer.
+After Minnen et al. (arXiv 1809.02736) with the layout of JPEG AI: scales come from integers alone, through exact
+networks, so that no float decides an interval: from the hyper-latent, in one call for all symbols of a chunk, or in
+four, each refined by the symbols before it (`context`). Means are added after decoding. Quality scales the latent
+channel by channel (gain units, Cui et al., arXiv 2003.02012); in the domain of scale numbers that is the addition of an
+integer.
 
 A latent holds integers only: first the hyper-latent (N channels at 1/64, stored as N/16 channels at 1/16), then the
 rounded difference of the latent from its mean. `HyperpriorCodec.values` turns it into the real-valued latent.
@@ -12,7 +13,8 @@ rounded difference of the latent from its mean. `HyperpriorCodec.values` turns i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,6 +37,7 @@ from ..layers import ANCHORS, hyper_group
 from ..memory import give_back
 from ..samples import Samples
 from .bands import LARGE, in_bands
+from .context import EIGHTHS, TOP, ScaleContext
 from .nets import (
     Analysis,
     ByQuality,
@@ -55,7 +58,6 @@ if TYPE_CHECKING:
 
 HYPER_LIMIT = 127
 LOG_STEP = math.log(float(scales()[-1] / scales()[0])) / (NUM_SCALES - 1)
-_EIGHTHS = 8  # the exact network answers in eighths of a scale number
 _MIXTURE_ONE = 128  # added to a component's code to make its weight
 _MIXTURE_FRACTION = 32  # codes of means are in 1/32 deviations
 
@@ -74,6 +76,8 @@ class HyperpriorConfig:
         skip: scale numbers up to this one are not coded; such elements are their mean (0 skips next to nothing).
         components: of the distribution of a latent: 1 is a Gaussian, more a mixture of Gaussians around its mean.
         region: whether both trunks have the region-adaptive transform (`region`).
+        context: width of the exact networks that refine scales by decoded symbols; 0: scales are those that the
+            hyper-latent says.
     """
 
     width: int = 128
@@ -86,13 +90,14 @@ class HyperpriorConfig:
     skip: int = 2
     components: int = 1
     region: bool = False
+    context: int = 0
 
 
 _BOUNDS = {
     "width": storage.CHANNELS, "analysis_depth": storage.DEPTH, "synthesis_depth": storage.DEPTH,
     "latent": storage.CHANNELS, "hyper": storage.CHANNELS, "features": storage.CHANNELS,
     "scale_width": storage.CHANNELS, "skip": schema.integer(0, 63), "components": schema.integer(1, 16),
-    "region": schema.boolean,
+    "region": schema.boolean, "context": schema.integer(0, 1 << 12),
 }  # fmt: skip
 
 
@@ -118,6 +123,8 @@ class HyperpriorCodec(Codec):
         c = self.config = config
         if c.latent % 4 or c.hyper % 16:
             raise InputError(f"latent must be a multiple of 4 and hyper of 16, not {c.latent} and {c.hyper}")
+        if c.context and c.components > 1:
+            raise InputError("scales are refined by decoded symbols for one Gaussian a latent, not for mixtures")
         self.name = name
         self.latent_channels = c.hyper // 16 + c.latent
         self.analysis_transform = Analysis(c.width, c.analysis_depth, c.latent, c.region)
@@ -125,6 +132,7 @@ class HyperpriorCodec(Codec):
         self.means = Means(c.latent, c.features, c.hyper)
         self.scale_net = scale_net(c.hyper, c.scale_width, c.latent)
         self.mixture_net = mixture_net(c.hyper, 3 * c.components * c.latent) if c.components > 1 else None
+        self.scale_context = ScaleContext(c.latent, c.context) if c.context else None
         self.synthesis_transform = Synthesis(c.width, c.synthesis_depth, c.latent, c.region)
         self.log_gain = ByQuality(c.latent)
         self.register_buffer("std", torch.ones(c.latent, 1, 1))
@@ -200,7 +208,7 @@ class HyperpriorCodec(Codec):
         weights = weights + _MIXTURE_ONE / _MIXTURE_FRACTION
         number = number[..., None]
         means = means * exact.scale_of(number.clamp(0, NUM_SCALES - 1))
-        spread = exact.scale_of(number + spread * (_MIXTURE_FRACTION / _EIGHTHS))
+        spread = exact.scale_of(number + spread * (_MIXTURE_FRACTION / EIGHTHS))
         return mixture_bits(residual, weights / weights.sum(-1, keepdim=True), means, spread)
 
     def _mixture_parts(self, code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -281,9 +289,9 @@ class HyperpriorCodec(Codec):
 
     def scale_index(self, z: Tensor, quality: int) -> Tensor:
         """Scale numbers (B, M, h, w) int32 in 0..63 of one chunk's hyper-latent (B, N, h/4, w/4): exact integers."""
-        return _to_number(self._scale_code(z, quality))
+        return _to_number(self.scale_code(z, quality))
 
-    def _scale_code(self, z: Tensor, quality: int, relaxed: bool = False) -> Tensor:
+    def scale_code(self, z: Tensor, quality: int, relaxed: bool = False) -> Tensor:
         """Scale numbers in eighths, before clamping: exact integers, or ``relaxed`` ones with gradients."""
         if self.gain_offsets is None:
             raise InputError(f"{self.name} has no entropy model yet: export it with scripts/train.py")
@@ -294,8 +302,8 @@ class HyperpriorCodec(Codec):
     def scale_slope(self, z: Tensor, quality: int) -> Tensor:
         """1 everywhere, (B, M, h, w), with the gradient of the logarithm of the deviations by a chunk's hyper-latent
         (B, N, h/4, w/4), which need not be rounded."""
-        code = self._scale_code(z, quality, relaxed=True).clamp(0, _EIGHTHS * (NUM_SCALES - 1))
-        return torch.exp(LOG_STEP / _EIGHTHS * (code - code.detach()))
+        code = self.scale_code(z, quality, relaxed=True).clamp(0, TOP)
+        return torch.exp(LOG_STEP / EIGHTHS * (code - code.detach()))
 
     @staticmethod
     def _given(z: Tensor, quality: int) -> Tensor:
@@ -313,7 +321,7 @@ class HyperpriorCodec(Codec):
     def mixture_numbers(self, z: Tensor, quality: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of one chunk's hyper-latent: scale numbers (1, M, h, w); weights that are not normalised, means in
         deviations and scale numbers of the components, each (1, M, h, w, K)."""
-        code = self._scale_code(z, quality)
+        code = self.scale_code(z, quality)
         assert self.mixture_net is not None
         weights, means, spread = self._mixture_parts(self.mixture_net(self._given(z, quality)))
         spread = _to_number(code[..., None] + spread)
@@ -322,14 +330,36 @@ class HyperpriorCodec(Codec):
     def search_field(self, x: Tensor, quality: int) -> HyperpriorField:
         return HyperpriorField(self, x, quality)
 
-    def latent_model(self, z: Tensor, quality: int) -> tuple[np.ndarray, Model]:
+    def coding_steps(self, z: Tensor, quality: int) -> Generator[tuple[Tensor, Tensor], Tensor, None]:
+        """In how many calls the symbols of a chunk's hyper-latent (B, N, h/4, w/4) are coded, and how.
+
+        Yields scale numbers (B, M, h, w) int32 and which elements are coded with them, bool; is sent their symbols,
+        int32, zero elsewhere. Integer arithmetic throughout.
+        """
+        code = self.scale_code(z, quality).clamp(0, TOP)
+        number = _to_number(code)
+        coded = number > self.config.skip
+        if self.scale_context is None:
+            yield number, coded
+            return
+        given, refined = self.scale_context.given(code, quality), number
+        known = self.scale_context.known(given)
+        for step in range(4):
+            if step:
+                correction = self.scale_context.correction(step, given)
+                refined = _to_number(code + correction).clamp_(min=self.config.skip + 1)
+            at = coded & self.means.step_mask(step, *code.shape[2:]).bool()
+            symbols = yield refined, at
+            if step < 3:
+                known.addcmul_(at, self.scale_context.score(number, symbols))
+
+    def mixture_model(self, z: Tensor, quality: int) -> tuple[np.ndarray, Model]:
         """What a chunk's hyper-latent (1, N, h/4, w/4) says of its latent: which elements are coded, (M, h, w) bool,
-        and under which model, as one flat list. Integer arithmetic throughout."""
-        code = self._scale_code(z, quality)
+        and under which mixtures, as one flat list. Integer arithmetic throughout."""
+        assert self.mixture_net is not None
+        code = self.scale_code(z, quality)
         index = _to_number(code)[0].cpu().numpy()
         coded = index > self.config.skip
-        if self.mixture_net is None:
-            return coded, Gaussian(index[coded].astype(np.uint8))
         parts = self._mixture_parts(self.mixture_net(self._given(z, quality)))
         at = torch.from_numpy(coded)
         weights, means, spread = (part[0].cpu()[at].numpy() for part in parts)
@@ -353,11 +383,23 @@ class HyperpriorCodec(Codec):
         group = hyper_group(q)
         model = Factorized(self.hyper_bank, (self.config.hyper, h // 4, w // 4), first=group * self.config.hyper)
         z = torch.from_numpy(np.ascontiguousarray(coder.code(z, model))).float()
-        coded, model = self.latent_model(z[None].to(self.device), q)
-        values = coder.code(None if latent is None else latent[n:][coded], model)
         out = np.zeros((self.latent_channels, h, w), np.int32)
         out[:n] = F.pixel_shuffle(z, 4).to(torch.int32).numpy()
-        out[n:][coded] = values
+        symbols, found, z = None if latent is None else latent[n:], out[n:], z[None].to(self.device)
+
+        def code(at: np.ndarray, model: Model) -> None:
+            found[at] = coder.code(None if symbols is None else symbols[at], model)
+
+        if self.mixture_net is not None:
+            code(*self.mixture_model(z, q))
+            return out
+        steps = self.coding_steps(z, q)
+        index, at = next(steps)
+        with suppress(StopIteration):
+            while True:
+                here = at[0].cpu().numpy()
+                code(here, Gaussian(index[0].cpu().numpy()[here].astype(np.uint8)))
+                index, at = steps.send(torch.from_numpy(found).to(self.device)[None])
         return out
 
     def dequantize(self, latent: Tensor, quality: float | None = None) -> Tensor:
@@ -425,6 +467,8 @@ class HyperpriorCodec(Codec):
         self.scale_net = exact.export(self.scale_net)
         if self.mixture_net is not None:
             self.mixture_net = exact.export(self.mixture_net)
+        if self.scale_context is not None:
+            self.scale_context.to_exact()
 
     def freeze(self, bank: TableBank) -> None:
         """Turn a trained codec into one that codes: exact scale network, integer gains, tables of the hyper-latent.
@@ -435,7 +479,7 @@ class HyperpriorCodec(Codec):
         self.to_exact()
         qualities = torch.arange(1.0, 101.0)
         gains = self.log_gain(qualities)[:, :, 0, 0]
-        self.gain_offsets = torch.round(_EIGHTHS * (gains - gains[-1:]) / LOG_STEP).to(torch.int16).cpu().numpy()
+        self.gain_offsets = torch.round(EIGHTHS * (gains - gains[-1:]) / LOG_STEP).to(torch.int16).cpu().numpy()
         self.hyper_bank = bank
 
 
@@ -448,7 +492,7 @@ def _gain_offset(row: bytes, device: torch.device) -> Tensor:
 
 def _to_number(code: Tensor) -> Tensor:
     """Eighths of a scale number, any integers -> scale numbers 0..63."""
-    return ((code + _EIGHTHS // 2) >> 3).clamp(0, NUM_SCALES - 1)
+    return ((code + EIGHTHS // 2) >> 3).clamp(0, NUM_SCALES - 1)
 
 
 def _to_unit(positions: float) -> int:

@@ -22,7 +22,7 @@ from latentzip.codecs.hyperprior.codec import (
 )
 from latentzip.codecs.registry import load_codec
 from latentzip.data import Dequantize
-from latentzip.entropy import Encoder, RateMeter, exact
+from latentzip.entropy import Encoder, Gaussian, RateMeter, exact
 from latentzip.entropy.errors import CodecError, FormatError, InputError
 from latentzip.entropy.tables import TableBank
 
@@ -43,6 +43,8 @@ def random_codec(seed=0, **options):
             elif "log_scale" in name:
                 p.copy_(torch.randn_like(p) * 0.2)
         codec.get_parameter("scale_net.2.bias").uniform_(30, 50)
+        if config.context:
+            codec.scale_context.fill_scores()
         codec.std.copy_(torch.rand_like(codec.std) + 0.5)
         codec.log_gain.values.copy_(torch.linspace(0, 3, 8)[:, None] + torch.rand(8, config.latent) * 0.2)
     round_weights(codec)
@@ -58,7 +60,7 @@ def picture(h, w, seed=0):
     return (0.5 + 0.4 * waves + 0.03 * torch.randn(3, h, w)).clamp(0, 1)
 
 
-KINDS = {"gaussian": {}, "mixture": {"components": 3}, "region": {"region": True}}
+KINDS = {"gaussian": {}, "mixture": {"components": 3}, "region": {"region": True}, "context": {"context": 8}}
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -162,8 +164,12 @@ def test_training_counts_the_bits_that_coding_spends(components):
     residual = torch.randn(1, 16, 32, 32).mul(2.5).round()
     bits = trained.latent_bits(residual, z, quality).sum().item()
     trained.freeze(TableBank.from_histograms([np.ones(3)] * 128, lo=-1))
-    coded, model = trained.latent_model(z, 100)
     encoder = Encoder()
+    if components > 1:
+        coded, model = trained.mixture_model(z, 100)
+    else:
+        index, at = next(trained.coding_steps(z, 100))
+        coded, model = at[0].numpy(), Gaussian(index[at].numpy())
     encoder.code(residual[0].int().numpy()[coded], model)
     assert 8 * len(encoder.finish()) == pytest.approx(bits, rel=0.015)
 
@@ -209,7 +215,7 @@ def test_symbols_decode_alike_with_other_threads_and_kernels(codec, tmp_path, pr
         torch.set_num_threads(threads)
     (tmp_path / "x.ltz").write_bytes(blob)
     folder, file, out = str(__file__).rsplit("/", 1)[0], str(tmp_path / "x.ltz"), str(tmp_path / "out.pt")
-    options = json.dumps({"components": codec.config.components, "region": codec.config.region})
+    options = json.dumps({key: getattr(codec.config, key) for key in ("components", "region", "context")})
     subprocess.run([sys.executable, "-c", SCRIPT, folder, file, precision, out, options], check=True)
     there_latent, there = torch.load(out)
     assert torch.equal(there_latent, latent)

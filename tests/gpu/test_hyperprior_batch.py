@@ -23,13 +23,18 @@ def tiny(**options):
     )
     codec = HyperpriorCodec(config, "tiny").eval()
     torch.nn.init.constant_(codec.scale_net[2].get_parameter("bias"), 24.0)
+    if codec.scale_context is not None:
+        codec.scale_context.fill_scores()
+        for net in codec.scale_context.nets:
+            torch.nn.init.normal_(net.get_parameter("2.weight"))
     weights = normalise(np.exp(-np.abs(np.arange(-20, 21)) / 4.0), 12)
     codec.freeze(TableBank([normalise(np.append(weights, 1.0), 12)] * 128, [-20] * 128))
     return codec
 
 
-def test_files_of_either_side(device):
-    codec = tiny()
+@pytest.mark.parametrize("context", [0, 8])
+def test_files_of_either_side(device, context):
+    codec = tiny(context=context)
     x = torch.rand(1, 3, 64, 60)
     batch = HyperpriorBatch(copy.deepcopy(codec).to(device))
     expected = codec.encode(x, 40)

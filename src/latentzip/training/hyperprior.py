@@ -25,6 +25,7 @@ from ..codecs.hyperprior.codec import (
 )
 from ..codecs.hyperprior.priors import HyperPriors
 from ..codecs.layers import ANCHORS, Block
+from ..entropy import exact
 from ..entropy.errors import InputError
 from ..entropy.exact import QatConv2d
 from ..entropy.tables import TableBank
@@ -34,6 +35,7 @@ from .growth import can_grow, first_scale_numbers, grow
 from .precision import mixed
 from .regions import segment
 from .restore import trainable_hyperprior
+from .scale_context import DEFAULT, Schedule, fit, with_context
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Recipe(trainer.Recipe):
 
     name: str = "hyperprior-fast"
     summary: str = "photos, quality 1..100: small files, light enough for a CPU"
-    model: HyperpriorConfig = field(default_factory=lambda: HyperpriorConfig(latent=288))
+    model: HyperpriorConfig = field(default_factory=lambda: HyperpriorConfig(latent=288, context=64))
     steps: int = 20000
     batch: int = 4
     lr: float = 1e-3
@@ -73,7 +75,7 @@ RECIPES: dict[str, Recipe] = {
     "hyperprior": Recipe(
         name="hyperprior",
         summary="photos, quality 1..100: the smallest files, for a GPU or patience",
-        model=HyperpriorConfig(width=192, analysis_depth=4, synthesis_depth=7, latent=384),
+        model=HyperpriorConfig(width=192, analysis_depth=4, synthesis_depth=7, latent=384, context=64),
     ),
     "gmm": Recipe(
         name="gmm",
@@ -105,13 +107,6 @@ def spread_qualities(x: Tensor) -> Tensor:
     """One quality a picture (B,), each from another of B even ranges: less spread in the loss than free draws."""
     n = len(x)
     return 1 + 99 * (torch.arange(n, device=x.device) + torch.rand(n, device=x.device)) / n
-
-
-def set_quantised(model: HyperpriorCodec, quantised: bool) -> None:
-    """Whether the networks that decide intervals run on their integer grids."""
-    for layer in model.modules():
-        if isinstance(layer, QatConv2d):
-            layer.quantised = quantised
 
 
 def exact_parameters(model: HyperpriorCodec) -> list[nn.Parameter]:
@@ -164,7 +159,8 @@ class Trainer(trainer.Trainer):
 
     def build(self) -> nn.ModuleDict:
         r = self.recipe
-        self.model = HyperpriorCodec(r.model, r.name).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # the networks that refine scales are fitted at export, to rounded symbols
+        self.model = HyperpriorCodec(replace(r.model, context=0), r.name).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.priors = HyperPriors(r.model.hyper)
         if r.base:
             kept = HyperpriorCodec(replace(r.model, components=1, region=False)).state_dict()
@@ -199,8 +195,8 @@ class Trainer(trainer.Trainer):
 
     def take(self, given: dict[str, Tensor], config: dict[str, Any], crops: Tensor) -> str:
         """As the base says; a smaller model grows to this one's size."""
-        small = HyperpriorConfig(**config)
-        if not can_grow(small, self.recipe.model):
+        small = replace(HyperpriorConfig(**config), context=0)
+        if not can_grow(small, self.model.config):
             return super().take(given, config, crops)
         both = nn.ModuleDict({"model": HyperpriorCodec(small), "priors": HyperPriors(small.hyper)}).to(self.device)
         both.load_state_dict(given)
@@ -223,7 +219,7 @@ class Trainer(trainer.Trainer):
 
     def loss(self, crops: Tensor) -> tuple[Tensor, dict[str, Any]]:
         r = self.recipe
-        set_quantised(self.model, self.phase())
+        exact.set_quantised(self.model, self.phase())
         x = crops.to(self.device, non_blocking=True).float() / 255
         h, w = x.shape[2:]
         quality = spread_qualities(x)
@@ -260,9 +256,14 @@ class Trainer(trainer.Trainer):
         return cast(HyperpriorCodec, both["model"]), cast(HyperPriors, both["priors"])
 
     def release(
-        self, pictures: list[Tensor], log: trainer.Log, calibration: int = 1000, **options: Any
+        self,
+        pictures: list[Tensor],
+        log: trainer.Log,
+        calibration: int = 1000,
+        refinement: Schedule = DEFAULT,
+        **options: Any,
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """See the base; ``calibration`` is the number of steps of `calibrate`."""
+        """See the base; ``calibration`` is the number of steps of `calibrate`, ``refinement`` is of `scale_context`."""
         model, priors = self._parts(copy.deepcopy(self.averaged()).eval())
         round_weights(model)
         self.sampler.step = self.step  # the same crops whenever it is done
@@ -275,6 +276,8 @@ class Trainer(trainer.Trainer):
         model, priors = model.cpu(), priors.cpu()
         model.freeze(hyper_tables(model, priors, pictures))
         log(f"tables of the hyper-latent fitted to {len(pictures)} pictures")
+        if width := self.recipe.model.context:
+            model = with_context(model, fit(model, self.sampler, replace(refinement, width=width), log))
         tensors, metadata = to_tensors(model)
         if self.recipe.base:
             storage.share(tensors, metadata, pretrained.find(self.recipe.base))
@@ -291,6 +294,7 @@ class Trainer(trainer.Trainer):
             "hyper-latent channels at 1/64, four context steps for the means"
             + (f"; mixtures of {c.components} Gaussians" if c.components > 1 else "")
             + ("; region-adaptive transform in both trunks" if c.region else "")
+            + (f"; three exact networks of width {c.context} refine the scales" if c.context else "")
         )
 
     def describe_loss(self) -> str:
@@ -333,7 +337,7 @@ def calibrate(model: HyperpriorCodec, recipe: Recipe, sampler: CropSampler, step
     Returns:
         Bits of the latent over those before, on the last tenth of the steps.
     """
-    set_quantised(model, True)
+    exact.set_quantised(model, True)
     before = copy.deepcopy(model)
     optimizer = torch.optim.AdamW(exact_parameters(model), lr=lr, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))

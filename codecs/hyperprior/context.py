@@ -1,0 +1,92 @@
+"""Scales refined by what is decoded: exact integer networks between the four steps of the means.
+
+The hyper-latent says at 1/64 how wide symbols spread; those of a step that are known say it at 1/16 for those of the
+next. What the networks see of a known symbol is the score of its scale, d log p / d log sigma: positive where it is
+larger than its table expects, zero on average where the table is right. All of it is integer arithmetic, so that no
+float decides an interval.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ...entropy import exact
+from ...entropy.banks import NUM_SCALES
+from ...entropy.exact import QatConv2d
+from ...entropy.models import float_bits
+
+EIGHTHS = 8  # exact networks answer in eighths of a scale number
+TOP = EIGHTHS * (NUM_SCALES - 1)
+ONE = 32  # codes of a unit in what the networks see and say
+REACH = 255  # magnitudes beyond this one count as this one
+_WIDEST = 127
+
+
+class ScaleContext(nn.Module):
+    """Corrections of scale numbers for the last three of the four steps.
+
+    Args:
+        latent: M, channels of the latent.
+        width: of the networks.
+    """
+
+    def __init__(self, latent: int, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.nets = nn.ModuleList(_net(latent, width) for _ in range(3))
+        self.register_buffer("scores", torch.zeros(NUM_SCALES, REACH + 1, dtype=torch.int8))
+        self.scores: Tensor
+
+    def score(self, number: Tensor, symbols: Tensor) -> Tensor:
+        """How much larger integers are than their tables expect, int8: as large as ``number``, 0..63, both int32."""
+        at = symbols.abs().clamp_(max=REACH).add_(number, alpha=REACH + 1)
+        return self.scores.view(-1).index_select(0, at.view(-1)).view(at.shape)
+
+    def given(self, code: Tensor, quality: int | Tensor) -> Tensor:
+        """What the networks see while no symbol is known, integers as floats (B, 2 M + 1, h, w).
+
+        Args:
+            code: scale numbers in eighths (B, M, h, w), clamped to 0..`TOP`.
+            quality: 1..100, or (B,) of them.
+        """
+        b, m, h, w = code.shape
+        given = torch.zeros(b, 2 * m + 1, h, w, device=code.device)
+        given[:, :m] = (code >> 2).sub_(2 * ONE)
+        given[:, 2 * m] = quality if isinstance(quality, int) else quality[:, None, None]
+        return given
+
+    @staticmethod
+    def known(given: Tensor) -> Tensor:
+        """The part of ``given`` that holds scores of known symbols, (B, M, h, w)."""
+        return given[:, given.shape[1] // 2 : -1]
+
+    def correction(self, step: int, given: Tensor) -> Tensor:
+        """Integers to be added to the codes of step 1, 2 or 3. Of exact networks, once exported."""
+        return self.nets[step - 1](given)
+
+    def to_exact(self) -> None:
+        """Turn the networks into integers."""
+        self.nets = nn.ModuleList(exact.export(net) for net in self.nets)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def fill_scores(self) -> None:
+        """Set the table of scores: derivatives of what the Gaussian tables cost, in 1/8 bits a scale number."""
+        number = torch.arange(NUM_SCALES, dtype=torch.float32)[:, None].expand(-1, REACH + 1).clone()
+        with torch.enable_grad():
+            number.requires_grad_(True)
+            bits = float_bits(torch.arange(REACH + 1.0).expand_as(number), exact.scale_of(number))
+            (slope,) = torch.autograd.grad(bits.sum(), number)
+        self.scores.copy_((-4 * ONE * slope).round().clamp(-_WIDEST, _WIDEST))
+
+
+def _net(latent: int, width: int) -> nn.Sequential:
+    """Codes in 1/32 -> corrections in eighths of a scale number, zero at first."""
+    net = nn.Sequential(
+        QatConv2d(2 * latent + 1, width, 1, in_range=(-_WIDEST, _WIDEST), in_frac=5, out_frac=4),
+        QatConv2d(width, width, 3, padding=1, in_frac=4, out_frac=4),
+        QatConv2d(width, latent, 1, in_frac=4, out_range=(-_WIDEST, _WIDEST), out_frac=5),
+    )
+    nn.init.zeros_(net[2].weight)  # type: ignore[arg-type]
+    nn.init.zeros_(net[2].bias)  # type: ignore[arg-type]
+    return net
