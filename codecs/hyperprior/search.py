@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...entropy.models import mixture_bits
-from ..search.piece import Field, RelaxedPiece, Rounding, Rule, State
+from ..search.piece import Costs, Field, RelaxedPiece, Rounding, Rule, State
 from ..search.rates import Channels, Gaussians, deviations
 from ..tiling import Tile, tile_grid
 from .nets import standardise
@@ -93,19 +93,35 @@ class HyperpriorPiece(RelaxedPiece):
 
     def settle(self, target: Tensor, rule: Rule) -> State:
         symbols = torch.zeros_like(target)
-        limit = self.codec.latent_limit
+        bits, limit, steps = self._z_bits, self.codec.latent_limit, self._coding_steps()
+        sent: Tensor | None = None
 
         def fix(mean: Tensor, mask: Tensor) -> Tensor:
-            nonlocal symbols
-            found = rule((target - self.inner(mean)) * self.gain, self._spread.costs)
+            nonlocal symbols, bits, sent
+            costs = steps.send(sent)
+            found = rule((target - self.inner(mean)) * self.gain, costs)
             found = found.clamp(-limit, limit) * self._coded
-            symbols = symbols + self.inner(mask[None]) * found
+            here = self.inner(mask[None])
+            sent = symbols = symbols + here * found
+            bits += float((costs(found) * self._coded * here).sum())
             return mean + self._whole(found, self._around, self.free) / self.gain
 
         with torch.no_grad():
             values = self.codec.refine(self._z, self.q, fix)
-            bits = float((self._spread.costs(symbols) * self._coded).sum()) + self._z_bits
         return State(symbols, values, bits)
+
+    def _coding_steps(self) -> Generator[Costs, Tensor | None, None]:
+        """What symbols cost in each of the four steps, given (sent) those of the steps before; nothing at first."""
+        if self.codec.scale_context is None:
+            while True:
+                yield self._spread.costs
+        sigma = deviations(self.target.device)
+        steps = self.codec.coding_steps(self.inner_z, self.quality)
+        number, _ = next(steps)
+        while True:
+            symbols = yield Gaussians(number, sigma[number.long()]).costs
+            assert symbols is not None
+            number, _ = steps.send(symbols.int())
 
     def decode(self, values: Tensor) -> Tensor:
         x = self.codec.synthesis_transform(values, self.q, self.codec.std) + 0.5

@@ -21,6 +21,7 @@ from latentzip.codecs.hyperprior.codec import (
     to_tensors,
 )
 from latentzip.codecs.registry import load_codec
+from latentzip.codecs.search.descent import nearest
 from latentzip.data import Dequantize
 from latentzip.entropy import Encoder, Gaussian, RateMeter, exact
 from latentzip.entropy.errors import CodecError, FormatError, InputError
@@ -126,6 +127,16 @@ def test_rate_meter_reads_the_same_program(codec):
     codec.program(meter, latent, latent.shape, 80)
     coded = 8 * sum(map(len, codec.compress(x, 80).chunks))
     assert float(meter.bits) == pytest.approx(coded, rel=0.02)
+
+
+def test_a_search_counts_the_bits_of_its_symbols(codec):
+    x = picture(96, 136)
+    with torch.no_grad():
+        field = codec.search_field(x, 70)
+        (tile,) = field.tiles
+        piece = field.piece(tile)
+        bits = piece.settle(piece.target, nearest).bits
+    assert bits == pytest.approx(8 * sum(map(len, codec.compress(x, 70).chunks)), rel=0.012)
 
 
 def test_more_quality_takes_more_bits(codec):
