@@ -19,6 +19,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..entropy.errors import InputError
+from ..entropy.numbers import plain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,6 +100,8 @@ class Option:
 
     def checked(self, value: Any, codec: str) -> Any:
         """The value as the codec takes it; InputError says what is wrong with it."""
+        if self.kind != "object":
+            value = plain(value)
         if self.kind in ("int", "float"):
             if isinstance(value, bool) or not isinstance(value, Real):
                 wanted = f" {self.range}" if self.range else ""

@@ -210,6 +210,8 @@ def check_name(name: str) -> None:
     if name.partition(":")[0] in SCHEMES:
         raise InputError(f"{name} has no weights here: load_codec({name!r}, weights=PATH) makes a codec of them")
     names = [info.name for info in list_codecs()]
+    if name not in names and (os.sep in name or "/" in name):
+        raise InputError(f"unknown codec {name!r}; weights are named by a {WEIGHTS_SUFFIX} file (unpack a .gz first)")
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
@@ -257,7 +259,9 @@ def codec_of_weights(data: bytes, where: str) -> Any:
     from ..entropy import opening
 
     meta = opening.metadata(data, where)
-    family = FAMILIES.get(meta.get("family", meta.get("codec", "")))
+    codec = meta.get("codec", "")
+    # files of before families had names: that of a profile is its codec, a release says which codec it is of
+    family = FAMILIES.get(meta["family"]) if "family" in meta else FAMILIES.get(codec) or family_of(codec)
     if family is None:
         known = ", ".join(FAMILIES)
         raise FormatError(f"{where} holds no weights, or of a family that is not known here ({known})")

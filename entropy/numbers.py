@@ -26,6 +26,15 @@ def whole(name: str, value: Any, low: int = 0, high: int = MOST) -> int:
     return number
 
 
+def plain(value: Any) -> Any:
+    """One number, truth or text of numpy or torch as that of Python, which JSON holds; anything else as it is."""
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and math.prod(shape) == 1 and hasattr(value, "item"):
+        with suppress(RuntimeError, ValueError):  # tensors without data
+            return value.item()
+    return value
+
+
 def real(name: str, value: Any, words: str) -> float:
     """A finite number; raises InputError: anything else, truths and texts included. ``words`` say what is needed."""
     try:

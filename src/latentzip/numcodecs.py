@@ -21,7 +21,7 @@ except ImportError as error:
     raise ImportError('latentzip.numcodecs needs numcodecs: pip install "latentzip[zarr]"') from error
 
 from .entropy.dense import dense
-from .zarr_chunks import ChunkCoder, decode_chunk
+from .zarr_chunks import ChunkCoder
 
 
 class Latentzip(Codec):
@@ -50,7 +50,7 @@ class Latentzip(Codec):
 
     def decode(self, buf: Any, out: Any = None) -> Any:
         """The array; into ``out`` where it is given."""
-        return ndarray_copy(decode_chunk(ensure_bytes(buf)), out)
+        return ndarray_copy(self._coder.decode(ensure_bytes(buf)), out)
 
     def get_config(self) -> dict[str, Any]:
         """Plain data that `from_config` takes."""

@@ -27,7 +27,7 @@ except ImportError as error:
     raise ImportError('latentzip.zarr needs zarr 3: pip install "latentzip[zarr]"') from error
 
 from .entropy.errors import FormatError
-from .zarr_chunks import ChunkCoder, decode_chunk
+from .zarr_chunks import ChunkCoder
 
 NAME = "latentzip"
 
@@ -74,7 +74,7 @@ class LatentzipCodec(ArrayBytesCodec):
         return chunk_spec.prototype.buffer.from_bytes(blob)
 
     async def _decode_single(self, chunk_data: Any, chunk_spec: Any) -> Any:
-        chunk = await asyncio.to_thread(decode_chunk, chunk_data.to_bytes())
+        chunk = await asyncio.to_thread(self.coder.decode, chunk_data.to_bytes())
         dtype = chunk_spec.dtype.to_native_dtype()
         if chunk.shape != chunk_spec.shape or chunk.dtype != dtype:
             raise FormatError(

@@ -14,17 +14,20 @@ Numbers are little-endian. Streams say what they are made with: decoding needs n
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from .codecs.registry import family_of, owners
+from .codecs.registry import family_of, is_weights, load_codec, owners
 from .defaults import DEFAULT_PACK_CODEC
 from .entropy import container
 from .entropy.errors import FormatError, InputError, LimitError
+from .entropy.numbers import plain
 
 STACK, EDGE = b"LTZS", b"LTZE"
 MAX_PICTURES = 1 << 20
@@ -35,17 +38,27 @@ _TENSOR_DTYPES = ("float16", "float32")
 
 @dataclass(frozen=True, init=False)
 class ChunkCoder:
-    """How chunks are encoded: a codec's name and options of `latentzip.encode`, plain data for JSON.
+    """How chunks are encoded: a codec's name, or a file of its weights, and options of `latentzip.encode`, plain data
+    for JSON.
 
     Raises:
         TypeError: an option that no codec has.
+        InputError: a codec or an option that JSON does not hold.
     """
 
     codec: str
     options: tuple[tuple[str, Any], ...]
 
-    def __init__(self, codec: str = DEFAULT_PACK_CODEC, **options: Any) -> None:
-        given = {k: v for k, v in options.items() if v is not None and (k, v) != ("coding", "default")}
+    def __init__(self, codec: str | os.PathLike[str] = DEFAULT_PACK_CODEC, **options: Any) -> None:
+        if not isinstance(codec, (str, os.PathLike)):
+            raise InputError(f"codec is {codec!r:.60}; arrays keep a name, or the path of a .safetensors file")
+        codec = os.fspath(codec)
+        given = {k: plain(v) for k, v in options.items() if v is not None}
+        if given.get("coding") == "default":
+            del given["coding"]
+        for name, value in given.items():
+            if not isinstance(value, (bool, int, float, str)):
+                raise InputError(f"{name} is {value!r:.60}; arrays keep numbers, truths and texts as options")
         strange = [name for name in given if name != "quality" and not owners(name)]
         if strange and family_of(codec) is not None:
             raise TypeError(f"{', '.join(strange)}: no codec has such an option")
@@ -57,9 +70,14 @@ class ChunkCoder:
         return {"codec": self.codec, **dict(self.options)}
 
     @property
+    def _model(self) -> Any:
+        """The codec of a file of weights; None of a codec that streams name."""
+        return _loaded(self.codec, os.stat(self.codec).st_mtime_ns) if is_weights(self.codec) else None
+
+    @property
     def _tensors(self) -> bool:
-        family = family_of(self.codec)
-        return family is not None and family.modality == "tensor"
+        known = self._model or family_of(self.codec)
+        return known is not None and known.modality == "tensor"
 
     def check(self, dtype: np.dtype, shape: tuple[int, ...]) -> None:
         """Raises InputError when chunks of this dtype and shape can never be encoded."""
@@ -88,6 +106,7 @@ class ChunkCoder:
         if not chunk.flags.c_contiguous:
             raise InputError("the chunk does not lie in C order; create the array with order='C'")
         options = self.config()
+        options["codec"] = self._model or self.codec
         if self._tensors:
             own = _own(chunk)
             if options.get("lossless") or own == chunk.shape:
@@ -107,9 +126,26 @@ class ChunkCoder:
         sizes = [len(stream) for stream in streams]
         return b"".join([STACK, struct.pack(f"<B{len(front) + len(sizes)}I", len(front), *front, *sizes), *streams])
 
+    def decode(self, data: bytes | bytearray | memoryview) -> np.ndarray:
+        """The chunk that `encode` was given: same shape and dtype.
 
-def decode_chunk(data: bytes | bytearray | memoryview) -> np.ndarray:
+        Raises:
+            FormatError, UnsupportedError: as `latentzip.decode`.
+            OSError: the file of weights cannot be read.
+        """
+        return decode_chunk(data, self._model)
+
+
+@lru_cache(maxsize=4)
+def _loaded(path: str, changed: int) -> Any:
+    return load_codec(path)
+
+
+def decode_chunk(data: bytes | bytearray | memoryview, codec: Any = None) -> np.ndarray:
     """The chunk that `ChunkCoder.encode` was given: same shape and dtype.
+
+    Args:
+        codec: the one that made it, where no name of it is enough.
 
     Raises:
         FormatError, UnsupportedError: as `latentzip.decode`.
@@ -119,18 +155,18 @@ def decode_chunk(data: bytes | bytearray | memoryview) -> np.ndarray:
     view = memoryview(data).cast("B")
     if view[: len(EDGE)] == EDGE:
         shape, own, value, at = _edge(view)
-        inside = decode(view[at:], "numpy")
+        inside = decode(view[at:], "numpy", codec=codec)
         if inside.shape != own or inside.dtype.itemsize != len(value):
             raise FormatError(f"damaged chunk: {inside.dtype}{inside.shape} inside, its header says {own}")
         chunk = np.full(shape, np.frombuffer(value, inside.dtype)[0])
         chunk[tuple(map(slice, own))] = inside
         return chunk
     if view[: len(STACK)] != STACK:
-        return decode(view, "numpy")
+        return decode(view, "numpy", codec=codec)
     front, sizes, at = _stack(view)
     pictures = []
     for size in sizes:
-        pictures.append(decode(view[at : at + size], "numpy"))
+        pictures.append(decode(view[at : at + size], "numpy", codec=codec))
         at += size
     if len({(p.shape, p.dtype) for p in pictures}) > 1:
         raise FormatError("damaged chunk: its pictures differ in shape or dtype")

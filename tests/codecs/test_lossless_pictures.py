@@ -349,6 +349,8 @@ def test_pictures_that_png_cannot_hold_are_unpacked_as_tiff(tmp_path):
         with Image.open(next((tmp_path / "out").glob(f"{name}.*"))) as y:
             assert y.mode == image.mode
             assert y.tobytes() == image.tobytes()
+    assert lz.data.unpack(tmp_path / "pack", tmp_path / "streams", "ltz") == 2
+    assert lz.decode_file(tmp_path / "streams" / "ink.ltz").name == "ink.tif"
     with pytest.raises(lz.UnsupportedError, match=r"ink\.png: PNG cannot hold .*use \.tif"):
         lz.data.unpack(tmp_path / "pack", tmp_path / "other", "png")
     assert lz.data.unpack(tmp_path / "pack", tmp_path / "tiffs", "tif") == 2

@@ -185,3 +185,14 @@ def test_loading_draws_no_random_numbers():
     torch.manual_seed(3)
     registry.codec_of_weights(data, "weights")
     assert torch.equal(torch.rand(4), expected)
+
+
+def test_every_release_loads_by_its_path(tmp_path):
+    """Also those of before families had names."""
+    entry = pretrained.find("walloc-rgb-linear")
+    path = tmp_path / "copied.safetensors"
+    path.write_bytes(entry.read())
+    assert "family" not in opening.metadata(entry.read())
+    assert lz.load_codec(path).fingerprint.hex() == entry.fingerprint
+    with pytest.raises(lz.InputError, match=r"weights are named by a \.safetensors file"):
+        lz.load_codec(tmp_path / "copied.safetensors.gz")

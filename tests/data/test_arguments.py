@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 import latentzip as lz
@@ -184,5 +186,16 @@ def test_what_stores_are_asked_for(tmp_path, rows, name):
 
 def test_a_tensor_that_cannot_be_packed_is_named(tmp_path):
     np.savez(tmp_path / "acts.npz", hidden=np.zeros((3, 4), np.float32), ids=np.arange(3))
+    nan = {"x": torch.ones(3), "bad": torch.full((3,), torch.nan), "n": torch.arange(3)}
+    safetensors.torch.save_file(nan, tmp_path / "more.safetensors")
+    np.savez(tmp_path / "none.npz", ids=np.arange(3))
+    out = tmp_path.parent / "packed-tensors"
+    result = data.pack(tmp_path, out, "features", nmse=0.1, nan="refuse", jobs=1)
+    assert (result.samples, result.skipped) == (2, 4)
+    assert data.Archive(out).columns["key"].tolist() == ["acts@hidden", "more@x"]
+    lines = [json.loads(line) for line in (out / "errors.jsonl").read_text().splitlines()]
+    assert [line["path"] for line in lines] == ["acts.npz", "more.safetensors", "more.safetensors", "none.npz"]
+    for line, start in zip(lines, ("tensor 'ids': features", "bad: ", "tensor 'n': ", "tensor 'ids': ")):
+        assert line["reason"].startswith(start)
     with pytest.raises(InputError, match=r"acts\.npz: tensor 'ids': features takes float16"):
-        data.pack(tmp_path, tmp_path.parent / "packed-tensors", "features", jobs=1)
+        data.pack(tmp_path, tmp_path.parent / "no-tensors", "features", jobs=1, on_error="fail")

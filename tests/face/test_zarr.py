@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import latentzip as lz
 
@@ -114,6 +115,24 @@ def test_refused_when_the_array_is_made(codec):
             array(shape, dtype, options, 3)
     with pytest.raises(TypeError, match="qualty"):
         LatentzipCodec(codec=codec, qualty=5)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_options_of_numpy_and_codecs_of_ones_own(version, tmp_path):
+    """What arrays keep is JSON; chunks of a profile are read with the profile."""
+    x = np.random.default_rng(0).standard_normal((64, 8)).astype(np.float32)
+    store: dict[str, Any] = {}
+    bound = {"codec": "features", "max_error": np.float32(0.25), "axis": np.int64(1)}
+    array((32, 8), "float32", bound, version, x.shape, store)[:] = x
+    assert 0 < np.abs(zarr.open_array(store)[:] - x).max() <= 0.25
+    profile = tmp_path / "mine.safetensors"
+    lz.FeatureCodec.fit([torch.from_numpy(x)], nmse=0.01).save(profile)
+    own: dict[str, Any] = {}
+    array((32, 8), "float32", {"codec": profile, "nmse": np.float64(0.01)}, version, x.shape, own)[:] = x
+    assert np.square(zarr.open_array(own)[:] - x).mean() < 0.02
+    for name in ("codec", "objective"):
+        with pytest.raises(lz.InputError, match=f"{name} is .*arrays keep"):
+            ChunkCoder(**{name: print})
 
 
 def test_refused_when_a_chunk_is_written(rgb, codec):

@@ -71,11 +71,13 @@ class Piece:
         suffix: what its key has beyond that of its source; empty where a source is one sample.
         signal: as `Modality.encode` takes it.
         facts: its columns, as far as the signal decides.
+        refused: why it can be no sample; empty where it can.
     """
 
     suffix: str
     signal: Any
     facts: tuple[Any, ...]
+    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Modality(ABC):
         shape_columns: those of them that say the shape of an array.
         output: what arrays are for a loader: ``"latent"`` or ``"signal"``.
         feature: of Hugging Face columns; empty where there is none.
-        formats: suffixes that `unpack` writes, the default first.
+        formats: suffixes that `unpack` writes where one is asked for.
     """
 
     name: str

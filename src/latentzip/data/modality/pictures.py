@@ -40,7 +40,7 @@ class Pictures(Modality):
     }
     shape_columns = ("latent_h", "latent_w")
     output, feature = "latent", "Image"
-    formats = ("png", "tif")
+    formats = ("png", "tif", "npy")
 
     # --- writing -------------------------------------------------------------------------------------------------
 

@@ -64,14 +64,17 @@ class Tensors(Modality):
         if not x:
             raise InputError("there is no tensor in it")
         for name, value in x.items():
+            suffix, about = f"@{name}" if len(x) > 1 else "", f"tensor {name!r}: " if name else ""
             try:
                 tensor, kind = tensor_of(value)
             except CodecError as error:
-                raise InputError(f"tensor {name!r}: {error}" if name else str(error)) from error
+                yield Piece(suffix, value, (), f"{about}{error}")
+                continue
             if tensor.ndim > _MOST:
-                raise InputError(f"a tensor of {tensor.ndim} axes; packs take up to {_MOST}")
+                yield Piece(suffix, value, (), f"{about}a tensor of {tensor.ndim} axes; packs take up to {_MOST}")
+                continue
             facts = "x".join(map(str, tensor.shape)), str(tensor.dtype).removeprefix("torch.")
-            yield Piece(f"@{name}" if len(x) > 1 else "", tensor if kind == "tensor" else value, facts)
+            yield Piece(suffix, tensor if kind == "tensor" else value, facts)
 
     def encode(self, signal: Any, options: Options, codec: Any) -> bytes:
         return objects.encode(signal, codec, check_options(codec, options.said(), owners))

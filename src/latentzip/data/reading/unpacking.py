@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ... import signals
+from ...entropy import container
 from ...entropy.errors import FormatError, InputError, UnsupportedError
 from ...files import atomic_writer, check_writable, write_decoded
 from ..archive import RESERVED, Archive
@@ -32,8 +34,8 @@ def unpack(
     """Write every sample of a pack to a file of its own, ``OUT/KEY.png``, and labels to ``OUT/labels.csv``.
 
     Args:
-        as_: ``"png"``, ``"tif"``, ``"wav"``, ``"flac"`` or ``"npy"`` decodes, ``"auto"`` to the first that suits each
-            signal (pictures of floats and CMYK go into TIFF files);
+        as_: ``"png"``, ``"tif"``, ``"wav"``, ``"flac"`` or ``"npy"`` decodes, ``"auto"`` to what suits each signal, as
+            `decode_file` does (pictures of floats and CMYK go into TIFF files, arrays of floats into ``.npy``);
             ``"ltz"`` writes the streams as they are. Mirrored twins are left out; what is paired with a sample becomes
             ``KEY.NAME.png`` and so on.
         force: replace files that exist.
@@ -54,7 +56,7 @@ def unpack(
     for key in keys:
         if any(part in ("", ".", "..") for part in key.split("/")) or "\\" in key or ":" in key:
             raise FormatError(f"{archive.path}: the key {key!r} leads out of the folder")
-    ends = {stream: _ends(archive, stream, as_) for stream in ("", *archive.streams)}
+    ends = {stream: _end(archive, stream, as_) for stream in ("", *archive.streams)}
     codecs = {stream: codec_of(archive, stream) for stream in ends} if as_ != "ltz" else {}
     folder.mkdir(parents=True, exist_ok=True)
     check_writable(folder / LABELS, force)
@@ -71,35 +73,39 @@ def unpack(
     return len(keys)
 
 
-def _write(blob: bytes, start: Path, ends: tuple[str, ...], force: bool, codec: Any) -> str:
-    """Write a sample under the first of these ends that can hold it, and return that; without codec as it is."""
-    for end in ends:
-        target = start.with_name(start.name + end)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        check_writable(target, force)
-        try:
-            with atomic_writer(target, force) as file:
-                if codec is None:
-                    file.write(blob)
-                else:
-                    write_decoded(blob, file, target.suffix, codec=codec)
-            return end
-        except UnsupportedError as error:
-            if end == ends[-1]:
-                raise UnsupportedError(f"{target}: {error}") from error
-    raise AssertionError("no ends")
+def _write(blob: bytes, start: Path, end: str, force: bool, codec: Any) -> str:
+    """Write a sample and return what follows its key in the file's name; without codec as it is.
+
+    Args:
+        end: that, or a beginning of it that ends with a dot, after which comes what suits the signal.
+    """
+    if end.endswith("."):
+        header = container.read_header(blob).header
+        end += signals.of(header).suffix(header).removeprefix(".")
+    target = start.with_name(start.name + end)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(target, force)
+    try:
+        with atomic_writer(target, force) as file:
+            if codec is None:
+                file.write(blob)
+            else:
+                write_decoded(blob, file, target.suffix, codec=codec)
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{target}: {error}") from error
+    return end
 
 
-def _ends(archive: Archive, stream: str, as_: str) -> tuple[str, ...]:
-    """What may follow a key in the name of a file, the first choice first."""
+def _end(archive: Archive, stream: str, as_: str) -> str:
+    """What follows a key in the name of a file, as `_write` takes it."""
     kind = MODALITIES[archive.facts(stream)["modality"]]
     if as_ == "ltz":
-        return (member_name("", stream),)
-    # of paired streams each takes the format that suits it
-    suffixes = (as_,) if as_ in kind.formats else kind.formats
+        return member_name("", stream)
     if as_ not in ("auto", *kind.formats) and not stream:
         raise InputError(f"{archive.path} holds {kind.noun}, which are written as {', '.join(kind.formats)}, not {as_}")
-    return tuple(f".{stream}.{suffix}" if stream else f".{suffix}" for suffix in suffixes)
+    # of paired streams each takes the format that suits it
+    own = as_ if as_ in kind.formats else ""
+    return f".{stream}.{own}" if stream else f".{own}"
 
 
 def _write_table(archive: Archive, target: Path, names: list[str], force: bool) -> None:

@@ -22,7 +22,7 @@ from ...codecs.contract import check_options
 from ...codecs.registry import list_codecs, owners
 from ...defaults import DEFAULT_PACK_CODEC
 from ...entropy.errors import InputError
-from ...entropy.numbers import real, truth, whole
+from ...entropy.numbers import plain, real, truth, whole
 from ..archive import RESERVED
 from ..arguments import mapping, names
 from ..codec import named
@@ -265,7 +265,7 @@ def _check_apart(place: Place, source: Source) -> None:
 
 def plain_options(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Options as numbers of Python, which a plan can write down; raises InputError: other things than their kind."""
-    own = {name: _plain(value) for name, value in asked.items()}
+    own = {name: plain(value) for name, value in asked.items()}
     for name in own:
         if name == "mirror":
             own[name] = truth(name, own[name])
@@ -274,10 +274,6 @@ def plain_options(asked: Mapping[str, Any]) -> dict[str, Any]:
         elif own[name] is not None and name == "seconds":
             real(name, own[name], "a length above 0")  # kept as it is: 2 and 2.0 are different plans
     return own
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def options_of(

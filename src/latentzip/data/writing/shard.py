@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ...entropy.errors import FormatError, InputError
+from ...entropy.errors import CodecError, FormatError, InputError
 from ..codec import loaded
 from ..modality import MODALITIES
 from ..modality.base import Modality, Options
@@ -73,14 +73,35 @@ class Coded:
     row: tuple[Any, ...]
 
 
-def code(stream: Stream, codec: Any, x: Any) -> list[Coded]:
-    """What `Modality.load` or `accept` gave -> all samples that it makes."""
-    kind, o, out = stream.kind, stream.options, []
+def code(stream: Stream, codec: Any, x: Any, refused: list[str] | None = None) -> list[Coded]:
+    """What `Modality.load` or `accept` gave -> all samples that it makes.
+
+    Args:
+        refused: takes the reasons why parts of it can be no samples, where others can.
+
+    Raises:
+        InputError: it cannot be coded; without ``refused`` also where a part of it cannot.
+    """
+    kind, o, out, reasons = stream.kind, stream.options, [], []
     for piece in kind.pieces(x, o, codec):
-        blobs = [kind.encode(piece.signal, o, codec)]
-        if o.mirror:
-            blobs.append(kind.encode(kind.mirrored(piece.signal), o, codec))
-        out.append(Coded(piece.suffix, tuple(blobs), (*piece.facts, *kind.shape_row(piece, blobs[0], codec))))
+        try:
+            if piece.refused:
+                raise InputError(piece.refused)
+            blobs = [kind.encode(piece.signal, o, codec)]
+            if o.mirror:
+                blobs.append(kind.encode(kind.mirrored(piece.signal), o, codec))
+            row = (*piece.facts, *kind.shape_row(piece, blobs[0], codec))
+        except CodecError as error:
+            if refused is None or not piece.suffix:
+                raise
+            name = f"{piece.suffix.removeprefix('@')}: "
+            reasons.append(str(error) if piece.refused else name + str(error))
+            continue
+        out.append(Coded(piece.suffix, tuple(blobs), row))
+    if reasons and not out:
+        raise InputError("; ".join(reasons))
+    if refused is not None:
+        refused += reasons
     return out
 
 
@@ -170,9 +191,16 @@ def pack_shard(job: ShardJob, progress: Progress | None = None) -> str:
     errors: list[dict[str, str]] = []
     shard = Shard(place_of(job.dst), job.file, job.plan, job.streams)
 
+    # partners belong together by their order: of these all or none
+    some = job.on_error != "fail" and len(job.streams) == 1
+
     def coded(stream: Stream, codec: Any, sample: Sample) -> list[Coded]:
         assert stream.source is not None
-        return code(stream, codec, stream.kind.load(stream.source.read(sample), sample.name, stream.options, codec))
+        x = stream.kind.load(stream.source.read(sample), sample.name, stream.options, codec)
+        refused: list[str] = []
+        found = code(stream, codec, x, refused if some else None)
+        errors.extend({"path": sample.name, "reason": reason} for reason in refused)
+        return found
 
     with shard.writer:
         for sample, others in zip(job.samples, job.paired or [()] * len(job.samples)):

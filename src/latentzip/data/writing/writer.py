@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ...entropy.errors import InputError
-from ...entropy.numbers import MOST, whole
+from ...entropy.numbers import MOST, plain, whole
 from ..arguments import names
 from ..manifest import FORMAT, WIDER
 from ..places import place_of
@@ -142,7 +142,7 @@ class PackWriter:
             raise InputError(f"{label!r:.60} is no label: it is beyond 64 bits")
         number = len(self)
         name = f"{number:08d}" if key is None else key_of(f"{key}.x").replace("@", "_")
-        extra = tuple(checked_cell(_plain(more[column]), column) for column in self._columns)
+        extra = tuple(checked_cell(plain(more[column]), column) for column in self._columns)
         parts = x if isinstance(x, Mapping) and len(self._streams) > 1 else {"": x}
         if set(parts) != {s.name for s in self._streams}:
             raise InputError(f"streams {sorted(parts)} were given; {[s.name for s in self._streams]} are the pack's")
@@ -213,8 +213,3 @@ def _whole(label: Any) -> int:
     if number is None or number != label:
         raise InputError(f"{label!r:.60} is no label; words or integers are")
     return number
-
-
-def _plain(value: Any) -> Any:
-    """A number of numpy or torch as one of Python."""
-    return value.item() if hasattr(value, "item") and not isinstance(value, str) else value

@@ -17,6 +17,10 @@ SUFFIXES = frozenset({
 })  # fmt: skip
 
 
+# modes of Pillow that PNG does not hold; HSV has no plain format at all
+_OTHER = {"F": ".tif", "CMYK": ".tif", "YCbCr": ".tif", "LAB": ".tif", "HSV": ".npy"}
+
+
 class Pictures(Kind):
     name, noun, one = "image", "pictures", "picture"
     suffixes = SUFFIXES | {".npy"}
@@ -26,8 +30,8 @@ class Pictures(Kind):
 
     def suffix(self, header: Header) -> str:
         """Extension of the plainest format that holds a picture in full."""
-        if header.mode == "F":
-            return ".tif"
+        if header.mode in _OTHER:
+            return _OTHER[header.mode]
         deep = header.dtype != "uint8" and header.kind != "pil"
         if not header.mode or (deep and header.mode not in ("L", "L;1")):
             return ".npy"

@@ -129,7 +129,7 @@ def write(stream: Container, out: BinaryIO, suffix: str, wanted: Wanted, progres
     """What Pillow writes under the suffix."""
     header = stream.header
     check_suffix(suffix)
-    if header.mode != "F" and PICTURES.suffix(header) == ".npy":
+    if header.dtype != "uint8" and PICTURES.suffix(header) == ".npy":
         converted(f"{header.dtype} samples are rounded to 8 bits for {suffix}; .npy keeps them in full")
     save_picture(decode(stream, replace(wanted, to="pil")), out, suffix)
 
