@@ -24,6 +24,7 @@ from ..base import CHUNK_UNIT, PARAMS_VERSION
 from ..layers import hyper_group
 from ..samples import Samples, header_dtype
 from ..tiling import Tile
+from .context import CodingStep
 
 
 class HyperpriorBatch:
@@ -98,13 +99,13 @@ class HyperpriorBatch:
             plan.hyper_limit,
         )  # fmt: skip
         symbols = [block[:, n:].to(torch.int32) for block in self._blocks(latent, tiles)]
-        flat = _flat(symbols)
 
-        def code(index: Tensor, coded: Compacted) -> list[Tensor]:
+        def code(index: Tensor, coded: Compacted, steps: list[CodingStep]) -> Tensor:
+            flat = _flat([step.take(block) for step, block in zip(steps, symbols)])
             encoder.table(
                 coded.gather(flat), _gaussian(), coded.gather(index), coded.first, coded.count, plan.limit
             )  # fmt: skip
-            return symbols
+            return flat * coded.mask
 
         self._in_steps(hyper, quality, plan, code)
         chunks = encoder.finish()
@@ -154,39 +155,45 @@ class HyperpriorBatch:
         flat = decoder.table(bank, self._hyper_index(like, quality), plan.hyper_first, plan.hyper_count)
         hyper = _blocks_like(flat.float(), like)
         blocks = [latent[:, n:, t.y0 : t.y1, t.x0 : t.x1] for t in tiles]
-        symbols = flat.new_zeros(sum(block.numel() for block in blocks))
+        beyond = (flat.abs() > codec.latent_limit).any()
 
-        def code(index: Tensor, coded: Compacted) -> list[Tensor]:
-            # elements of other steps are zero here and there
-            symbols.add_(coded.scatter(decoder.table(_gaussian(), coded.gather(index), coded.first, coded.count)))
-            return _blocks_like(symbols, blocks)
+        def code(index: Tensor, coded: Compacted, steps: list[CodingStep]) -> Tensor:
+            nonlocal beyond
+            found = coded.scatter(decoder.table(_gaussian(), coded.gather(index), coded.first, coded.count))
+            beyond = beyond | (found.abs() > codec.latent_limit).any()
+            for step, block, part in zip(steps, blocks, _parts(found, steps)):
+                step.put(block, part.to(torch.int16))
+            return found
 
         self._in_steps(hyper, quality, plan, code)
-        beyond = (symbols.abs() > codec.latent_limit).any() | (flat.abs() > codec.latent_limit).any()
-        parts = _blocks_like(symbols, blocks)
-        for t, z, part in zip(tiles, hyper, parts):
+        for t, z in zip(tiles, hyper):
             latent[:, :n, t.y0 : t.y1, t.x0 : t.x1] = F.pixel_shuffle(z, 4).to(torch.int16)
-            latent[:, n:, t.y0 : t.y1, t.x0 : t.x1] = part.to(torch.int16)
         decoder.finish()
         if bool(beyond):
             raise FormatError(f"{codec.name}: a chunk holds latents beyond +-{codec.latent_limit}")
         return latent
 
     def _in_steps(
-        self, hyper: list[Tensor], quality: int, plan: _Plan, code: Callable[[Tensor, Compacted], list[Tensor]]
+        self,
+        hyper: list[Tensor],
+        quality: int,
+        plan: _Plan,
+        code: Callable[[Tensor, Compacted, list[CodingStep]], Tensor],
     ) -> None:
         """All blocks through `HyperpriorCodec.coding_steps` side by side.
 
         Args:
-            code: codes what is asked for, under table numbers, flat; gives the symbols known by then, a block each.
+            code: codes the elements of a step, of all blocks, under these table numbers, flat; gives their symbols,
+                zero where nothing is coded.
         """
-        steps = [self.codec.coding_steps(z, quality) for z in hyper]
-        asked = [next(s) for s in steps]
+        programs = [self.codec.coding_steps(z, quality) for z in hyper]
+        steps = [next(program) for program in programs]
         with suppress(StopIteration):
             while True:
-                index, at = (_flat(list(part)) for part in zip(*asked))
-                known = code(index, Compacted(at, plan.first, plan.sizes))
-                asked = [s.send(symbols) for s, symbols in zip(steps, known)]
+                index, mask = _flat([s.number for s in steps]), _flat([s.coded for s in steps])
+                share = plan.elements // len(mask)  # all, or a quarter
+                found = code(index, Compacted(mask, plan.first // share, plan.sizes // share), steps)
+                steps = [program.send(part) for program, part in zip(programs, _parts(found, steps))]
 
     def _pixels(self, latent: Tensor, size: tuple[int, int], quality: int) -> Tensor:
         key = quality, self.codec.precision, size
@@ -222,6 +229,7 @@ class _Plan:
         area = np.array([(t.y1 - t.y0) * (t.x1 - t.x0) for t in tiles for _ in range(b)], np.int64)
         self.chunks = len(area)
         sizes, hyper_sizes = area * (channels - hyper // 16), area // 16 * hyper
+        self.elements = int(sizes.sum())
         self.limit, self.hyper_limit = int(sizes.max()), int(hyper_sizes.max())
         both = np.stack((np.cumsum(sizes) - sizes, sizes, np.cumsum(hyper_sizes) - hyper_sizes, hyper_sizes))
         self.first, self.sizes, self.hyper_first, self.hyper_count = torch.from_numpy(both).to(latent.device)
@@ -235,11 +243,12 @@ class Compacted:
         first, sizes: (chunks,) int64, where each chunk begins and how many elements it has.
 
     Attributes:
+        mask: as given.
         first, count: (chunks,), the same for the coded elements alone.
     """
 
     def __init__(self, mask: Tensor, first: Tensor, sizes: Tensor) -> None:
-        self._mask = mask
+        self.mask = mask
         so_far = F.pad(torch.cumsum(mask, 0), (1, 0))
         self._to = torch.where(mask, so_far[:-1], len(mask))  # the others go to a place that is cut off
         self.first = so_far[first]
@@ -251,13 +260,17 @@ class Compacted:
 
     def scatter(self, x: Tensor) -> Tensor:
         """Inverse of `gather`: zero where nothing is coded."""
-        return torch.where(self._mask, F.pad(x, (0, 1)).gather(0, self._to), 0)
+        return torch.where(self.mask, F.pad(x, (0, 1)).gather(0, self._to), 0)
 
 
 def _gaussian():  # type: ignore[no-untyped-def]
     from ...entropy.banks import frozen_bank
 
     return frozen_bank("gaussian")
+
+
+def _parts(flat: Tensor, steps: list[CodingStep]) -> list[Tensor]:
+    return _blocks_like(flat, [step.number for step in steps])
 
 
 def _flat(parts: list[Tensor]) -> Tensor:

@@ -37,7 +37,7 @@ from ..layers import ANCHORS, hyper_group
 from ..memory import give_back
 from ..samples import Samples
 from .bands import LARGE, in_bands
-from .context import EIGHTHS, TOP, ScaleContext
+from .context import EIGHTHS, TOP, CodingStep, ScaleContext
 from .nets import (
     Analysis,
     ByQuality,
@@ -330,28 +330,29 @@ class HyperpriorCodec(Codec):
     def search_field(self, x: Tensor, quality: int) -> HyperpriorField:
         return HyperpriorField(self, x, quality)
 
-    def coding_steps(self, z: Tensor, quality: int) -> Generator[tuple[Tensor, Tensor], Tensor, None]:
-        """In how many calls the symbols of a chunk's hyper-latent (B, N, h/4, w/4) are coded, and how.
+    def coding_steps(self, z: Tensor, quality: int) -> Generator[CodingStep, Tensor, None]:
+        """The calls in which the symbols of a chunk's hyper-latent (B, N, h/4, w/4) are coded, in integer arithmetic.
 
-        Yields scale numbers (B, M, h, w) int32 and which elements are coded with them, bool; is sent their symbols,
-        int32, zero elsewhere. Integer arithmetic throughout.
+        Is sent the symbols of each step, int32, zero where nothing is coded.
         """
-        code = self.scale_code(z, quality).clamp(0, TOP)
-        number = _to_number(code)
-        coded = number > self.config.skip
+        code, skip = self.scale_code(z, quality).clamp(0, TOP), self.config.skip
         if self.scale_context is None:
-            yield number, coded
+            number = _to_number(code)
+            yield CodingStep(number, number > skip)
             return
-        given, refined = self.scale_context.given(code, quality), number
+        given = self.scale_context.given(code, quality)
         known = self.scale_context.known(given)
-        for step in range(4):
-            if step:
-                correction = self.scale_context.correction(step, given)
-                refined = _to_number(code + correction).clamp_(min=self.config.skip + 1)
-            at = coded & self.means.step_mask(step, *code.shape[2:]).bool()
-            symbols = yield refined, at
-            if step < 3:
-                known.addcmul_(at, self.scale_context.score(number, symbols))
+        for i, phases in enumerate(Means.ORDER):
+            step = CodingStep(code, code, phases)
+            here = step.take(code)
+            number = refined = _to_number(here)
+            coded = number > skip
+            if i:
+                here = here + step.take(self.scale_context.correction(i, given))
+                refined = _to_number(here).clamp_(min=skip + 1)
+            symbols = yield CodingStep(refined, coded, phases)
+            if i < 3:
+                step.put(known, self.scale_context.score(number, symbols) * coded)
 
     def mixture_model(self, z: Tensor, quality: int) -> tuple[np.ndarray, Model]:
         """What a chunk's hyper-latent (1, N, h/4, w/4) says of its latent: which elements are coded, (M, h, w) bool,
@@ -387,19 +388,21 @@ class HyperpriorCodec(Codec):
         out[:n] = F.pixel_shuffle(z, 4).to(torch.int32).numpy()
         symbols, found, z = None if latent is None else latent[n:], out[n:], z[None].to(self.device)
 
-        def code(at: np.ndarray, model: Model) -> None:
-            found[at] = coder.code(None if symbols is None else symbols[at], model)
-
         if self.mixture_net is not None:
-            code(*self.mixture_model(z, q))
+            coded, model = self.mixture_model(z, q)
+            found[coded] = coder.code(None if symbols is None else symbols[coded], model)
             return out
-        steps = self.coding_steps(z, q)
-        index, at = next(steps)
+        steps, part = self.coding_steps(z, q), None
         with suppress(StopIteration):
             while True:
-                here = at[0].cpu().numpy()
-                code(here, Gaussian(index[0].cpu().numpy()[here].astype(np.uint8)))
-                index, at = steps.send(torch.from_numpy(found).to(self.device)[None])
+                step = steps.send(part)
+                coded, index = step.coded[0].cpu().numpy(), step.number[0].cpu().numpy()
+                given = None if symbols is None else step.take(torch.from_numpy(symbols)[None])[0].numpy()[coded]
+                values = np.zeros(coded.shape, np.int32)
+                values[coded] = coder.code(given, Gaussian(index[coded].astype(np.uint8)))
+                part = torch.from_numpy(values)[None]
+                step.put(torch.from_numpy(found)[None], part)
+                part = part.to(self.device)
         return out
 
     def dequantize(self, latent: Tensor, quality: float | None = None) -> Tensor:

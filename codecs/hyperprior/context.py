@@ -8,6 +8,8 @@ float decides an interval.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +23,36 @@ TOP = EIGHTHS * (NUM_SCALES - 1)
 ONE = 32  # codes of a unit in what the networks see and say
 REACH = 255  # magnitudes beyond this one count as this one
 _WIDEST = 127
+
+
+@dataclass(frozen=True)
+class CodingStep:
+    """Elements of a latent (B, M, h, w) that are coded in one call.
+
+    Attributes:
+        number: scale numbers 0..63 of these elements, int32. coded: which of them are coded, bool.
+        phases: of each quarter of the channels the phase of 2x2 positions, numbered row by row; empty: all there are.
+    """
+
+    number: Tensor
+    coded: Tensor
+    phases: tuple[int, ...] = ()
+
+    def take(self, x: Tensor) -> Tensor:
+        """The elements of a latent: as large as ``number``."""
+        return torch.cat([x[at] for at in self._places(x.shape[1])], 1) if self.phases else x
+
+    def put(self, x: Tensor, part: Tensor) -> None:
+        """Write elements to their places in a latent."""
+        for at, quarter in zip(self._places(x.shape[1]), part.chunk(4, 1)) if self.phases else [(..., part)]:
+            x[at] = quarter
+
+    def _places(self, channels: int) -> list[tuple[slice, ...]]:
+        q = channels // 4
+        return [
+            (slice(None), slice(k * q, (k + 1) * q), slice(phase // 2, None, 2), slice(phase % 2, None, 2))
+            for k, phase in enumerate(self.phases)
+        ]
 
 
 class ScaleContext(nn.Module):

@@ -116,12 +116,14 @@ class HyperpriorPiece(RelaxedPiece):
             while True:
                 yield self._spread.costs
         sigma = deviations(self.target.device)
-        steps = self.codec.coding_steps(self.inner_z, self.quality)
-        number, _ = next(steps)
+        steps, part = self.codec.coding_steps(self.inner_z, self.quality), None
+        number = torch.zeros_like(self.target, dtype=torch.int32)
         while True:
+            step = steps.send(part)
+            step.put(number, step.number)
             symbols = yield Gaussians(number, sigma[number.long()]).costs
             assert symbols is not None
-            number, _ = steps.send(symbols.int())
+            part = step.take(symbols).int()
 
     def decode(self, values: Tensor) -> Tensor:
         x = self.codec.synthesis_transform(values, self.q, self.codec.std) + 0.5

@@ -179,8 +179,8 @@ def test_training_counts_the_bits_that_coding_spends(components):
     if components > 1:
         coded, model = trained.mixture_model(z, 100)
     else:
-        index, at = next(trained.coding_steps(z, 100))
-        coded, model = at[0].numpy(), Gaussian(index[at].numpy())
+        step = next(trained.coding_steps(z, 100))
+        coded, model = step.coded[0].numpy(), Gaussian(step.number[step.coded].numpy())
     encoder.code(residual[0].int().numpy()[coded], model)
     assert 8 * len(encoder.finish()) == pytest.approx(bits, rel=0.015)
 

@@ -102,12 +102,12 @@ def coded_bits(codec, code, symbols, quality):
     """What the tables say that a chunk's symbols cost whose scale numbers in eighths are given."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(codec, "scale_code", lambda z, q: code)
-        steps, total = codec.coding_steps(torch.zeros(1), quality), 0.0
-        index, at = next(steps)
+        steps, part, total = codec.coding_steps(torch.zeros(1), quality), None, 0.0
         with suppress(StopIteration):
             while True:
-                total += Gaussian(index[at]).bits(symbols[at])
-                index, at = steps.send(symbols)
+                step = steps.send(part)
+                part = step.take(symbols)
+                total += Gaussian(step.number[step.coded]).bits(part[step.coded])
     return total
 
 
