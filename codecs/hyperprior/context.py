@@ -23,6 +23,7 @@ TOP = EIGHTHS * (NUM_SCALES - 1)
 ONE = 32  # codes of a unit in what the networks see and say
 REACH = 255  # magnitudes beyond this one count as this one
 _WIDEST = 127
+_HIDDEN = 5  # fraction bits of features, which lie between 0 and 8
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,15 @@ class ScaleContext(nn.Module):
         """Turn the networks into integers."""
         self.nets = nn.ModuleList(exact.export(net) for net in self.nets)  # type: ignore[arg-type]
 
+    def restore(self, exported: ScaleContext) -> None:
+        """Take over exact networks, to train them on.
+
+        Raises:
+            InputError: they are of another size.
+        """
+        for own, given in zip(self.nets, exported.nets):
+            exact.restore(own, given)  # type: ignore[arg-type]
+
     @torch.no_grad()
     def fill_scores(self) -> None:
         """Set the table of scores: derivatives of what the Gaussian tables cost, in 1/8 bits a scale number."""
@@ -115,9 +125,9 @@ class ScaleContext(nn.Module):
 def _net(latent: int, width: int) -> nn.Sequential:
     """Codes in 1/32 -> corrections in eighths of a scale number, zero at first."""
     net = nn.Sequential(
-        QatConv2d(2 * latent + 1, width, 1, in_range=(-_WIDEST, _WIDEST), in_frac=5, out_frac=4),
-        QatConv2d(width, width, 3, padding=1, in_frac=4, out_frac=4),
-        QatConv2d(width, latent, 1, in_frac=4, out_range=(-_WIDEST, _WIDEST), out_frac=5),
+        QatConv2d(2 * latent + 1, width, 1, in_range=(-_WIDEST, _WIDEST), in_frac=5, out_frac=_HIDDEN),
+        QatConv2d(width, width, 3, padding=1, in_frac=_HIDDEN, out_frac=_HIDDEN),
+        QatConv2d(width, latent, 1, in_frac=_HIDDEN, out_range=(-_WIDEST, _WIDEST), out_frac=5),
     )
     nn.init.zeros_(net[2].weight)  # type: ignore[arg-type]
     nn.init.zeros_(net[2].bias)  # type: ignore[arg-type]

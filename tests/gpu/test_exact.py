@@ -92,3 +92,8 @@ def test_released_scale_networks():
     with torch.no_grad():
         for quality in (1, 50, 100):
             assert torch.equal(on_gpu.scale_index(z.cuda(), quality).cpu(), codec.scale_index(z, quality))
+            if codec.scale_context is not None:
+                given = torch.randint(-127, 128, (4, 2 * codec.config.latent + 1, 64, 64)).float()
+                for step in (1, 2, 3):
+                    correction = codec.scale_context.correction(step, given)
+                    assert torch.equal(on_gpu.scale_context.correction(step, given.cuda()).cpu(), correction)

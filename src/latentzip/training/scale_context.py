@@ -54,7 +54,7 @@ class Schedule:
     crop: int = 256
     pool: int = 1000
     lr: float = 1.5e-3
-    quantised_from: float = 0.7
+    quantised_from: float = 0.3
     drawn: float = 0.08
     recoloured: float = 0.25
     seed: int = 1
@@ -115,12 +115,24 @@ def bits(codec: HyperpriorCodec, context: ScaleContext, code: Tensor, symbols: T
     return torch.stack((plain.sum((1, 2, 3)), spent), 1)
 
 
-def fit(codec: HyperpriorCodec, sampler: CropSampler, schedule: Schedule, log: Log = print) -> ScaleContext:
-    """Networks for the symbols of a codec that codes, exact ones."""
+def fit(
+    codec: HyperpriorCodec,
+    sampler: CropSampler,
+    schedule: Schedule,
+    log: Log = print,
+    start: ScaleContext | None = None,
+) -> ScaleContext:
+    """Networks for the symbols of a codec that codes, exact ones.
+
+    Args:
+        start: exact networks to go on from.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(schedule.seed)
         context = ScaleContext(codec.config.latent, schedule.width)
     context.fill_scores()
+    if start is not None:
+        context.restore(start)
     pool = Pool(codec, sampler, schedule.pool, schedule.seed)
     log(f"symbols of {schedule.pool} crops")
     optimiser = torch.optim.Adam(context.parameters(), schedule.lr)
@@ -216,6 +228,8 @@ def main(argv: list[str] | None = None, schedule: Schedule | None = None, log: C
     parser.add_argument("--data", nargs="+", required=True, help="folders of training pictures")
     parser.add_argument("--width", type=int, default=schedule.width, help="of the networks")
     parser.add_argument("--steps", type=int, default=schedule.steps)
+    parser.add_argument("--lr", type=float, default=schedule.lr, help="the peak of the learning rate")
+    parser.add_argument("--init", type=Path, metavar="FILE", help="weights whose networks the fit goes on from")
     parser.add_argument("--seed", type=int, default=schedule.seed)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--export", type=Path, default=Path("."), metavar="DIR")
@@ -231,12 +245,15 @@ def main(argv: list[str] | None = None, schedule: Schedule | None = None, log: C
     codec = from_bytes(base.read())
     if codec.config.components > 1 or codec.config.context:
         raise InputError(f"the scales of {args.name} have mixtures or are refined already: it takes a codec without")
-    schedule = replace(schedule, width=args.width, steps=args.steps, seed=args.seed)
+    schedule = replace(schedule, width=args.width, steps=args.steps, lr=args.lr, seed=args.seed)
+    begun = from_bytes(args.init.read_bytes()).scale_context if args.init else None
+    if args.init and begun is None:
+        raise InputError(f"{args.init} holds no networks that refine scales")
     start = time.monotonic()
     sampler = CropSampler(
         args.data, 1, schedule.crop, schedule.seed, drawn=schedule.drawn, recoloured=schedule.recoloured
     )
-    context = fit(codec, sampler, schedule, log)
+    context = fit(codec, sampler, schedule, log, begun)
     taken = time.monotonic() - start
     done = with_context(codec, context)
     folders = {label: folder for label, folder in (("val", args.val), ("kodak", args.test)) if folder}
