@@ -188,6 +188,21 @@ def test_killed_with_its_workers_running_it_goes_on_with_two(mirrored_pack, pict
     assert files_of(out) == files_of(mirrored_pack)
 
 
+def test_an_interrupt_of_a_terminal_reaches_workers_too(pictures, tmp_path):
+    """Also those that are still loading torch: they go without a word, and nothing waits for a second interrupt."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "latentzip", "pack", str(pictures), str(out), "--shard-samples", "4", "-j", "2"]
+    back = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # shells ignore it in the background
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True, **back)
+    while process.poll() is None and not (out / ".pack" / "lock").exists():
+        time.sleep(0.005)
+    time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=60)[1] == b"interrupted\n"
+    assert process.returncode == 130
+    assert not (out / "manifest.json").exists()
+
+
 def unfinished(pictures, out):
     """Shard 0 of 5 made; the others not."""
     return pack(pictures, out, CODEC, labels="folders", shard_samples=4, jobs=1, mirror=True, part=(0, 5))

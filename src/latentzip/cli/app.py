@@ -70,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
+        if argv is None:  # what is left is waiting for threads: who interrupts that as well is gone at once
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ...entropy.errors import CodecError, UnsupportedError
@@ -53,25 +54,32 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Stopped(Exception):
-    """Another shard has failed, or the user has had enough."""
+class _Stopped(BaseException):
+    """Another shard has failed, or the user has had enough; no error that a sample's could be taken for."""
 
 
 _counter: Any = None
-_stop: Any = None
+_working = False
 
 
-def _start_worker(counter: Any, stop: Any) -> None:
+def _start_worker(counter: Any) -> None:
     """In a new process: follow the parent into death, leave interrupts to it, use one thread."""
-    import signal
-
     import torch
 
-    global _counter, _stop
-    _counter, _stop = counter, stop
+    global _counter
+    _counter = counter
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stop)
     torch.set_num_threads(1)
     threading.Thread(target=_watch_parent, daemon=True).start()
+
+
+def _stop(number: int, frame: Any) -> None:
+    """End at once; out of a shard by way of what removes its files."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if _working:
+        raise _Stopped
+    os._exit(1)
 
 
 def _watch_parent() -> None:
@@ -84,12 +92,30 @@ def _watch_parent() -> None:
 def _count(samples: int) -> None:
     with _counter.get_lock():
         _counter.value += samples
-    if _stop.is_set():
-        raise _Stopped
 
 
 def _work(job: ShardJob) -> str:
-    return pack_shard(job, _count)
+    global _working
+    with suppress(_Stopped):
+        try:
+            _working = True
+            return pack_shard(job, _count)
+        finally:
+            _working = False
+    os._exit(1)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes started here never see an interrupt, not even while they load torch; ours comes afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -108,8 +134,7 @@ def _without_script() -> Iterator[None]:
 
 def _run_processes(jobs: list[ShardJob], workers: int, step: Step) -> None:
     spawn = multiprocessing.get_context("spawn")  # threads of torch and of the coder do not survive a fork
-    counter, stop = spawn.Value("q", 0), spawn.Event()
-    reported = 0
+    counter, reported = spawn.Value("q", 0), 0
 
     def report() -> None:
         nonlocal reported
@@ -118,23 +143,23 @@ def _run_processes(jobs: list[ShardJob], workers: int, step: Step) -> None:
             step(now - reported)
             reported = now
 
-    with ProcessPoolExecutor(workers, spawn, _start_worker, (counter, stop)) as pool:
-        with _without_script():
-            waiting: set[Future[str]] = {pool.submit(_work, job) for job in jobs}
+    with ProcessPoolExecutor(workers, spawn, _start_worker, (counter,)) as pool:
         try:
+            with _without_script(), _interrupts_held():
+                waiting: set[Future[str]] = {pool.submit(_work, job) for job in jobs}
             while waiting:
                 done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
                 for future in done:
                     future.result()
                 report()
-        except BrokenProcessPool as error:
-            raise CodecError(
-                "a worker process was killed, perhaps for want of memory; run pack again to go on, with fewer jobs"
-            ) from error
-        finally:
-            stop.set()
-            for future in waiting:
-                future.cancel()
+        except BaseException as error:
+            for process in list((getattr(pool, "_processes", None) or {}).values()):
+                process.terminate()  # a sample may take minutes
+            if isinstance(error, BrokenProcessPool):
+                raise CodecError(
+                    "a worker process was killed, perhaps for want of memory; run pack again to go on, with fewer jobs"
+                ) from error
+            raise
 
 
 # --- Ray ---------------------------------------------------------------------------------------------------------
