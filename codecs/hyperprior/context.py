@@ -73,7 +73,7 @@ class ScaleContext(nn.Module):
 
     def score(self, number: Tensor, symbols: Tensor) -> Tensor:
         """How much larger integers are than their tables expect, int8: as large as ``number``, 0..63, both int32."""
-        at = symbols.abs().clamp_(max=REACH).add_(number, alpha=REACH + 1)
+        at = symbols.abs().clamp_(0, REACH).add_(number, alpha=REACH + 1)  # the least int32 has no magnitude
         return self.scores.view(-1).index_select(0, at.view(-1)).view(at.shape)
 
     def given(self, code: Tensor, quality: int | Tensor) -> Tensor:
