@@ -22,6 +22,20 @@ _SPOOL = 1 << 26  # bytes that wait in memory for a pipe or a device; more of th
 _HANDLES = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")  # names of what is open already: never replaced
 
 
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """A full disk is said with the file that it had no room for: writing alone does not know."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL and error.filename is None:
+            error.filename = os.fspath(path)
+        raise
+
+
 @contextmanager
 def atomic_writer(path: str | os.PathLike[str], force: bool = False) -> Iterator[BinaryIO]:
     """An open binary file that becomes ``path`` when the block ends, and vanishes when it raises.
@@ -30,7 +44,12 @@ def atomic_writer(path: str | os.PathLike[str], force: bool = False) -> Iterator
         InputError: ``path`` exists and ``force`` is False, or is a folder.
         OSError: it cannot be written.
     """
-    given = Path(path)
+    with naming(path), _writer(Path(path), force) as file:
+        yield file
+
+
+@contextmanager
+def _writer(given: Path, force: bool) -> Iterator[BinaryIO]:
     check_writable(given, force)
     if is_special(given):
         with _spooled(given, "wb") as file:
@@ -41,8 +60,9 @@ def atomic_writer(path: str | os.PathLike[str], force: bool = False) -> Iterator
     part = target.with_name(f".{target.name[:200]}.{os.getpid()}.part")
     try:
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666 if old is None else 0o600)
-    except PermissionError:
-        if old is None or not os.access(target, os.W_OK):
+    except OSError as error:
+        if not isinstance(error, PermissionError) or old is None or not os.access(target, os.W_OK):
+            error.filename = os.fspath(given)  # not the hidden one beside it
             raise
         with _spooled(target, "r+b") as file:  # the file may be written, its folder may not
             yield file

@@ -415,7 +415,7 @@ def test_written_resumed_verified_and_read_through_fsspec(kind, source, whole, t
         Archive(url)
     with pytest.raises(lz.InputError, match="unfinished pack with another"):
         packed(kind, source, url, shard_samples=5)
-    assert packed(kind, source, url).made == 3  # the first shard was there
+    assert packed(kind, source, url, jobs=2).made == 3  # the first shard was there; memory is no place for two
     assert packed(kind, source, url).made == 0
     memory = fsspec.filesystem("memory")
     root = url.removeprefix("memory:/")
@@ -430,6 +430,38 @@ def test_written_resumed_verified_and_read_through_fsspec(kind, source, whole, t
     memory.pipe_file(f"{root}/00001.tar", bytes(damaged))
     assert check_pack(url).problems
     assert packed(kind, source, url, force=True).made == 4
+
+
+def test_urls_that_cannot_be_written(tmp_path):
+    fsspec = pytest.importorskip("fsspec")
+
+    class Locked(fsspec.AbstractFileSystem):
+        protocol, error = "latentzip-locked", RuntimeError("Unable to locate credentials")
+
+        def ls(self, path, detail=True, **options):
+            raise self.error
+
+        def info(self, path, **options):
+            raise self.error
+
+    fsspec.register_implementation(Locked.protocol, Locked, clobber=True)
+    one = SETS["image"]
+    made = one.draw(tmp_path / "in", COUNT)
+    for error, kind, text in (
+        (Locked.error, lz.CodecError, "latentzip-locked://a.*RuntimeError: Unable to locate credentials"),
+        (NotImplementedError(), lz.UnsupportedError, "cannot be written"),
+    ):
+        Locked.error = error
+        with pytest.raises(kind, match=text):
+            packed(one, made, "latentzip-locked://a/b")
+    with pytest.raises(lz.CodecError, match="cannot be written, or read"):
+        Archive("latentzip-locked://a/b")
+    with pytest.raises(lz.InputError, match="memory of one process"):
+        packed(one, made, "memory://x", part=(0, 2))
+    packed(one, made, tmp_path / "out")
+    for write in (unpack, build_cache):
+        with pytest.raises(lz.InputError, match=r"s3://x is a URL, and .* on this machine alone"):
+            write(tmp_path / "out", "s3://x")
 
 
 def test_fsspec_that_is_missing(kind, source, monkeypatch):

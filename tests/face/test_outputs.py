@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import stat
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import latentzip as lz
 from latentzip.codecs.features import FeatureCodec
@@ -164,3 +168,70 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     assert target.read_bytes() == b"new"
     with pytest.raises(PermissionError), atomic_writer(tmp_path / "fresh"):
         pass
+
+
+@pytest.fixture
+def little_room():
+    """A block in which no file becomes longer than a kilobyte, as on a full disk."""
+    resource = pytest.importorskip("resource")
+
+    @contextmanager
+    def room():
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return room
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".wav", ".flac", ".npy"])
+def test_a_full_disk_is_said_with_the_file_and_leaves_nothing(suffix, tmp_path, little_room):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    x, codec = noise, "lossless"
+    if suffix in (".wav", ".flac"):
+        x, codec = (noise.reshape(-1).astype(np.int16) * 99, 44100), "toy-sound"
+    (tmp_path / "in.ltz").write_bytes(lz.encode(x, codec))
+    (tmp_path / "out").mkdir()
+    target = tmp_path / "out" / f"x{suffix}"
+    with little_room(), pytest.raises(OSError, match="too large") as caught:
+        lz.decode_file(tmp_path / "in.ltz", target)
+    assert caught.value.filename == str(target)
+    assert not list(target.parent.iterdir())
+
+
+def test_a_full_disk_while_packing(tmp_path, little_room):
+    (tmp_path / "in").mkdir()
+    for i in range(4):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (32, 32), np.uint8)).save(
+            tmp_path / "in" / f"{i}.png"
+        )
+    with little_room(), pytest.raises(OSError, match="too large") as caught:
+        lz.data.pack(tmp_path / "in", tmp_path / "out", "lossless", jobs=1)
+    assert caught.value.filename == str(tmp_path / "out" / "00000.tar")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".pack"]
+    assert lz.data.pack(tmp_path / "in", tmp_path / "out", "lossless", jobs=1).samples == 4
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EIO, "Input/output error")])
+def test_reads_that_fail_are_no_end_of_a_sound(error, tmp_path):
+    """libsndfile, which calls the file from C, takes them for one."""
+    import soundfile
+
+    soundfile.write(tmp_path / "a.wav", np.zeros((1 << 18, 2), np.int16), 44100)
+
+    class Failing(io.FileIO):
+        def readinto(self, buffer):
+            return fail(self.tell()) or super().readinto(buffer)
+
+        def read(self, size=-1):
+            return fail(self.tell()) or super().read(size)
+
+    def fail(place):
+        if place > 1 << 19:
+            raise error
+
+    with Failing(tmp_path / "a.wav") as file, pytest.raises(type(error)):
+        lz.encode(file, "toy-sound")

@@ -163,6 +163,8 @@ def plan(args: argparse.Namespace, suffixes: Iterable[str], suffix: Callable[[st
     """
     found = find_inputs(args.inputs, args.recursive, suffixes)
     out: str | None = args.output
+    if out is not None and "://" in out:
+        raise Usage(f"{out} is a URL, and files are written on this machine: name a file or a folder, or - and a pipe")
     if out is None and len(found) == 1 and found[0][0] == STD:
         out = STD
     if out == STD:

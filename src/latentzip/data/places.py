@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..codecs.outputs import naming
 from ..entropy.errors import FormatError
 from ..entropy.opening import open_regular, read_file
 from .locks import locked
@@ -28,6 +29,8 @@ class Place:
         path: as users know it.
         scratch: where files are made before they are put in place.
     """
+
+    one_process = False  # whether other processes do not see what is written there
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -109,6 +112,7 @@ class RemotePlace(Place):
 
     def __init__(self, url: str) -> None:
         self.path, self._remote = url.rstrip("/"), Remote(url)
+        self.one_process = self._remote.one_process
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     @property
@@ -203,7 +207,7 @@ def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Replace a file by what ``write`` puts into an open one, in one step."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(part, "wb") as file:
+        with naming(path), open(part, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())

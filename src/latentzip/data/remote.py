@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ..entropy.errors import FormatError, UnsupportedError
+from ..entropy.errors import CodecError, FormatError, InputError, UnsupportedError
 
 
 def is_remote(path: str) -> bool:
@@ -27,6 +29,13 @@ def cache_folder() -> Path:
     if base:
         return Path(base)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latentzip" / "packs"
+
+
+def here(path: str, what: str) -> str:
+    """A path of this machine; raises InputError: a URL, which would make a folder called ``s3:``."""
+    if is_remote(path):
+        raise InputError(f"{path} is a URL, and {what} on this machine alone; name a folder, and copy what is in it")
+    return local_path(path)
 
 
 class Remote:
@@ -57,15 +66,42 @@ class Remote:
         self._system()  # knows the root
         return f"{self._root.rstrip('/')}/{name}".rstrip("/")
 
+    @property
+    def one_process(self) -> bool:
+        """Whether other processes do not see what is written here."""
+        return self.url.startswith("memory:")
+
+    @contextmanager
+    def _said(self, name: str) -> Iterator[None]:
+        """What a file system raises beside OSErrors, such as for want of credentials, as an error that names the file.
+
+        Raises:
+            UnsupportedError: it cannot do what is asked, such as write.
+            CodecError: anything else.
+        """
+        try:
+            yield
+        except (OSError, CodecError):
+            raise
+        except NotImplementedError as error:
+            raise UnsupportedError(
+                f"{self.url}/{name}: this kind of URL cannot be written, or read in parts"
+            ) from error
+        except Exception as error:
+            text = " ".join(str(error).split()) or "no reason given"
+            raise CodecError(f"{self.url}/{name}: {type(error).__name__}: {text}") from error
+
     def do(self, verb: str, name: str, *more: Any, **options: Any) -> Any:
-        """A method of the file system on a file or folder."""
-        return getattr(self._system(), verb)(self._path(name), *more, **options)
+        """A method of the file system on a file or folder; errors as `_said`, and OSError."""
+        with self._said(name):
+            return getattr(self._system(), verb)(self._path(name), *more, **options)
 
     def put(self, source: Path, name: str) -> None:
         """Copy a file of this machine there, with the folders above it where the file system has folders."""
         fs = self._system()
-        fs.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
-        fs.put_file(os.fspath(source), self._path(name))
+        with self._said(name):
+            fs.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+            fs.put_file(os.fspath(source), self._path(name))
 
     def fetch(self, name: str, limit: int) -> bytes:
         """All bytes of a file.
@@ -75,9 +111,10 @@ class Remote:
         """
         fs = self._system()
         try:
-            if fs.size(self._path(name)) > limit:
-                raise FormatError(f"{self.url}/{name}: longer than {limit} bytes")
-            return fs.cat_file(self._path(name))
+            with self._said(name):
+                if (fs.size(self._path(name)) or 0) > limit:  # servers need not know
+                    raise FormatError(f"{self.url}/{name}: longer than {limit} bytes")
+                return fs.cat_file(self._path(name))
         except FileNotFoundError:
             raise FormatError(f"{self.url} is no packed data set: it has no {name}") from None
 
@@ -100,4 +137,5 @@ class Remote:
         """Parts of files, fetched at the same time where the file system can."""
         fs = self._system()
         ends = [b + s for b, s in zip(begins, sizes)]
-        return fs.cat_ranges([self._path(n) for n in names], begins, ends, on_error="raise")
+        with self._said(names[0] if names else ""):
+            return fs.cat_ranges([self._path(n) for n in names], begins, ends, on_error="raise")

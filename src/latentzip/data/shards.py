@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from ..codecs.outputs import naming
 from ..entropy.container import EXTENSION
 from ..entropy.errors import InputError
 from .archive import INDEX_DTYPE, index_name
@@ -108,22 +109,35 @@ class ShardWriter:
         self._put(bytes(-len(data) % _BLOCK))
 
     def _put(self, data: bytes) -> None:
-        self._stream.write(data)
+        with naming(self._place.where(self._file)):
+            self._stream.write(data)
         self._hash.update(data)
         self._at += len(data)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
+        if kind is None:
+            try:
+                self._finish()
+                return
+            except BaseException:
+                self._remove()
+                raise
+        self._remove()
+
+    def _remove(self) -> None:
+        with suppress(OSError):  # what is still to be written may not fit
             self._stream.close()
-            with suppress(OSError):
-                self._part.unlink()
-            return
+        with suppress(OSError):
+            self._part.unlink()
+
+    def _finish(self) -> None:
         self._put(bytes(2 * _BLOCK))
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-        self._stream.close()
+        with naming(self._place.where(self._file)):
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+            self._stream.close()
         for (stream, variant), rows in self._rows.items():
             name, data = index_name(self._file, variant, stream), npy_bytes(np.array(rows, INDEX_DTYPE))
             self._place.write(name, data)

@@ -30,7 +30,7 @@ from ..manifest import MAX_AXES, MAX_LATENT, MAX_MANIFEST
 from ..modality import MODALITIES
 from ..modality.base import Modality, Table
 from ..places import write_bytes, write_file
-from ..remote import cache_folder, is_remote
+from ..remote import cache_folder, here, is_remote
 from ..shards import manifest_bytes, npy_bytes
 
 FORMAT = "latentzip-cache"
@@ -109,7 +109,7 @@ def build_cache(
     archive = pack if isinstance(pack, Archive) else Archive(pack)
     if table_of(archive) is None:
         check_latents(archive)
-    folder = default_folder(archive) if out is None else Path(out)
+    folder = default_folder(archive) if out is None else Path(here(os.fspath(out), "caches are made"))
     if (folder / DESCRIPTION).is_file():
         return Cache(folder, archive)
     owner = folder / ".pack"

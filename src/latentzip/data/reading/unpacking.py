@@ -16,6 +16,7 @@ from ...files import atomic_writer, check_writable, write_decoded
 from ..archive import RESERVED, Archive
 from ..codec import codec_of
 from ..modality import MODALITIES
+from ..remote import here
 from ..shards import member_name
 
 FORMATS = ("auto", "png", "tif", "wav", "flac", "npy", "ltz")
@@ -51,7 +52,7 @@ def unpack(
     """
     if as_ not in FORMATS:
         raise InputError(f"unpack as {as_!r}; one of {', '.join(FORMATS)}")
-    archive, folder = Archive(path), Path(out)
+    archive, folder = Archive(path), Path(here(os.fspath(out), "files are unpacked"))
     keys = archive.columns["key"].tolist()
     for key in keys:
         if any(part in ("", ".", "..") for part in key.split("/")) or "\\" in key or ":" in key:

@@ -137,6 +137,10 @@ def pack(
     check_names(columns, pairs)
     first = _stream("", src, codec, asked, wanted, shuffle, modality)
     place = place_of(dst)
+    if place.one_process and (engine != "local" or part is not None):
+        raise InputError(f"{place} lies in the memory of one process: leave engine and part out, or name a folder")
+    if place.one_process:
+        jobs = 1
     assert first.source is not None
     _check_apart(place, first.source)
     found = labelled(first.source, None if labels is None else os.fspath(labels), columns if table else ())

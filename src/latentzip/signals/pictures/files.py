@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -284,6 +284,18 @@ def to_pillow(array: np.ndarray, mode: str, metadata: Metadata) -> Image.Image:
     return image
 
 
+class _ByPython:
+    """A stream without a descriptor: Pillow, writing to one itself, takes the part that a full disk took for all."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "fileno":
+            raise AttributeError(name)
+        return getattr(self._stream, name)
+
+
 def check_suffix(suffix: str) -> str:
     """Pillow's name of the format that a file name's suffix asks for; InputError when it writes none."""
     Image.init()
@@ -297,7 +309,9 @@ def save_picture(image: Image.Image, stream: BinaryIO, suffix: str) -> None:
     """Write a picture in the format that a file name's suffix asks for, with its metadata.
 
     Raises:
-        InputError: unknown suffix, or a format that cannot hold the picture (the text says which does).
+        InputError: unknown suffix.
+        UnsupportedError: a format that cannot hold the picture; the text says which does.
+        OSError: the file cannot be written.
     """
     name = check_suffix(suffix)
     options = Metadata.of(image).save_options(name)
@@ -308,7 +322,9 @@ def save_picture(image: Image.Image, stream: BinaryIO, suffix: str) -> None:
             image = Image.fromarray(np.asarray(image).astype(np.uint16))
         options["compress_level"] = 4  # a third of the time of the default for 2 % more bytes
     try:
-        image.save(stream, name, **options)
+        image.save(_ByPython(stream), name, **options)
     except (OSError, ValueError, KeyError) as error:
+        if getattr(error, "errno", None) is not None:  # of the file, not of the format
+            raise
         other = ".tif" if name == "PNG" or image.mode == "F" else ".png"
         raise UnsupportedError(f"{name} cannot hold this picture of mode {image.mode}: {error}; use {other}") from error

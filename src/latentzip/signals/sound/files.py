@@ -24,6 +24,7 @@ from ...entropy.errors import InputError, UnsupportedError
 from ...warn import converted
 from . import SUFFIXES, exact
 from .layout import examine
+from .layout.callbacks import Callbacks
 from .layout.view import View
 from .objects import check_header, open_stream, quantised, read_tags, tags_box, to_float, warn_clipped
 
@@ -103,10 +104,13 @@ def open_sound(source: str | os.PathLike[str] | BinaryIO, name: str | None = Non
         layout = examine(file)
         with ExitStack() as stack:
             sounds: list[Any] = []
+            called: list[Callbacks] = []
             for i, segments in enumerate(layout.parts):
+                calls = Callbacks(io.BufferedReader(View(file, segments), _BLOCK))
                 try:
-                    sound = stack.enter_context(sf.SoundFile(io.BufferedReader(View(file, segments), _BLOCK)))
+                    sound = stack.enter_context(sf.SoundFile(calls))
                 except sf.LibsndfileError as error:
+                    calls.check()
                     if not sounds:
                         raise _unreadable(name, error) from error
                     layout.notes.append(f"stream {i + 1} of {len(layout.parts)} cannot be read and is not coded")
@@ -118,16 +122,17 @@ def open_sound(source: str | os.PathLike[str] | BinaryIO, name: str | None = Non
                     )
                     break
                 sounds.append(sound)
+                called.append(calls)
             for note in layout.notes:
                 converted(f"{name}: {note}")
-            yield sounds[0] if len(sounds) == 1 else _Joined(sounds)
+            yield _Joined(sounds, called)
 
 
 class _Joined:
     """Streams of one file as one `soundfile.SoundFile`, as far as it is read."""
 
-    def __init__(self, sounds: list[Any]) -> None:
-        self._sounds, self._now = sounds, 0
+    def __init__(self, sounds: list[Any], called: list[Callbacks]) -> None:
+        self._sounds, self._called, self._now = sounds, called, 0
         self.samplerate, self.channels, self.subtype = sounds[0].samplerate, sounds[0].channels, sounds[0].subtype
         self.frames = sum(sound.frames for sound in sounds)
 
@@ -135,15 +140,20 @@ class _Joined:
         """To the start; there is no other place."""
         assert place == 0
         self._now = 0
-        for sound in self._sounds:
-            sound.seek(0)
+        for sound, calls in zip(self._sounds, self._called):
+            with calls.checked():
+                sound.seek(0)
 
     def read(self, frames: int, **options: Any) -> Any:
-        block = self._sounds[self._now].read(frames, **options)
+        block = self._read(frames, options)
         while not len(block) and self._now + 1 < len(self._sounds):
             self._now += 1
-            block = self._sounds[self._now].read(frames, **options)
+            block = self._read(frames, options)
         return block
+
+    def _read(self, frames: int, options: dict[str, Any]) -> Any:
+        with self._called[self._now].checked():
+            return self._sounds[self._now].read(frames, **options)
 
     def copy_metadata(self) -> dict[str, str]:
         return self._sounds[0].copy_metadata()
@@ -344,14 +354,16 @@ def decode_sound(
     decoder = open_stream(stream, model, span)
     kind, subtype, dtype = check_format(suffix, header, decoder.samples)
     rate, clipped, done = header.sample_rate, 0, 0
+    calls = Callbacks(out)
     try:
-        sound = sf.SoundFile(out, "w", rate, decoder.channels, subtype, format=kind)
+        sound = sf.SoundFile(calls, "w", rate, decoder.channels, subtype, format=kind)
     except sf.LibsndfileError as error:
+        calls.check()
         raise InputError(f"{kind} files do not hold {decoder.channels} channels at {rate} Hz; use .wav") from error
     whole = EXACT in model.capabilities
     if whole and dtype == "int24" and header.dtype not in ("uint8", "int16", "int24"):
         converted(f"{suffix} files hold 24 bits a sample: {header.dtype} is rounded; .wav keeps it as it is")
-    with sound:
+    with calls.checked(), sound:
         _write_tags(sound, stream.boxes)
         for part in decoder.decode(stream.chunks):
             done += part.shape[1]
