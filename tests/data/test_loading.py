@@ -382,7 +382,13 @@ def test_data_loader_with_workers(fixed, method):
 def test_stream_under_a_data_loader_loses_nothing(fixed):
     stream = lz.data.LatentStream(fixed, 8, seed=3, epochs=1)
     loader = DataLoader(stream, batch_size=None, num_workers=2)
-    assert batches(loader) == batches(stream)
+    epochs = [batches(stream) for _ in range(3)]
+    stream.set_epoch(0)
+    assert batches(loader) == epochs[0]
+    living = DataLoader(stream, batch_size=None, num_workers=2, persistent_workers=True)
+    assert batches(living) == epochs[0]
+    next(iter(living))  # a loop that is left early
+    assert batches(living) == epochs[2]
 
 
 # --- many ranks ----------------------------------------------------------------------------------------------------

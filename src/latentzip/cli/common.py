@@ -318,7 +318,7 @@ def run_all(
                 row |= work(item)
             row["seconds"] = round(time.perf_counter() - start, 4)
             notes = [str(w.message) for w in caught if issubclass(w.category, ConversionWarning)]
-            notes = [n.removeprefix(f"{source}: ") for n in notes]
+            notes = [n.removeprefix(f"{source}: ").removeprefix(f"{shown}: ") for n in notes]
             if notes:
                 row["warnings"] = notes
         except Exception as error:  # a plug-in or a library may raise anything; the other inputs are done
@@ -330,7 +330,7 @@ def run_all(
                 text = "not enough memory"
             elif not isinstance(error, (CodecError, OSError)):
                 text = f"unexpected {type(error).__name__}: {text} (LATENTZIP_DEBUG=1 shows where)"
-            row["error"] = text.removeprefix(f"{source}: ").removesuffix(f": {source}")
+            row["error"] = text.removeprefix(f"{source}: ").removeprefix(f"{shown}: ").removesuffix(f": {source}")
         if bar is not None:
             bar.clear()
         for note in row.get("warnings", ()):

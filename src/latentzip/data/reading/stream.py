@@ -89,7 +89,10 @@ class LatentStream(IterableDataset[dict[str, Any]]):
         return self.epochs * len(self.sampler)
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the start of an epoch; loops under a DataLoader with workers need it before every one."""
+        """Go to the start of an epoch; loops under a DataLoader with workers need it before every one.
+
+        Not with ``persistent_workers=True``, which it does not reach: each of their loops is the next epoch.
+        """
         self._epoch, self._step, self._over = whole("epoch", epoch), 0, False
 
     def state_dict(self) -> dict[str, int]:
@@ -114,10 +117,9 @@ class LatentStream(IterableDataset[dict[str, Any]]):
         self._over = self.epochs is not None and self.epochs > 1 and self._step == 0 and self._epoch > 0
         self._over = self._over and self._epoch % (self.epochs or 1) == 0
 
-    def _plan(self, worker: int, workers: int) -> Iterator[tuple[Any, int, int]]:
-        """(indices, epoch, step after it) of every batch from the present state on."""
-        epoch, step = self._epoch, self._step
-        last = None if self.epochs is None else epoch - epoch % self.epochs + self.epochs
+    def _plan(self, epoch: int, step: int, worker: int = 0, workers: int = 1) -> Iterator[tuple[Any, int, int]]:
+        """(indices, epoch, step after it) of every batch of a loop that begins there."""
+        last = self._last(epoch)
         number = 0
         while last is None or epoch < last:
             self.sampler.epoch, self.sampler.step = epoch, step
@@ -127,6 +129,10 @@ class LatentStream(IterableDataset[dict[str, Any]]):
                     yield indices, epoch, step
                 number += 1
             epoch, step = epoch + 1, 0
+
+    def _last(self, epoch: int) -> int | None:
+        """The first epoch after a loop."""
+        return None if self.epochs is None else epoch - epoch % self.epochs + self.epochs
 
     def _load(self, indices: Any) -> dict[str, Any]:
         batch = latent_collate(self.data.__getitems__(indices))
@@ -139,9 +145,14 @@ class LatentStream(IterableDataset[dict[str, Any]]):
         if self._over:
             self._over = False
             return
-        info = get_worker_info()
-        plan = self._plan(info.id, info.num_workers) if info is not None else self._plan(0, 1)
-        for batch, epoch, step in self._ahead(plan):
+        info, begin = get_worker_info(), (self._epoch, self._step)
+        if info is not None:
+            # a worker that lives on begins its next loop where the others do, however far each of them came in this one
+            self._epoch, self._step = self._last(self._epoch) or self._epoch + 1, 0
+            for batch, _, _ in self._ahead(self._plan(*begin, info.id, info.num_workers)):
+                yield batch
+            return
+        for batch, epoch, step in self._ahead(self._plan(*begin)):
             # an epoch's last batch leaves the state at the start of the next one
             self._epoch, self._step = (epoch, step) if step < len(self.sampler) else (epoch + 1, 0)
             yield batch
