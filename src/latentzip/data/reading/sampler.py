@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...entropy.errors import InputError
-from ...entropy.numbers import MOST, truth, whole
+from ...entropy.numbers import MOST, plain, truth, whole
 
 
 class BatchIndices(list[int]):
@@ -166,6 +166,7 @@ class ElasticBatchSampler:
         """
         if not isinstance(state, Mapping):
             raise InputError(f"no state of a sampler: {state!r:.60} is no dict")
+        state = {name: plain(value) for name, value in state.items()}  # what saved it may have made tensors of them
         if state.get("version") != 1:
             raise InputError(f"a sampler state of version {state.get('version')!r}; this release reads 1")
         wrong = {"samples", "batch_size", "seed", "epoch", "step"} - set(state)

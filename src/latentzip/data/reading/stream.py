@@ -112,7 +112,7 @@ class LatentStream(IterableDataset[dict[str, Any]]):
             InputError: the state is of other data or of another batch size.
         """
         self.sampler.load_state_dict(state)
-        self._epoch, self._step = state["epoch"], state["step"]
+        self._epoch, self._step = self.sampler.epoch, self.sampler.step
         # with one epoch a loop is one epoch, and the next one is due
         self._over = self.epochs is not None and self.epochs > 1 and self._step == 0 and self._epoch > 0
         self._over = self._over and self._epoch % (self.epochs or 1) == 0
