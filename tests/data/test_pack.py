@@ -10,6 +10,7 @@ import sys
 import tarfile
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -192,7 +193,9 @@ def test_an_interrupt_of_a_terminal_reaches_workers_too(pictures, tmp_path):
     """Also those that are still loading torch: they go without a word, and nothing waits for a second interrupt."""
     out = tmp_path / "out"
     command = [sys.executable, "-m", "latentzip", "pack", str(pictures), str(out), "--shard-samples", "4", "-j", "2"]
-    back = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # shells ignore it in the background
+    back: dict[str, Any] = {
+        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    }  # shells ignore it in the background
     process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True, **back)
     while process.poll() is None and not (out / ".pack" / "lock").exists():
         time.sleep(0.005)

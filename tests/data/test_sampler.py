@@ -4,6 +4,7 @@ import gc
 import pickle
 import tracemalloc
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,8 @@ def test_resume_with_another_number_of_ranks():
     rest = []
     for rank in range(4):
         b = ElasticBatchSampler(1000, 40, rank=rank, world=4)
-        b.load_state_dict({name: torch.tensor(value) for name, value in state.items()})  # as some savers make of it
+        tensors: Any = {name: torch.tensor(value) for name, value in state.items()}  # as some savers make of it
+        b.load_state_dict(tensors)
         rest.append(walk(b))
         assert len(walk(b)) == 25  # the next epoch is whole again
     whole = ElasticBatchSampler(1000, 40, seed=9)

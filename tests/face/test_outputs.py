@@ -226,7 +226,7 @@ def test_reads_that_fail_are_no_end_of_a_sound(error, tmp_path):
         def readinto(self, buffer):
             return fail(self.tell()) or super().readinto(buffer)
 
-        def read(self, size=-1):
+        def read(self, size: int | None = -1):
             return fail(self.tell()) or super().read(size)
 
     def fail(place):

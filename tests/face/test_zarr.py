@@ -132,7 +132,7 @@ def test_options_of_numpy_and_codecs_of_ones_own(version, tmp_path):
     assert np.square(zarr.open_array(own)[:] - x).mean() < 0.02
     for name in ("codec", "objective"):
         with pytest.raises(lz.InputError, match=f"{name} is .*arrays keep"):
-            ChunkCoder(**{name: print})
+            ChunkCoder(**{name: print})  # type: ignore[arg-type]
 
 
 def test_refused_when_a_chunk_is_written(rgb, codec):

@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -322,7 +322,7 @@ def save_picture(image: Image.Image, stream: BinaryIO, suffix: str) -> None:
             image = Image.fromarray(np.asarray(image).astype(np.uint16))
         options["compress_level"] = 4  # a third of the time of the default for 2 % more bytes
     try:
-        image.save(_ByPython(stream), name, **options)
+        image.save(cast(BinaryIO, _ByPython(stream)), name, **options)
     except (OSError, ValueError, KeyError) as error:
         if getattr(error, "errno", None) is not None:  # of the file, not of the format
             raise
