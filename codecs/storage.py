@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from .. import pretrained
 from ..entropy import arrays, opening, schema
-from ..entropy.errors import CodecError, FormatError
+from ..entropy.errors import CodecError, FormatError, InputError
 from ..entropy.schema import Check
 from ..pretrained import Entry
 from .base import BaseCodec
@@ -78,6 +78,33 @@ def round_state(codec: BaseCodec, as_bytes: AsBytes, dtype: torch.dtype = torch.
             value.copy_(stored.float() * scale)
         elif value.is_floating_point():
             value.copy_(value.to(dtype).float())
+
+
+@torch.no_grad()
+def coarsen_state(codec: BaseCodec, as_bytes: AsBytes, bits: int) -> None:
+    """Set what becomes bytes to few levels, so that files pack smaller; `round_state` comes after.
+
+    Args:
+        bits: of a level's number, 2 to 8. Each output channel takes the step that errs least, of four.
+
+    Raises:
+        InputError: another number of bits.
+    """
+    if bits not in range(2, 9):
+        raise InputError(f"weights are stored in 2 to 8 bits, not {bits}")
+    reach = 2 ** (bits - 1) - 1
+    for key, value in codec.state_dict().items():
+        if key.startswith(CODING) or not as_bytes(key, value):
+            continue
+        axes = tuple(range(1, value.ndim))
+        top = value.abs().amax(axes, keepdim=True).clamp_min(1e-12)
+        least, best = torch.full_like(top, math.inf), value.clone()
+        for share in (1.0, 0.9, 0.8, 0.7):
+            step = share * top / reach
+            found = (value / step).round().clamp(-reach, reach) * step
+            error = (found - value).square().sum(axes, keepdim=True)
+            best, least = torch.where(error < least, found, best), torch.minimum(error, least)
+        value.copy_(best)
 
 
 def to_tensors(codec: BaseCodec, as_bytes: AsBytes, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:

@@ -43,7 +43,7 @@ def test_a_run_is_better_than_the_fit_it_begins_with(photos, tmp_path):
     assert after["2_psnr"] > before["2_psnr"] + 0.2
     assert all(torch.equal(v, analysis[k]) for k, v in trainer.model.analysis_transform.state_dict().items())
     assert not trainer.books.words(0)[0].any()
-    assert trainer.origin.startswith("on release 1 of hyperprior-fast")
+    assert trainer.origin.startswith("on release 2 of hyperprior-fast")
 
 
 def test_a_run_begins_at_the_release(photos, tmp_path):

@@ -39,6 +39,7 @@ class Recipe(trainer.Recipe):
         lmbda: weight of a kb/s beside the logarithm of the squared error.
         mel: weight of a dB of log-mel distance.
         gain: factor on the principal components at the start; sets the first quantisation step.
+        bits: of the decoder network's convolutions in the exported file, 2 to 8; fewer pack smaller.
         noise_until: fraction of the run with additive noise; afterwards latents are rounded, gradients passed through.
     """
 
@@ -51,6 +52,7 @@ class Recipe(trainer.Recipe):
     lmbda: float = 0.008
     mel: float = 0.1
     gain: float = 40.0
+    bits: int = 8
     noise_until: float = 0.6
 
 
@@ -124,7 +126,7 @@ class Trainer(PacketTrainer):
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """As the base says, of sounds (2, T) at a rate of the codec."""
         model: WallocAudio = copy.deepcopy(self.averaged()["model"]).cpu().eval()  # type: ignore[assignment]
-        round_weights(model)
+        round_weights(model, self.recipe.bits)
         rows = model.latent_channels
         plane = _PLANE if rows % _PLANE == 0 else 1
         latents = []
