@@ -126,7 +126,7 @@ def to_tensors(codec: BaseCodec, as_bytes: AsBytes, dtype: torch.dtype = torch.f
 
 def share(tensors: dict[str, Tensor], metadata: dict[str, str], base: Entry) -> None:
     """Leave out of a file what a bundled release holds as well, and name the release."""
-    held = load(base.read())
+    held = _whole(base.read())
     for key in [k for k, v in tensors.items() if k in held and _same(held[k], v)]:
         del tensors[key]
     metadata["base"] = f"{base.name}:{base.fingerprint}"
@@ -176,12 +176,7 @@ def read(data: bytes) -> Weights:
         raise FormatError(f"weights of format {meta.get('format')!r:.40} need a newer latentzip, or are none")
     meta = _METADATA(meta, "weights file: ")
     config = schema.parse(meta["config"], "weights file: config", schema.record({}))
-    tensors = arrays.tensors(data)
-    releases = {named: _release(named) for named in {meta[key] for key in ("base", "differs") if key in meta}}
-    if "base" in meta:
-        tensors = releases[meta["base"]] | tensors
-    if "differs" in meta:
-        _add_differences(tensors, releases[meta["differs"]])
+    tensors = _whole(data)
     state = {}
     for key, value in tensors.items():
         if not key.startswith("model."):
@@ -198,11 +193,22 @@ def read(data: bytes) -> Weights:
     return Weights(meta["codec"], config, state, coding)
 
 
+def _whole(data: bytes) -> dict[str, Tensor]:
+    """Tensors of a file and of the releases that it names, differences added up."""
+    meta, tensors = opening.metadata(data), arrays.tensors(data)
+    releases = {named: _release(named) for named in {meta[key] for key in ("base", "differs") if key in meta}}
+    if "base" in meta:
+        tensors = releases[meta["base"]] | tensors
+    if "differs" in meta:
+        _add_differences(tensors, releases[meta["differs"]])
+    return tensors
+
+
 def _release(named: str) -> dict[str, Tensor]:
     """Tensors of a bundled release, by name and fingerprint."""
     name, _, fingerprint = named.partition(":")
     try:
-        return load(pretrained.find(name, bytes.fromhex(fingerprint)).read())
+        return _whole(pretrained.find(name, bytes.fromhex(fingerprint)).read())
     except CodecError as error:
         raise FormatError(f"weights that share tensors with another release: {error}") from error
 

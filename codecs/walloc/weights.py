@@ -31,8 +31,8 @@ def round_weights(codec: Any, bits: int = 8) -> None:
     """Set the weights to what storage will keep of them, so that what is measured is what ships.
 
     Args:
-        bits: of the decoder network's convolutions; with fewer than 8 the linear synthesis is kept to half precision, too,
-            so that weights pack smaller.
+        bits: of the decoder network's convolutions; with fewer than 8 the linear synthesis is kept to half precision,
+            too, so that weights pack smaller.
     """
     if bits != 8:
         storage.coarsen_state(codec, bytes_of(codec), bits)

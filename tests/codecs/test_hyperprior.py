@@ -44,7 +44,7 @@ def random_codec(seed=0, **options):
             elif "log_scale" in name:
                 p.copy_(torch.randn_like(p) * 0.2)
         codec.get_parameter("scale_net.2.bias").uniform_(30, 50)
-        if config.context:
+        if codec.scale_context is not None:
             codec.scale_context.fill_scores()
         codec.std.copy_(torch.rand_like(codec.std) + 0.5)
         codec.log_gain.values.copy_(torch.linspace(0, 3, 8)[:, None] + torch.rand(8, config.latent) * 0.2)

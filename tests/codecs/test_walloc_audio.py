@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 import latentzip as lz
 from latentzip.codecs.audio_base import AudioEncoder, Setting
@@ -147,6 +148,25 @@ def test_weights_file_restores_the_codec(codec):
     assert torch.equal(again.decode([stream])[0], codec.decode([stream])[0])
     with pytest.raises(FormatError):
         walloc_audio.from_bytes(b"not a weights file")
+
+
+@pytest.mark.parametrize("bits", [2, 4, 7])
+def test_few_bits_are_few_levels_and_kept(codec, bits):
+    coarse = copy.deepcopy(codec)
+    weights.round_weights(coarse, bits)
+    again = walloc_audio.from_bytes(save(*weights.to_tensors(coarse)))
+    for key, value in again.state_dict().items():
+        given = codec.state_dict()[key]
+        if key.startswith("decoder.conv") and value.ndim > 1:
+            rows = value.flatten(1)
+            assert max(len(row.unique()) for row in rows) <= 2**bits - 1
+            step = given.abs().flatten(1).amax(1) / (2 ** (bits - 1) - 1)
+            assert ((rows - given.flatten(1)).square().mean(1).sqrt() < 0.5 * step + 1e-6).all()
+        assert torch.equal(value, coarse.state_dict()[key]), key
+    assert torch.equal(again.encoder.weight, codec.encoder.weight)
+    for wrong in (1, 9):
+        with pytest.raises(InputError, match="2 to 8 bits"):
+            weights.round_weights(coarse, wrong)
 
 
 def test_damage_is_an_error_and_stays_in_its_chunk(codec):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def pictures(tmp_path_factory):
 def plain():
     """A release whose scales are half as wide again as they should be: something that a short fit finds."""
     codec = from_bytes(pretrained.release("hyperprior-fast", "1").read())
-    last = codec.scale_net[2]
+    last: Any = codec.scale_net[2]
     last.bias += 28 << last.shift
     return codec
 
@@ -84,7 +85,7 @@ def test_training_counts_the_bits_that_coding_spends(plain, fitted, pictures):
     """The float twin says what real chunks cost, before and after refinement, to a few parts in a thousand."""
     codec, _ = fitted
     pool = Pool(plain, CropSampler(str(pictures), 1, 64, 3), 3, 0)
-    trainable = ScaleContext(codec.config.latent, codec.config.context)
+    trainable: Any = ScaleContext(codec.config.latent, codec.config.context)
     trainable.scores.copy_(codec.scale_context.scores)
     for net, given in zip(trainable.nets, codec.scale_context.nets):
         exact.restore(net, given)

@@ -1,4 +1,4 @@
-"""Fit the networks by which decoded symbols refine the scales of a released hyperprior codec, and export it.
+"""Fit the networks by which decoded symbols refine the scales of a released hyperprior codec, anew, and export it.
 
     python -m latentzip.training.scale_context hyperprior --data PHOTOS --export candidate --version 2
 
@@ -243,8 +243,8 @@ def main(argv: list[str] | None = None, schedule: Schedule | None = None, log: C
     if base.loader != "latentzip.codecs.hyperprior:load_bundled":
         raise InputError(f"{args.name} is no hyperprior codec")
     codec = from_bytes(base.read())
-    if codec.config.components > 1 or codec.config.context:
-        raise InputError(f"the scales of {args.name} have mixtures or are refined already: it takes a codec without")
+    if codec.config.components > 1:
+        raise InputError(f"{args.name} has mixtures: it takes a codec of one Gaussian a latent")
     schedule = replace(schedule, width=args.width, steps=args.steps, lr=args.lr, seed=args.seed)
     begun = from_bytes(args.init.read_bytes()).scale_context if args.init else None
     if args.init and begun is None:
