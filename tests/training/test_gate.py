@@ -101,11 +101,12 @@ def candidate(folder, name, change):
         tensors = load(blob)
         change(tensors)
         blob = save(tensors, head)
-    (folder / entry.file).write_bytes(blob)
-    (folder / Path(entry.file).with_suffix(".md").name).write_text(f"# {name}\n\nSome card.\n")
+    file = entry.file.removesuffix(pretrained.PACKED)
+    (folder / file).write_bytes(blob)
+    (folder / Path(file).with_suffix(".md").name).write_text(f"# {name}\n\nSome card.\n")
     fields = {k: v for k, v in vars(entry).items() if k not in ("sha256", "fingerprint")}
     fingerprint = module.from_bytes(blob).fingerprint.hex()
-    item = {**fields, "sha256": "0" * 64, "fingerprint": fingerprint, "results": {"val_bpp": 1.0}}
+    item = {**fields, "file": file, "sha256": "0" * 64, "fingerprint": fingerprint, "results": {"val_bpp": 1.0}}
     (folder / "index.json").write_text(json.dumps({"codecs": [item]}))
     return folder
 
@@ -172,23 +173,20 @@ def test_an_older_release_is_packed(tmp_path, monkeypatch):
         file.rename(new / file.name.replace("v1", "v2"))
     home = tmp_path / "home"
     home.mkdir()
-    for name in ("index.json", shipped.file):
-        shutil.copy(ROOT / "pretrained" / name, home)
+    plain = shipped.file.removesuffix(pretrained.PACKED)
+    (home / plain).write_bytes(shipped.read())
+    (home / "index.json").write_text((ROOT / "pretrained" / "index.json").read_text().replace(shipped.file, plain))
     options = ["--qualities", "30", "60", "--install", "--home", str(home)]
     assert script().main(["walloc-rgb-linear", "--candidate", str(new), *options]) == 0
     first, second = (e for e in pretrained.read_index((home / "index.json").read_bytes()) if e.name == shipped.name)
-    assert (first.current, first.file) == (False, f"{shipped.file}.gz")
+    assert (first.current, first.file) == (False, f"{plain}.gz")
     assert (second.current, second.file) == (True, "walloc-rgb-linear-v2.safetensors")
-    assert not (home / shipped.file).exists()
+    assert not (home / plain).exists()
     monkeypatch.setattr(pretrained, "files", lambda _: home)
-    assert first.read() == shipped_bytes(shipped)
+    assert first.read() == shipped.read()
     (home / first.file).write_bytes((home / first.file).read_bytes()[:-9])
     with pytest.raises(lz.CodecError, match="damaged"):
         first.read()
-
-
-def shipped_bytes(entry):
-    return (ROOT / "pretrained" / entry.file).read_bytes()
 
 
 def test_codecs_of_one_rate_and_of_sound_are_compared():
