@@ -20,8 +20,6 @@ from ..entropy.errors import InputError
 
 _SPOOL = 1 << 26  # bytes that wait in memory for a pipe or a device; more of them wait on disk
 _HANDLES = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")  # names of what is open already: never replaced
-
-
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 

@@ -101,11 +101,11 @@ class HyperpriorBatch:
         symbols = [block[:, n:].to(torch.int32) for block in self._blocks(latent, tiles)]
 
         def code(index: Tensor, coded: Compacted, steps: list[CodingStep]) -> Tensor:
-            flat = _flat([step.take(block) for step, block in zip(steps, symbols)])
+            flat = _flat([step.elements.take(block) for step, block in zip(steps, symbols)])
             encoder.table(
                 coded.gather(flat), _gaussian(), coded.gather(index), coded.first, coded.count, plan.limit
             )  # fmt: skip
-            return flat * coded.mask
+            return flat
 
         self._in_steps(hyper, quality, plan, code)
         chunks = encoder.finish()
@@ -162,7 +162,7 @@ class HyperpriorBatch:
             found = coded.scatter(decoder.table(_gaussian(), coded.gather(index), coded.first, coded.count))
             beyond = beyond | (found.abs() > codec.latent_limit).any()
             for step, block, part in zip(steps, blocks, _parts(found, steps)):
-                step.put(block, part.to(torch.int16))
+                step.elements.put(block, part.to(torch.int16))
             return found
 
         self._in_steps(hyper, quality, plan, code)
@@ -183,8 +183,7 @@ class HyperpriorBatch:
         """All blocks through `HyperpriorCodec.coding_steps` side by side.
 
         Args:
-            code: codes the elements of a step, of all blocks, under these table numbers, flat; gives their symbols,
-                zero where nothing is coded.
+            code: codes the elements of a step, of all blocks, under these table numbers, flat; gives their symbols.
         """
         programs = [self.codec.coding_steps(z, quality) for z in hyper]
         steps = [next(program) for program in programs]
@@ -243,12 +242,11 @@ class Compacted:
         first, sizes: (chunks,) int64, where each chunk begins and how many elements it has.
 
     Attributes:
-        mask: as given.
         first, count: (chunks,), the same for the coded elements alone.
     """
 
     def __init__(self, mask: Tensor, first: Tensor, sizes: Tensor) -> None:
-        self.mask = mask
+        self._mask = mask
         so_far = F.pad(torch.cumsum(mask, 0), (1, 0))
         self._to = torch.where(mask, so_far[:-1], len(mask))  # the others go to a place that is cut off
         self.first = so_far[first]
@@ -260,7 +258,7 @@ class Compacted:
 
     def scatter(self, x: Tensor) -> Tensor:
         """Inverse of `gather`: zero where nothing is coded."""
-        return torch.where(self.mask, F.pad(x, (0, 1)).gather(0, self._to), 0)
+        return torch.where(self._mask, F.pad(x, (0, 1)).gather(0, self._to), 0)
 
 
 def _gaussian():  # type: ignore[no-untyped-def]

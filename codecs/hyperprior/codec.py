@@ -37,7 +37,7 @@ from ..layers import ANCHORS, hyper_group
 from ..memory import give_back
 from ..samples import Samples
 from .bands import LARGE, in_bands
-from .context import EIGHTHS, TOP, CodingStep, ScaleContext
+from .context import EIGHTHS, TOP, CodingStep, Elements, ScaleContext, to_number
 from .nets import (
     Analysis,
     ByQuality,
@@ -289,7 +289,7 @@ class HyperpriorCodec(Codec):
 
     def scale_index(self, z: Tensor, quality: int) -> Tensor:
         """Scale numbers (B, M, h, w) int32 in 0..63 of one chunk's hyper-latent (B, N, h/4, w/4): exact integers."""
-        return _to_number(self.scale_code(z, quality))
+        return to_number(self.scale_code(z, quality))
 
     def scale_code(self, z: Tensor, quality: int, relaxed: bool = False) -> Tensor:
         """Scale numbers in eighths, before clamping: exact integers, or ``relaxed`` ones with gradients."""
@@ -324,8 +324,8 @@ class HyperpriorCodec(Codec):
         code = self.scale_code(z, quality)
         assert self.mixture_net is not None
         weights, means, spread = self._mixture_parts(self.mixture_net(self._given(z, quality)))
-        spread = _to_number(code[..., None] + spread)
-        return _to_number(code), (weights + _MIXTURE_ONE).float(), means / _MIXTURE_FRACTION, spread
+        spread = to_number(code[..., None] + spread)
+        return to_number(code), (weights + _MIXTURE_ONE).float(), means / _MIXTURE_FRACTION, spread
 
     def search_field(self, x: Tensor, quality: int) -> HyperpriorField:
         return HyperpriorField(self, x, quality)
@@ -333,33 +333,34 @@ class HyperpriorCodec(Codec):
     def coding_steps(self, z: Tensor, quality: int) -> Generator[CodingStep, Tensor, None]:
         """The calls in which the symbols of a chunk's hyper-latent (B, N, h/4, w/4) are coded, in integer arithmetic.
 
-        Is sent the symbols of each step, int32, zero where nothing is coded.
+        Is sent the symbols of each step, int32, anything where nothing is coded.
         """
-        code, skip = self.scale_code(z, quality).clamp(0, TOP), self.config.skip
+        code, skip = self.scale_code(z, quality), self.config.skip
         if self.scale_context is None:
-            number = _to_number(code)
+            number = to_number(code)
             yield CodingStep(number, number > skip)
             return
+        code = code.clamp(0, TOP)
         given = self.scale_context.given(code, quality)
         known = self.scale_context.known(given)
         for i, phases in enumerate(Means.ORDER):
-            step = CodingStep(code, code, phases)
-            here = step.take(code)
-            number = refined = _to_number(here)
+            elements = Elements(phases)
+            here = elements.take(code)
+            number = refined = to_number(here)
             coded = number > skip
             if i:
-                here = here + step.take(self.scale_context.correction(i, given))
-                refined = _to_number(here).clamp_(min=skip + 1)
-            symbols = yield CodingStep(refined, coded, phases)
+                here = here + elements.take(self.scale_context.correction(i, given))
+                refined = to_number(here).clamp_(min=skip + 1)
+            symbols = yield CodingStep(refined, coded, elements)
             if i < 3:
-                step.put(known, self.scale_context.score(number, symbols) * coded)
+                elements.put(known, self.scale_context.score(number, symbols) * coded)
 
     def mixture_model(self, z: Tensor, quality: int) -> tuple[np.ndarray, Model]:
         """What a chunk's hyper-latent (1, N, h/4, w/4) says of its latent: which elements are coded, (M, h, w) bool,
         and under which mixtures, as one flat list. Integer arithmetic throughout."""
         assert self.mixture_net is not None
         code = self.scale_code(z, quality)
-        index = _to_number(code)[0].cpu().numpy()
+        index = to_number(code)[0].cpu().numpy()
         coded = index > self.config.skip
         parts = self._mixture_parts(self.mixture_net(self._given(z, quality)))
         at = torch.from_numpy(coded)
@@ -369,7 +370,7 @@ class HyperpriorCodec(Codec):
         weights[:, 0] += 256 - weights.sum(1)
         sixteenths = np.rint(16 * scales()).astype(np.int32)[index[coded]][:, None]
         means = (means * sixteenths + _MIXTURE_FRACTION // 2) // _MIXTURE_FRACTION
-        spread = _to_number(code[0].cpu()[at][:, None] + torch.from_numpy(spread)).numpy()
+        spread = to_number(code[0].cpu()[at][:, None] + torch.from_numpy(spread)).numpy()
         return coded, Mixture(weights, means, spread)
 
     @torch.inference_mode()
@@ -386,22 +387,22 @@ class HyperpriorCodec(Codec):
         z = torch.from_numpy(np.ascontiguousarray(coder.code(z, model))).float()
         out = np.zeros((self.latent_channels, h, w), np.int32)
         out[:n] = F.pixel_shuffle(z, 4).to(torch.int32).numpy()
-        symbols, found, z = None if latent is None else latent[n:], out[n:], z[None].to(self.device)
-
+        z = z[None].to(self.device)
         if self.mixture_net is not None:
             coded, model = self.mixture_model(z, q)
-            found[coded] = coder.code(None if symbols is None else symbols[coded], model)
+            out[n:][coded] = coder.code(None if latent is None else latent[n:][coded], model)
             return out
+        symbols, found = None if latent is None else torch.from_numpy(latent[None, n:]), torch.from_numpy(out[None, n:])
         steps, part = self.coding_steps(z, q), None
         with suppress(StopIteration):
             while True:
                 step = steps.send(part)
                 coded, index = step.coded[0].cpu().numpy(), step.number[0].cpu().numpy()
-                given = None if symbols is None else step.take(torch.from_numpy(symbols)[None])[0].numpy()[coded]
+                given = None if symbols is None else step.elements.take(symbols)[0].numpy()[coded]
                 values = np.zeros(coded.shape, np.int32)
                 values[coded] = coder.code(given, Gaussian(index[coded].astype(np.uint8)))
                 part = torch.from_numpy(values)[None]
-                step.put(torch.from_numpy(found)[None], part)
+                step.elements.put(found, part)
                 part = part.to(self.device)
         return out
 
@@ -491,11 +492,6 @@ def _gain_offset(row: bytes, device: torch.device) -> Tensor:
     """A row of int16 gains on a device, (M, 1, 1) int32; kept, since a CUDA graph cannot copy from the host."""
     with torch.inference_mode(False):
         return torch.tensor(np.frombuffer(row, np.int16).astype(np.int32), device=device)[:, None, None]
-
-
-def _to_number(code: Tensor) -> Tensor:
-    """Eighths of a scale number, any integers -> scale numbers 0..63."""
-    return ((code + EIGHTHS // 2) >> 3).clamp(0, NUM_SCALES - 1)
 
 
 def _to_unit(positions: float) -> int:

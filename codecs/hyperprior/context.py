@@ -26,21 +26,23 @@ _WIDEST = 127
 _HIDDEN = 5  # fraction bits of features, which lie between 0 and 8
 
 
+def to_number(code: Tensor) -> Tensor:
+    """Eighths of a scale number, any integers -> scale numbers 0..63."""
+    return ((code + EIGHTHS // 2) >> 3).clamp(0, NUM_SCALES - 1)
+
+
 @dataclass(frozen=True)
-class CodingStep:
-    """Elements of a latent (B, M, h, w) that are coded in one call.
+class Elements:
+    """Some elements of a latent (B, M, h, w), or all.
 
     Attributes:
-        number: scale numbers 0..63 of these elements, int32. coded: which of them are coded, bool.
         phases: of each quarter of the channels the phase of 2x2 positions, numbered row by row; empty: all there are.
     """
 
-    number: Tensor
-    coded: Tensor
     phases: tuple[int, ...] = ()
 
     def take(self, x: Tensor) -> Tensor:
-        """The elements of a latent: as large as ``number``."""
+        """These elements of a latent, (B, M, h/2, w/2) or all."""
         return torch.cat([x[at] for at in self._places(x.shape[1])], 1) if self.phases else x
 
     def put(self, x: Tensor, part: Tensor) -> None:
@@ -54,6 +56,20 @@ class CodingStep:
             (slice(None), slice(k * q, (k + 1) * q), slice(phase // 2, None, 2), slice(phase % 2, None, 2))
             for k, phase in enumerate(self.phases)
         ]
+
+
+@dataclass(frozen=True)
+class CodingStep:
+    """What is coded in one call.
+
+    Attributes:
+        number: scale numbers 0..63 of the step's elements, int32. coded: which of them are coded, bool.
+        elements: where they lie in a latent.
+    """
+
+    number: Tensor
+    coded: Tensor
+    elements: Elements = Elements()
 
 
 class ScaleContext(nn.Module):

@@ -120,10 +120,10 @@ class HyperpriorPiece(RelaxedPiece):
         number = torch.zeros_like(self.target, dtype=torch.int32)
         while True:
             step = steps.send(part)
-            step.put(number, step.number)
+            step.elements.put(number, step.number)
             symbols = yield Gaussians(number, sigma[number.long()]).costs
             assert symbols is not None
-            part = step.take(symbols).int()
+            part = step.elements.take(symbols).int()
 
     def decode(self, values: Tensor) -> Tensor:
         x = self.codec.synthesis_transform(values, self.q, self.codec.std) + 0.5

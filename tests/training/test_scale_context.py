@@ -108,7 +108,7 @@ def coded_bits(codec, code, symbols, quality):
         with suppress(StopIteration):
             while True:
                 step = steps.send(part)
-                part = step.take(symbols)
+                part = step.elements.take(symbols)
                 total += Gaussian(step.number[step.coded]).bits(part[step.coded])
     return total
 

@@ -31,6 +31,9 @@ _INDEX = schema.record({
 })  # fmt: skip
 
 
+QUALITIES = (10, 25, 50, 75, 95)  # where codecs of a variable rate are measured
+
+
 def pick_pictures(data: Folders, count: int) -> list[Tensor]:
     """Up to ``count`` pictures (3, H, W) float32 in [0, 1], spread evenly over folders or zip files.
 
@@ -63,6 +66,25 @@ def measure(codec: Codec, folder: str, quality: int | None = None) -> dict[str, 
     return {"bpp": round(float(np.mean(bpp)), 4), "psnr": round(float(np.mean(psnr)), 3)}
 
 
+def measure_folders(
+    codec: Any, folders: dict[str, str], qualities: tuple[int, ...] = QUALITIES, log: Log = print
+) -> dict[str, Any]:
+    """Rates and PSNR of the pictures of folders, by what the figures are called; of a codec of one rate at that."""
+    results: dict[str, Any] = {}
+    for label, folder in folders.items():
+        for quality in qualities if codec.variable_rate else [None]:
+            key = f"{label}_q{quality}" if quality else label
+            found = measure(codec, folder, quality)
+            results |= {f"{key}_{name}": figure for name, figure in found.items()}
+            log(f"{key}: {found['bpp']} bpp, {found['psnr']} dB")
+    return results
+
+
+def named_folders(val: str | None, test: str | None) -> dict[str, str]:
+    """Folders that are given, by the name of their figures."""
+    return {label: folder for label, folder in (("val", val), ("kodak", test)) if folder}
+
+
 def export(
     trainer: Any,
     out: Path,
@@ -73,7 +95,7 @@ def export(
     version: str,
     about_data: str = "Say here what the model was trained on: sources, licences, what is rare or missing.",
     pictures: int = 240,
-    qualities: tuple[int, ...] = (10, 25, 50, 75, 95),
+    qualities: tuple[int, ...] = QUALITIES,
     log: Log = print,
     **release_options: Any,
 ) -> Path:
@@ -88,15 +110,7 @@ def export(
     tensors, metadata = trainer.release(pick_pictures(data, pictures), log, **release_options)
 
     def measured(codec: Any) -> dict[str, Any]:
-        results: dict[str, Any] = {}
-        for label, folder in (("val", val), ("kodak", test)):
-            if folder:
-                for quality in qualities if codec.variable_rate else [None]:
-                    figures = measure(codec, folder, quality)
-                    key = f"{label}_q{quality}" if quality else label
-                    results |= {f"{key}_bpp": figures["bpp"], f"{key}_psnr": figures["psnr"]}
-                    log(f"{key}: {figures['bpp']} bpp, {figures['psnr']} dB")
-        return results
+        return measure_folders(codec, named_folders(val, test), qualities, log)
 
     fitted = f"{min(pictures, len(list_images(data)))} training pictures"
     crop = f"{trainer.recipe.crop} px"
@@ -132,6 +146,34 @@ def write_release(
         out, version, blob, trainer.from_bytes, trainer.loader, recipe.summary, measured,
         lambda codec, rows: _card(trainer, codec, fitted, crop, len(blob), rows, about_data),
     )  # fmt: skip
+
+
+def write_part(
+    stored: tuple[dict[str, Tensor], dict[str, str]], base: pretrained.Entry, out: Path, version: str,
+    *, trained_by: str, schedule: Any, from_bytes: Callable[[bytes], Any], measured: Callable[[Any], dict[str, Any]],
+    card: str, **facts: Any,
+) -> Path:  # fmt: skip
+    """Write a release of which a part alone is its own into ``out``; what ``base`` holds stays there. Returns the file.
+
+    Args:
+        stored: tensors and metadata of the whole codec.
+        trained_by: the module, for the metadata.
+        schedule: a dataclass, all that the training depends on; its fields and ``facts`` fill the ``card``, as do
+            ``name``, ``base``, ``size`` in MB, ``fingerprint`` and ``rows`` of figures.
+        measured: as of `write_files`.
+    """
+    tensors, metadata = stored
+    storage.share(tensors, metadata, base)
+    metadata |= {"trained_by": f"latentzip.training.{trained_by}", "recipe": json.dumps(asdict(schedule))}
+    blob = save(tensors, metadata)
+
+    def filled(codec: BaseCodec, rows: str) -> str:
+        return card.format(
+            name=codec.name, base=base.version, size=len(blob) / 1e6, fingerprint=codec.fingerprint.hex(), rows=rows,
+            **asdict(schedule), **facts,
+        )  # fmt: skip
+
+    return write_files(out, version, blob, from_bytes, base.loader, base.summary, measured, filled)
 
 
 def write_files(

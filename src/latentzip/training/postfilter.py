@@ -11,28 +11,25 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import math
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from .. import pretrained
-from ..codecs import storage
 from ..codecs.audio.codec import Audio, from_bytes, to_tensors
 from ..codecs.audio.postfilter import PostFilter
 from ..codecs.audio_base import Setting
 from ..entropy.errors import InputError
 from .audio_data import list_sounds
-from .export import write_files
+from .export import write_part
 from .hearing import RATE, Disturbance, mel_distance
-from .mdct import RECIPES, measure
+from .mdct import measure
 from .sources import Folders
 
 BASE = "3"  # the release whose tables are used
@@ -196,21 +193,10 @@ def export(
     about_data: str, test: str | None,
 ) -> Path:  # fmt: skip
     """Write weights, card and index entry into ``out``; tables stay in the release that holds them."""
-    tensors, metadata = to_tensors(codec)
-    storage.share(tensors, metadata, base)
-    metadata |= {"trained_by": "latentzip.training.postfilter", "recipe": json.dumps(asdict(schedule))}
-    blob = save(tensors, metadata)
-
-    def card(codec: Audio, rows: str) -> str:
-        return _CARD.format(
-            name=codec.name, base=base.version, size=len(blob) / 1e6, fingerprint=codec.fingerprint.hex(),
-            parameters=sum(p.numel() for p in codec.filter.parameters()), minutes=seconds / 60, data=about_data,
-            rows=rows, **asdict(schedule),
-        )  # fmt: skip
-
-    return write_files(
-        out, version, blob, from_bytes, base.loader, RECIPES[codec.name].summary,
-        lambda codec: measure(codec, test) if test else {}, card,
+    return write_part(
+        to_tensors(codec), base, out, version, trained_by="postfilter", schedule=schedule, from_bytes=from_bytes,
+        measured=lambda codec: measure(codec, test) if test else {}, card=_CARD, minutes=seconds / 60, data=about_data,
+        parameters=sum(p.numel() for p in codec.filter.parameters()),
     )  # fmt: skip
 
 

@@ -9,29 +9,26 @@ made by the codec itself, so that the networks learn from what they will code.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from .. import pretrained
-from ..codecs import storage
 from ..codecs.hyperprior.codec import HyperpriorCodec, from_bytes, to_tensors
-from ..codecs.hyperprior.context import EIGHTHS, ONE, REACH, TOP, ScaleContext
+from ..codecs.hyperprior.context import EIGHTHS, ONE, REACH, TOP, ScaleContext, to_number
 from ..entropy import exact
 from ..entropy.errors import InputError
 from ..entropy.models import float_bits
 from .data import CropSampler
-from .export import measure, write_files
+from .export import measure_folders, named_folders, write_part
 from .report import Log
 
 
@@ -98,7 +95,7 @@ def bits(codec: HyperpriorCodec, context: ScaleContext, code: Tensor, symbols: T
         code: scale numbers in eighths (B, M, h, w). symbols: of the same shape. quality: (B,).
     """
     code, x = code.int(), symbols.float()
-    number = (code + EIGHTHS // 2) // EIGHTHS
+    number = to_number(code)
     coded, given = number > codec.config.skip, context.given(code, quality) / ONE
     plain = float_bits(x, exact.scale_of(code / EIGHTHS)) * coded
     score = context.score(number, symbols.int()) * coded / ONE
@@ -190,35 +187,19 @@ _CARD = """# {name}
 
 def export(
     codec: HyperpriorCodec, base: pretrained.Entry, schedule: Schedule, seconds: float, out: Path, version: str,
-    about_data: str, folders: dict[str, str], qualities: tuple[int, ...] = (10, 25, 50, 75, 95),
+    about_data: str, folders: dict[str, str],
 ) -> Path:  # fmt: skip
     """Write weights, card and index entry into ``out``; what the release holds stays there.
 
     Args:
         folders: of test pictures, by the name that their figures get.
     """
-    tensors, metadata = to_tensors(codec)
-    storage.share(tensors, metadata, base)
-    metadata |= {"trained_by": "latentzip.training.scale_context", "recipe": json.dumps(asdict(schedule))}
-    blob = save(tensors, metadata)
-
-    def measured(codec: HyperpriorCodec) -> dict[str, float]:
-        return {
-            f"{label}_q{q}_{key}": value
-            for label, folder in folders.items()
-            for q in qualities
-            for key, value in measure(codec, folder, q).items()
-        }
-
-    def card(codec: HyperpriorCodec, rows: str) -> str:
-        assert codec.scale_context is not None
-        return _CARD.format(
-            name=codec.name, base=base.version, size=len(blob) / 1e6, fingerprint=codec.fingerprint.hex(),
-            parameters=sum(v.numel() for v in codec.scale_context.nets.state_dict().values()) / 1e6,
-            minutes=seconds / 60, data=about_data, rows=rows, **asdict(schedule),
-        )  # fmt: skip
-
-    return write_files(out, version, blob, from_bytes, base.loader, base.summary, measured, card)
+    assert codec.scale_context is not None
+    return write_part(
+        to_tensors(codec), base, out, version, trained_by="scale_context", schedule=schedule, from_bytes=from_bytes,
+        measured=lambda codec: measure_folders(codec, folders), card=_CARD, minutes=seconds / 60, data=about_data,
+        parameters=sum(v.numel() for v in codec.scale_context.nets.state_dict().values()) / 1e6,
+    )  # fmt: skip
 
 
 def main(argv: list[str] | None = None, schedule: Schedule | None = None, log: Callable[[str], None] = print) -> int:
@@ -256,7 +237,7 @@ def main(argv: list[str] | None = None, schedule: Schedule | None = None, log: C
     context = fit(codec, sampler, schedule, log, begun)
     taken = time.monotonic() - start
     done = with_context(codec, context)
-    folders = {label: folder for label, folder in (("val", args.val), ("kodak", args.test)) if folder}
+    folders = named_folders(args.val, args.test)
     log(str(export(done, base, schedule, taken, args.export, args.version, args.about_data, folders)))
     return 0
 

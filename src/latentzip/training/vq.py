@@ -30,7 +30,7 @@ from ..codecs.vq.residual import DEFAULT, Schedule, fit_level, nearest, usage
 from ..codecs.vq.tokens import TokenCodec
 from ..entropy.errors import InputError
 from .data import EXTENSIONS, read_all
-from .export import measure, write_files
+from .export import measure_folders, named_folders, write_files
 from .sources import Folders, list_sources
 from .vq_prior import fit_prior
 
@@ -267,17 +267,6 @@ def export(codec: Any, out: Path, trunk: str, about_data: str, release: Release,
     return write_files(out, version, blob, release.from_bytes, release.loader, release.summary, release.measured, card)
 
 
-def figures(codec: VqCodec, folders: dict[str, str], log: Log = print) -> dict[str, Any]:
-    """Rates and PSNR of the pictures of folders, by what the figures are called."""
-    results = {}
-    for label, folder in folders.items():
-        for quality in (25, 50, 75, 100):
-            found = measure(codec, folder, quality)
-            results |= {f"{label}_q{quality}_bpp": found["bpp"], f"{label}_q{quality}_psnr": found["psnr"]}
-            log(f"{label}_q{quality}: {found['bpp']} bpp, {found['psnr']} dB")
-    return results
-
-
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of fitting that do not hang on the kind of signal."""
     parser.add_argument("--price", type=float, default=DEFAULT.price, help="of a bit: more gives sparser tokens")
@@ -313,10 +302,10 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     codec = fit(trunk, config, args.data, schedule=replace(DEFAULT, price=args.price), seed=args.seed, steps=args.steps)
     codec = trimmed(codec, args.keep) if args.keep else codec
-    folders = {label: folder for label, folder in (("val", args.val), ("kodak", args.test)) if folder}
+    folders = named_folders(args.val, args.test)
     release = Release(
         "latentzip.codecs.vq.codec:load_bundled", SUMMARY, "training/vq.py", " at 1/16", to_tensors, from_bytes,
-        lambda codec: figures(codec, folders),
+        lambda codec: measure_folders(codec, folders, (25, 50, 75, 100)),
     )  # fmt: skip
     print(export(codec, args.export, args.trunk, args.about_data, release, args.version))
     return 0
